@@ -1,0 +1,1 @@
+"""The notebook itself: write notes, read them, attach a file."""

@@ -1,0 +1,1 @@
+"""Pages for operators and load generators; people who read notes never see them."""

@@ -1,0 +1,5 @@
+"""`python -m farrier`."""
+
+from farrier.cli import main
+
+main()

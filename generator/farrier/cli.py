@@ -1,0 +1,221 @@
+"""The command line: parses, calls, and maps errors to exit codes; nothing else."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from farrier.errors import FarrierError
+
+if TYPE_CHECKING:
+    from farrier.session import Session
+
+EXIT_CODES = """
+Exit codes: 0 done; 1 --check found a difference; 2 the input is wrong; 3 no plan fits a host; 4 a host could not be
+reached, or its facts are incomplete.
+"""
+
+app = typer.Typer(
+    name="farrier",
+    help="Fits Gunicorn and NGINX to your hosts and writes the Ansible role that puts them there.\n\n"
+    "A project goes through four steps: init, facts, plan, generate; then ansible-playbook and molecule take over. "
+    "`farrier plan --local` shows a plan for this machine right away.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+
+EnvironmentName = Annotated[
+    str, typer.Argument(metavar="ENV", help="An environment of the project file, such as production.")
+]
+ProjectFile = Annotated[Path, typer.Option("--project", "-p", metavar="FILE", help="The project file.")]
+FactsDirectory = Annotated[
+    Path | None,
+    typer.Option(
+        "--facts",
+        metavar="DIR",
+        help="Host facts from here instead of facts/ENV: Farrier's own, `ansible -m setup --tree`, or a JSON fact cache.",
+    ),
+]
+StatedFacts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fact",
+        metavar="NAME=VALUE",
+        help="State a fact for all hosts, such as cpus=2 or memory_mb=3936; repeatable.",
+    ),
+]
+PROJECT = Path("farrier.yml")
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        typer.echo(f"farrier {version('farrier')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    """Options of every command."""
+
+
+@app.command()
+def init(
+    directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="The application's source directory.")] = Path(),
+    *,
+    project: ProjectFile = PROJECT,
+    environment: Annotated[str, typer.Option(metavar="ENV", help="The first environment's name.")] = "production",
+    domain: Annotated[str, typer.Option(metavar="NAME", help="The host name people use.")] = "www.example.org",
+    inventory: Annotated[str | None, typer.Option(metavar="PATH", help="Its Ansible inventory.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing project file.")] = False,
+) -> None:
+    """Write a first project file by looking at a Django or Flask application."""
+    from farrier.init import write_project_file
+
+    found, missing = write_project_file(
+        directory, project, environment, domain, inventory or f"inventories/{environment}.yml", force=force
+    )
+    for line in found:
+        typer.echo(f"found    {line}")
+    for line in missing:
+        typer.echo(f"MISSING  {line}")
+    typer.echo(f"written  {project}; next: farrier facts {environment}")
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": False})
+def facts(
+    context: typer.Context,
+    environment: EnvironmentName,
+    *,
+    project: ProjectFile = PROJECT,
+    limit: Annotated[str | None, typer.Option(metavar="PATTERN", help="Only these hosts; an Ansible pattern.")] = None,
+) -> None:
+    """Gather host facts over Ansible's own connections into facts/ENV/HOST.json.
+
+    What stands after `--` goes to ansible as it is: farrier facts production -- --ask-vault-pass --forks 50
+    """
+    from farrier.report import gathering
+
+    session = _session(project)
+    with gathering() as progress:
+        result = session.collect(environment, limit, tuple(context.args), progress.show)
+    for host in result.removed:
+        typer.echo(f"{host}: is no longer in the inventory; its facts are removed")
+    typer.echo(
+        f"{len(result.gathered)} of {len(result.gathered) + len(result.failed)} hosts gathered into "
+        f"{session.facts_directory(environment)}"
+    )
+    result.raise_for_failed()
+
+
+@app.command()
+def plan(
+    environment: Annotated[
+        str | None,
+        typer.Argument(metavar="ENV", help="An environment of the project file, such as production."),
+    ] = None,
+    *,
+    project: ProjectFile = PROJECT,
+    facts_directory: FactsDirectory = None,
+    stated: StatedFacts = None,
+    limit: Annotated[
+        str | None, typer.Option(metavar="PATTERN", help="Only hosts whose name matches, such as 'web*'.")
+    ] = None,
+    local: Annotated[bool, typer.Option("--local", help="Plan for this machine, without a project file.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan for other programs.")] = False,
+) -> None:
+    """Show every setting of every host with its provenance and its reason."""
+    from farrier.session import local_plan, parse_stated
+
+    own = parse_stated(stated or [])
+    if local:
+        if environment is not None:
+            _fail(2, f"--local plans for this machine; leave out the environment {environment!r}")
+        name, plans, workload = local_plan(own)
+    else:
+        if environment is None:
+            _fail(2, "name an environment, such as `farrier plan production`, or use --local for this machine")
+        name = environment
+        plans, workload = _session(project).plan(environment, facts_directory, own, limit)
+    if as_json:
+        from farrier.plan import plans_document
+        from farrier.render import json_document
+
+        typer.echo(json_document(plans_document(name, plans)).decode(), nl=False)
+        return
+    from farrier.report import print_plans
+
+    print_plans(name, plans, workload)
+
+
+@app.command()
+def generate(
+    environment: EnvironmentName,
+    *,
+    project: ProjectFile = PROJECT,
+    facts_directory: FactsDirectory = None,
+    stated: StatedFacts = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write below this directory instead of beside the project file."),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit with 1 if anything would change.")
+    ] = False,
+    diff: Annotated[bool, typer.Option("--diff", help="Show what changes.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite files changed by hand; a copy of each is kept.")
+    ] = False,
+) -> None:
+    """Write the environment's role, playbooks and Molecule scenarios."""
+    from farrier.session import parse_stated
+
+    result = _session(project).generate(
+        environment, facts_directory, parse_stated(stated or []), output, check=check, force=force
+    )
+    if diff:
+        for line in result.diff:
+            typer.echo(line)
+    for line in result.summary:
+        typer.echo(line)
+    if check and result.changed:
+        raise typer.Exit(1)
+
+
+def _session(project: Path) -> "Session":
+    from farrier.session import Session
+
+    return Session(project)
+
+
+def _fail(code: int, *messages: str) -> NoReturn:
+    for message in messages:
+        typer.echo(f"farrier: {message}", err=True)
+    raise typer.Exit(code)
+
+
+def main() -> None:
+    """Run the command line; every end has an exit code of the table above and no traceback."""
+    try:
+        app()
+    except FarrierError as error:
+        for message in error.messages:
+            print(f"farrier: {message}", file=sys.stderr)  # noqa: T201 - typer is gone here
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,95 @@
+"""Writes a first project file: what can be seen in a source directory, and what could not be found."""
+
+from pathlib import Path
+
+import yaml
+
+from farrier.discover import Discovery, discover
+from farrier.errors import InputError
+from farrier.project import Application
+from farrier.units import shown
+
+HEADER = """\
+# What Farrier deploys, and where. Editors check it against farrier.schema.json of the Farrier repository.
+# Next: farrier facts {environment}, farrier plan {environment}, farrier generate {environment}
+"""
+
+WORKLOAD = """\
+    # What one request costs. State what you have measured; what is left out is assumed, and the plan says so.
+    # workload:
+    #   cpu_seconds: 0.02            # CPU time of one request
+    #   wait_seconds: 0.03           # time it waits for the database and other services
+    #   memory_private_mb: 45        # memory of one worker that it shares with nobody
+    #   memory_shared_mb: 35         # memory that preloaded workers share
+    #   preload_safe: true           # importing starts no threads and opens no sockets
+    #   peak_rps: 40                 # requests a second at the peak
+    #   request_limit_seconds: 30    # the slowest legitimate request
+"""
+
+
+def write_project_file(
+    directory: Path, target: Path, environment: str, domain: str, inventory: str, *, force: bool
+) -> tuple[list[str], list[str]]:
+    """Write `target` for the application in `directory`; returns what was found and what a person has to add.
+
+    Raises:
+        InputError: the directory cannot be read, or `target` exists and `force` is not set.
+    """
+    if not directory.is_dir():
+        raise InputError(f"{shown(str(directory), 200)} is no directory; name the application's source directory")
+    if target.exists() and not force:
+        raise InputError(f"{target}: exists already; edit it, or overwrite it with --force")
+    seen = discover(directory)
+    text = _document(seen, _source(directory, target), environment, domain, inventory)
+    try:
+        partial = target.with_name(f".{target.name}.part")
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(target)
+    except OSError as error:
+        raise InputError(f"{target}: cannot be written: {error.strerror}") from None
+    return list(seen.found), list(seen.missing)
+
+
+def _source(directory: Path, target: Path) -> str:
+    """The directory as the project file names it: relative to the file."""
+    base, source = target.resolve().parent, directory.resolve()
+    if source == base:
+        return "."
+    try:
+        return source.relative_to(base).as_posix()
+    except ValueError:
+        raise InputError(
+            f"{shown(str(directory), 200)} is not below {base}; write the project file beside or above the source "
+            f"with --project"
+        ) from None
+
+
+def _document(seen: Discovery, source: str, environment: str, domain: str, inventory: str) -> str:
+    application = {"name": seen.name, "source": source, **seen.keys}
+    lines = [HEADER.format(environment=environment), "application:"]
+    for key in (
+        "name",
+        "source",
+        "wsgi",
+        "requirements",
+        "health_path",
+        "migrate",
+        "static",
+        "environment",
+        "secrets",
+    ):
+        if key in application:
+            lines.append(_indented({key: application[key]}, 2))
+        elif key in seen.hints:
+            field = Application.model_fields[key]
+            lines.append(f"  # {key}:  not found: {seen.hints[key]} ({field.description})")
+    own = {"inventory": inventory, "domain": domain}
+    if seen.environment:
+        own["environment"] = {key: value.format(domain=domain) for key, value in seen.environment.items()}  # type: ignore[assignment]
+    lines += ["", "environments:", f"  {environment}:", _indented(own, 4), WORKLOAD]
+    return "\n".join(lines)
+
+
+def _indented(value: object, by: int) -> str:
+    text = yaml.safe_dump(value, sort_keys=False, default_flow_style=False, allow_unicode=True)
+    return "\n".join(" " * by + line for line in text.splitlines())

@@ -1,0 +1,181 @@
+"""What single values in the project file may be: names, paths, commands, figures, facts, settings. An allow-list."""
+
+import difflib
+import re
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from farrier.facts import FACTS, Number, Text, is_a, quoted
+from farrier.settings import BY_NAME, SPECS, SettingSpec, Value
+from farrier.workload import Workload
+
+RESERVED_USERS = frozenset(
+    "root daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc nobody nginx ssh sshd "
+    "systemd dbus cron getty user session init".split()
+)
+"""Names that a Debian host already uses for a user or a unit."""
+
+RESERVED_VARIABLES = frozenset(
+    "GUNICORN_CMD_ARGS WEB_CONCURRENCY LISTEN_FDS LISTEN_PID LISTEN_FDNAMES NOTIFY_SOCKET RUNTIME_DIRECTORY "
+    "STATE_DIRECTORY PATH HOME USER LOGNAME SHELL LD_PRELOAD LD_LIBRARY_PATH PYTHONPATH PYTHONHOME".split()
+)
+"""Environment variables that systemd or the plan own; a value here would quietly undo them."""
+
+NAME = r"^[a-z](-?[a-z0-9])*$"
+HOST_NAME = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+INNER_PATH = r"^[A-Za-z0-9_][A-Za-z0-9._+-]*(/[A-Za-z0-9_][A-Za-z0-9._+-]*)*$"
+COMMAND = r"^[A-Za-z0-9_./][A-Za-z0-9_@+=:,./ -]*$"
+GIT_URL = re.compile(r"((https|ssh|git|file)://|[A-Za-z0-9_][A-Za-z0-9_.-]*@[A-Za-z0-9.-]+:)[A-Za-z0-9_.~/@:+-]+")
+SOURCE_DIRECTORY = re.compile(r"(\.{1,2}|[A-Za-z0-9_][A-Za-z0-9._+-]*)(/(\.{1,2}|[A-Za-z0-9_.][A-Za-z0-9._+-]*))*/?")
+
+
+def _no_templates(value: object) -> object:
+    """Ansible evaluates Jinja wherever it meets it, so none may come in as data."""
+    if isinstance(value, str) and any(mark in value for mark in ("{{", "{%", "{#")):
+        raise ValueError("Ansible would evaluate {{, {% and {#; set this value in the inventory, tagged !unsafe")
+    return value
+
+
+def _text_of_scalar(value: object) -> object:
+    """An environment value may be written as a whole number; anything that has two spellings must be quoted."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, bool | float):
+        raise ValueError("has more than one spelling as text; put it in quotes")  # noqa: TRY004 - pydantic wants ValueError
+    return _no_templates(value)
+
+
+def inside(value: str) -> str:
+    """Refuse a path that leaves the directory it is meant for."""
+    if ".." in value.split("/"):
+        raise ValueError("leaves the source directory; name a path inside it")
+    return value
+
+
+Name = Annotated[str, Field(pattern=NAME, max_length=30)]
+InnerPath = Annotated[str, Field(pattern=INNER_PATH, max_length=200)]
+Command = Annotated[str, Field(pattern=COMMAND, max_length=500)]
+HostName = Annotated[str, Field(pattern=HOST_NAME, max_length=253)]
+UrlPath = Annotated[str, Field(pattern=r"^/(\.?[A-Za-z0-9_~-][A-Za-z0-9._~-]*/?)*$", max_length=200)]
+VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=100)]
+EnvironmentValue = Annotated[str, BeforeValidator(_text_of_scalar), Field(max_length=65_536, pattern="^[^\\x00]*$")]
+InventoryHost = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._:-]*$", max_length=253)]
+
+
+class Model(BaseModel):
+    """Unknown keys are mistakes, and `"3"` is not 3."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def check_variables(names: dict[str, str]) -> None:
+    """Refuse environment variables that belong to systemd or the plan."""
+    if taken := sorted(set(names) & RESERVED_VARIABLES):
+        raise ValueError(f"{', '.join(taken)} is set by systemd or decided by the plan; remove it")
+
+
+class WorkloadInput(Model):
+    """What one request costs and what is asked for; every key is optional."""
+
+    cpu_seconds: float = Field(0.02, gt=0, le=600, description="CPU seconds of one request, such as 0.02")
+    wait_seconds: float = Field(0.03, ge=0, le=600, description="seconds one request waits for others, such as 0.03")
+    memory_private_mb: float = Field(
+        45, gt=0, le=1_000_000, description="memory of one worker that it shares with nobody, in MB"
+    )
+    memory_shared_mb: float = Field(35, ge=0, le=1_000_000, description="memory that preloaded workers share, in MB")
+    boot_seconds: float = Field(3, gt=0, le=600, description="seconds a worker takes to start, such as 3")
+    preload_safe: bool = Field(False, description="true when importing starts no thread and opens no socket")
+    peak_rps: float | None = Field(None, gt=0, le=1_000_000, description="requests a second at the peak, such as 40")
+    latency_p95_seconds: float | None = Field(
+        None, gt=0, le=600, description="95 % of answers within this, such as 0.5"
+    )
+    request_limit_seconds: int = Field(
+        30, ge=1, le=86_400, description="whole seconds of the slowest legitimate request"
+    )
+    queue_budget_seconds: int = Field(
+        10, ge=1, le=3_600, description="whole seconds a request may wait for a free thread"
+    )
+    client_timeout_seconds: int = Field(
+        60, ge=2, le=172_800, description="whole seconds that clients or a load balancer wait"
+    )
+    upload_limit_mb: int = Field(10, ge=1, le=1_000_000, description="largest request body in whole MB")
+
+    def workload(self) -> Workload:
+        """The workload, knowing which of its figures were stated."""
+        return Workload(**self.model_dump(), stated=frozenset(self.model_fields_set))
+
+
+def _facts(value: Any) -> Any:
+    """Check facts that an operator states against `facts.FACTS`."""
+    if not isinstance(value, dict):
+        return value
+    for name, given in value.items():
+        if name not in FACTS:
+            raise ValueError(f"{name} is no fact; {_nearest(str(name), list(FACTS))}")
+        if not is_a(FACTS[name].kind, given):
+            raise ValueError(f"{name}: {quoted(given)} is not {FACTS[name].kind}")
+    return value
+
+
+def _facts_schema() -> dict[str, Any]:
+    def one(kind: Number | Text) -> dict[str, Any]:
+        if isinstance(kind, Text):
+            return {"type": "string", "maxLength": kind.longest}
+        low = {"minimum": kind.least} if kind.above is None else {"exclusiveMinimum": kind.above}
+        return {"type": "integer" if kind.whole else "number", "maximum": kind.most, **low}
+
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {name: one(fact.kind) for name, fact in FACTS.items()},
+    }
+
+
+Stated = Annotated[dict[str, int | float | str], BeforeValidator(_facts), WithJsonSchema(_facts_schema())]
+
+
+def _overrides(value: Any) -> Any:
+    """Check an operator's settings against `settings.SPECS`."""
+    if not isinstance(value, dict):
+        return value
+    for name, given in value.items():
+        spec = BY_NAME.get(name)
+        if spec is None:
+            raise ValueError(f"{name} is no setting; {_nearest(str(name), list(BY_NAME))}")
+        if not spec.accepts(given):
+            raise ValueError(f"{name}: {given!r} is not {spec.expected}")
+    if value.get("gunicorn.worker_class") == "sync" and value.get("gunicorn.threads", 1) != 1:
+        raise ValueError(
+            "gunicorn.threads above 1 makes Gunicorn use gthread, which contradicts gunicorn.worker_class sync"
+        )
+    return value
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(word, known, 1, 0.5)
+    return f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+
+
+def _overrides_schema() -> dict[str, Any]:
+    def one(spec: SettingSpec) -> dict[str, Any]:
+        if spec.type is bool:
+            return {"type": "boolean", "description": spec.meaning}
+        if spec.choices:
+            return {"enum": list(spec.choices), "description": spec.meaning}
+        unit = f" ({spec.unit})" if spec.unit else ""
+        return {
+            "type": "integer",
+            "minimum": spec.minimum,
+            "maximum": spec.maximum,
+            "description": spec.meaning + unit,
+        }
+
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {spec.name: one(spec) for spec in SPECS},
+    }
+
+
+Overrides = Annotated[dict[str, Value], BeforeValidator(_overrides), WithJsonSchema(_overrides_schema())]

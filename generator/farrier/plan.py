@@ -1,0 +1,71 @@
+"""What the sizing answers: settings with provenance and reason, for one host."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from farrier.settings import Value
+
+
+class Provenance(StrEnum):
+    """Where a value comes from."""
+
+    DEFAULT = "default"
+    FACT = "fact"
+    MEASURED = "measured"
+    CALCULATED = "calculated"
+    OVERRIDE = "override"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One value of the plan; `reason` is one sentence with the numbers that led to it."""
+
+    name: str
+    value: Value
+    provenance: Provenance
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything decided for one host. Memory in MB, rate in requests per second, latency in seconds."""
+
+    host: str
+    cpus: float
+    memory_mb: int
+    settings: Mapping[str, Setting]
+    capacity_rps: float
+    predicted_memory_mb: int
+    p95_seconds: float | None
+    warnings: tuple[str, ...]
+
+    def value(self, name: str) -> Value:
+        """The value of the setting `name`."""
+        return self.settings[name].value
+
+    def as_document(self) -> dict[str, object]:
+        """The host's part of `plan --json`."""
+        predicted: dict[str, object] = {
+            "capacity_rps": round(self.capacity_rps, 1),
+            "memory_mb": self.predicted_memory_mb,
+        }
+        if self.p95_seconds is not None:
+            predicted["p95_seconds"] = round(self.p95_seconds, 3)
+        return {
+            "sized_for": {"cpus": self.cpus, "memory_mb": self.memory_mb},
+            "settings": {
+                name: {"value": s.value, "provenance": s.provenance.value, "reason": s.reason}
+                for name, s in self.settings.items()
+            },
+            "predicted": predicted,
+            "warnings": list(self.warnings),
+        }
+
+
+def plans_document(environment: str, plans: Mapping[str, Plan]) -> dict[str, object]:
+    """`plan --json`: the contract for other programs."""
+    return {
+        "environment": environment,
+        "hosts": {host: plan.as_document() for host, plan in plans.items()},
+    }

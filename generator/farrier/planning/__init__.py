@@ -1,0 +1,1 @@
+"""The plan's sections: each turns formulas into settings with a reason, in the order that `planner` calls them."""

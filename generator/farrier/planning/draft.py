@@ -1,0 +1,65 @@
+"""A plan in the making: an operator's value takes the place of a calculated one, and what follows builds on it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from farrier.facts import HostFacts
+from farrier.plan import Provenance, Setting
+from farrier.settings import Value
+from farrier.sizing.memory import Budget, Cost
+from farrier.workload import Workload
+
+
+@dataclass
+class Draft:
+    """Input, settings so far, and the quantities that later sections need."""
+
+    facts: HostFacts
+    workload: Workload
+    overrides: Mapping[str, Value]
+    settings: dict[str, Setting] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    cost: Cost = field(init=False)
+    budget: Budget = field(init=False)
+    copies: int = field(init=False)
+    capacity_rps: float = field(init=False)
+    slot_mb: float = field(init=False)
+    request_limit: int = field(init=False)
+    queue_budget: int = field(init=False)
+
+    def calculated(self, name: str, value: Value, reason: str) -> None:
+        """Put a value that follows from numbers."""
+        self._put(Setting(name, value, Provenance.CALCULATED, reason))
+
+    def default(self, name: str, value: Value, reason: str) -> None:
+        """Put a value that is the same for everybody."""
+        self._put(Setting(name, value, Provenance.DEFAULT, reason))
+
+    def fact(self, name: str, value: Value, reason: str) -> None:
+        """Put a value that the host itself gives."""
+        self._put(Setting(name, value, Provenance.FACT, reason))
+
+    def _put(self, setting: Setting) -> None:
+        if setting.name in self.overrides:
+            own = self.overrides[setting.name]
+            chosen = "Farrier agrees" if own == setting.value else f"Farrier would choose {setting.value}"
+            setting = Setting(
+                setting.name, own, Provenance.OVERRIDE, f"Set by the operator; {chosen}: {setting.reason}"
+            )
+        self.settings[setting.name] = setting
+
+    def is_override(self, *names: str) -> bool:
+        """Whether the operator has set any of these."""
+        return any(name in self.overrides for name in names)
+
+    def fixed(self, name: str) -> int | None:
+        """The operator's number for this setting, or None where it is free."""
+        value = self.overrides.get(name)
+        return int(value) if value is not None and not isinstance(value, str) else None
+
+    def number(self, name: str) -> int:
+        """The value of a setting that is a number and already decided."""
+        value = self.settings[name].value
+        if isinstance(value, str):
+            raise TypeError(f"{name} is not a number")
+        return int(value)

@@ -1,0 +1,215 @@
+"""Workers, threads and what belongs to them."""
+
+import math
+
+from farrier import policy
+from farrier.errors import DoesNotFitError
+from farrier.planning.draft import Draft
+from farrier.sizing.capacity import process_utilisation
+from farrier.sizing.concurrency import Concurrency, Demand, choose
+from farrier.sizing.memory import Cost, budget
+from farrier.units import ceil_to, counted, mb, milliseconds, number
+
+
+def concurrency(draft: Draft) -> None:
+    """Workers, threads, class and preload, within the CPUs and the memory of two slots."""
+    work, facts = draft.workload, draft.facts
+    preload = bool(draft.overrides.get("gunicorn.preload_app", work.preload_safe))
+    draft.cost = Cost(work.memory_private_mb, work.memory_shared_mb, preload)
+    draft.budget = budget(facts.memory_mb, math.ceil(facts.cpus))
+    demand = Demand(work.cpu_seconds, work.wait_ratio, facts.cpus, *_fixed(draft))
+    chosen = _choose(draft, demand)
+    draft.slot_mb = draft.cost.slot_mb(chosen.workers, chosen.threads)
+    draft.capacity_rps = demand.capacity(chosen.workers, chosen.threads)
+    _workers(draft, chosen)
+    _threads(draft, chosen)
+    _preload(draft, chosen)
+    _recycling(draft, chosen)
+
+
+def _fixed(draft: Draft) -> tuple[int | None, int | None]:
+    """What the operator fixed of workers and threads; a sync worker has one thread."""
+    threads = draft.fixed("gunicorn.threads")
+    if draft.overrides.get("gunicorn.worker_class") == "sync":
+        threads = 1
+    return draft.fixed("gunicorn.workers"), threads
+
+
+def _choose(draft: Draft, demand: Demand) -> Concurrency:
+    """The best that fits twice, or once where two slots cannot run side by side."""
+    available = draft.budget.gunicorn_mb
+    switch = draft.overrides.get("farrier.switch")
+    tried = [1] if switch == "stop-start" else [policy.SLOTS_WHILE_SWITCHING]
+    if switch is None:
+        tried.append(1)
+    for copies in tried:
+        chosen = choose(demand, draft.cost, available, copies)
+        if chosen:
+            draft.copies = copies
+            _switch(draft, chosen)
+            return chosen
+    workers, threads = demand.workers or 1, demand.threads or 1
+    need = tried[-1] * draft.cost.slot_mb(workers, threads)
+    slots = "two slots" if tried[-1] > 1 else "one slot"
+    raise DoesNotFitError(
+        f"no plan fits: {slots} of {counted(workers, 'worker')} with {counted(threads, 'thread')} each need "
+        f"{mb(math.ceil(need))} ({draft.cost.breakdown(workers, threads)} a slot), but the limit is "
+        f"{mb(max(0, math.floor(available)))} ({draft.budget.breakdown()})"
+    )
+
+
+def _switch(draft: Draft, chosen: Concurrency) -> None:
+    slot = draft.cost.slot_mb(chosen.workers, chosen.threads)
+    left = mb(draft.budget.gunicorn_mb)
+    if draft.copies == policy.SLOTS_WHILE_SWITCHING:
+        draft.calculated(
+            "farrier.switch",
+            "overlap",
+            f"Two slots of {mb(slot)} fit into the {left} left for Gunicorn, so the new release starts beside the old "
+            f"one.",
+        )
+        return
+    draft.calculated(
+        "farrier.switch",
+        "stop-start",
+        f"Two slots of {mb(slot)} do not fit into the {left} left for Gunicorn, so the old one stops first "
+        "while the queue holds the requests.",
+    )
+    if not draft.is_override("farrier.switch"):
+        draft.warnings.append(
+            f"memory holds one slot only: during a deploy requests wait in the queue for about "
+            f"{number(draft.workload.boot_seconds, 1)} s; {mb(math.ceil(2 * slot - draft.budget.gunicorn_mb))} more "
+            f"would let two overlap"
+        )
+
+
+def _workers(draft: Draft, chosen: Concurrency) -> None:
+    work, cpus = draft.workload, draft.facts.cpus
+    ideal = cpus / work.cpu_seconds
+    if chosen.bound == "memory":
+        reason = (
+            f"Memory allows no more: {draft.budget.breakdown()} for Gunicorn, {counted(draft.copies, 'slot')} of "
+            f"{draft.cost.breakdown(chosen.workers, chosen.threads)}."
+        )
+        if draft.capacity_rps < policy.KNEE * ideal:
+            draft.warnings.append(
+                f"memory is the limit: {number(draft.capacity_rps, 1)} of the {number(ideal, 1)} requests a second "
+                f"that {counted(cpus, 'CPU')} could answer"
+            )
+    else:
+        share = process_utilisation(chosen.threads, work.wait_ratio)
+        reason = (
+            f"{counted(chosen.workers, 'process', 'processes')} of {counted(chosen.threads, 'thread')} keep "
+            f"{counted(cpus, 'CPU')} busy: each reaches {number(100 * share, 0)} % of a CPU under its GIL, together "
+            f"{number(draft.capacity_rps, 1)} of {number(ideal, 1)} requests a second at "
+            f"{milliseconds(work.cpu_seconds)} CPU each."
+        )
+        if draft.capacity_rps < policy.KNEE * ideal and draft.is_override(
+            "gunicorn.workers", "gunicorn.threads", "gunicorn.worker_class"
+        ):
+            draft.warnings.append(
+                f"the operator's workers and threads carry {number(draft.capacity_rps, 1)} of the {number(ideal, 1)} "
+                f"requests a "
+                f"second that {counted(cpus, 'CPU')} could answer"
+            )
+    draft.calculated("gunicorn.workers", chosen.workers, reason)
+
+
+def _threads(draft: Draft, chosen: Concurrency) -> None:
+    work = draft.workload
+    ratio = f"a request waits {milliseconds(work.wait_seconds)} for {milliseconds(work.cpu_seconds)} of CPU"
+    if chosen.threads == 1 and draft.overrides.get("gunicorn.worker_class") != "gthread":
+        kind, why = (
+            "sync",
+            f"One thread per worker is enough where {ratio}; a sync worker also ends a request that exceeds `timeout`.",
+        )
+    else:
+        kind, why = "gthread", f"Threads answer other requests while one waits: {ratio}."
+    draft.calculated("gunicorn.worker_class", kind, why)
+    little = (
+        f" At the peak of {number(work.peak_rps)} requests a second Little's law needs "
+        f"{number(work.peak_rps * work.service_seconds, 1)}."
+        if work.peak_rps
+        else ""
+    )
+    draft.calculated(
+        "gunicorn.threads",
+        chosen.threads,
+        f"With {counted(chosen.workers, 'worker')} this makes {counted(chosen.workers * chosen.threads, 'request')} "
+        f"in service at once; "
+        f"{ratio}, so by Erlang B more threads would wait for the CPU, not work.{little}",
+    )
+    draft.calculated(
+        "gunicorn.worker_connections",
+        chosen.threads,
+        f"Equal to the {counted(chosen.threads, 'thread')} of a worker: it accepts only what it can start, and the "
+        f"rest waits in the "
+        "queue that all workers share.",
+    )
+    own = draft.fixed("gunicorn.worker_connections")
+    if own is not None and own < chosen.threads:
+        draft.warnings.append(
+            f"worker_connections {own} leaves {counted(chosen.threads - own, 'thread')} of each worker idle"
+        )
+    elif own is not None and own > chosen.threads:
+        draft.warnings.append(
+            f"worker_connections {own} lets a worker hold {counted(own - chosen.threads, 'request')} more than its "
+            f"{counted(chosen.threads, 'thread')}; they wait there while other workers are idle"
+        )
+
+
+def _preload(draft: Draft, chosen: Concurrency) -> None:
+    work = draft.workload
+    saved = mb((chosen.workers - 1) * work.memory_shared_mb + work.memory_shared_mb)
+    if work.preload_safe:
+        draft.calculated(
+            "gunicorn.preload_app",
+            True,
+            f"The workload says that importing before the fork is safe; {counted(chosen.workers, 'worker')} share "
+            f"{mb(work.memory_shared_mb)} each, {saved} in all, and a broken release fails before it serves.",
+        )
+        return
+    draft.default(
+        "gunicorn.preload_app",
+        False,
+        f"Nobody has said that the application may be imported before the fork (threads and sockets would not survive "
+        f"it); "
+        f"`preload_safe: true` in the workload would save {saved}.",
+    )
+    if draft.overrides.get("gunicorn.preload_app"):
+        draft.warnings.append(
+            "preload_app is on although the workload does not say that it is safe: threads and sockets made at import "
+            "do not survive the fork"
+        )
+
+
+def _recycling(draft: Draft, chosen: Concurrency) -> None:
+    work = draft.workload
+    preload = draft.cost.preload
+    boot = policy.PRELOADED_BOOT_SECONDS if preload else work.boot_seconds
+    per_worker = draft.capacity_rps / chosen.workers
+    share = number(100 * policy.RECYCLE_SHARE)
+    requests = max(policy.MINIMUM_MAX_REQUESTS, ceil_to(per_worker * boot / policy.RECYCLE_SHARE, 500))
+    draft.calculated(
+        "gunicorn.max_requests",
+        requests,
+        f"A worker that answers {number(per_worker, 1)} requests a second and takes {number(boot, 1)} s to replace "
+        f"loses at most "
+        f"{share} % of its time to recycling, which bounds leaks.",
+    )
+    every = draft.number("gunicorn.max_requests")
+    draft.calculated(
+        "gunicorn.max_requests_jitter",
+        round(policy.RECYCLE_JITTER_SHARE * every),
+        f"{number(100 * policy.RECYCLE_JITTER_SHARE, 0)} % of max_requests, so that workers are not replaced all at "
+        f"once.",
+    )
+    draft.default(
+        "gunicorn.keepalive",
+        0,
+        "NGINX opens a connection for each request: on a unix socket that costs microseconds, and no request can meet "
+        "a "
+        "connection that is just being closed.",
+    )
+    if draft.fixed("gunicorn.keepalive"):
+        draft.warnings.append("keepalive is above 0: NGINX closes each connection, so it only keeps threads waiting")

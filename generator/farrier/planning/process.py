@@ -1,0 +1,63 @@
+"""What systemd allows a slot: memory, open files, tasks."""
+
+import math
+
+from farrier import policy
+from farrier.planning.draft import Draft
+from farrier.units import MB, ceil_to, counted, mb, number
+
+
+def limits(draft: Draft) -> None:
+    """MemoryHigh, MemoryMax, LimitNOFILE and TasksMax of one slot."""
+    _memory(draft)
+    workers, threads = draft.number("gunicorn.workers"), draft.number("gunicorn.threads")
+    _files(draft, threads)
+    own = 1 + workers * (1 + threads)
+    draft.calculated(
+        "systemd.TasksMax",
+        ceil_to(policy.TASKS_FACTOR * own + policy.TASKS_BASE, 8),
+        f"{policy.TASKS_FACTOR} x the {own} processes and threads of Gunicorn + {policy.TASKS_BASE} for what the "
+        f"application starts: "
+        "a fork bomb ends here.",
+    )
+
+
+def _memory(draft: Draft) -> None:
+    share = draft.budget.gunicorn_mb / draft.copies
+    ample = policy.MEMORY_MAX_FACTOR * draft.slot_mb
+    maximum = math.floor(min(share, ample))
+    if share < ample:
+        reason = (
+            f"{counted(draft.copies, 'slot')} at their limit fill the {mb(draft.budget.gunicorn_mb)} that are left "
+            f"for Gunicorn "
+            f"({draft.budget.breakdown()}); a slot should need {mb(draft.slot_mb)}."
+        )
+    else:
+        reason = (
+            f"{number(policy.MEMORY_MAX_FACTOR)} x the {mb(draft.slot_mb)} that a slot should need "
+            f"({draft.cost.breakdown(draft.number('gunicorn.workers'), draft.number('gunicorn.threads'))}): a leak "
+            f"ends in its own slot."
+        )
+    draft.calculated("systemd.MemoryMax", maximum * MB, reason)
+    maximum = draft.number("systemd.MemoryMax") // MB
+    high = max(math.ceil(draft.slot_mb), math.floor(policy.MEMORY_HIGH_SHARE * maximum))
+    draft.calculated(
+        "systemd.MemoryHigh",
+        min(high, maximum) * MB,
+        f"{number(100 * policy.MEMORY_HIGH_SHARE, 0)} % of MemoryMax ({mb(maximum)}), and not below the "
+        f"{mb(draft.slot_mb)} that a slot should "
+        "need: reclaimed before anything is killed.",
+    )
+
+
+def _files(draft: Draft, threads: int) -> None:
+    wanted = max(policy.LIMIT_NOFILE_MINIMUM, ceil_to(policy.FILES_PER_WORKER + policy.FILES_PER_THREAD * threads, 256))
+    hard = draft.facts.nofile_hard
+    draft.calculated(
+        "systemd.LimitNOFILE",
+        wanted if hard is None else min(wanted, hard),
+        f"{policy.FILES_PER_WORKER} for a worker + {policy.FILES_PER_THREAD} for each of "
+        f"{counted(threads, 'thread')}, at least "
+        f"{policy.LIMIT_NOFILE_MINIMUM}"
+        + ("." if hard is None else f", at most the {number(hard)} that the host grants."),
+    )

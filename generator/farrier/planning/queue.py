@@ -1,0 +1,68 @@
+"""The accept queue: one number in Gunicorn, systemd, the kernel and NGINX."""
+
+import math
+
+from farrier import policy
+from farrier.planning.draft import Draft
+from farrier.units import counted, number
+
+AGREEING = ("gunicorn.backlog", "systemd.Backlog", "nginx.listen_backlog")
+"""Settings that are one and the same number."""
+
+
+def backlog(draft: Draft) -> None:
+    """As many requests as can be answered within the queue budget; more would only wait to fail."""
+    work = draft.workload
+    upper = max(1, min(policy.MAX_BACKLOG, math.floor(draft.capacity_rps * draft.queue_budget)))
+    reason = (
+        f"{number(draft.capacity_rps, 1)} requests a second for the queue budget of {draft.queue_budget} s: a request "
+        "behind that many could not be answered in time, so it is refused at once with 503."
+    )
+    own = next((int(draft.overrides[name]) for name in AGREEING if name in draft.overrides), None)
+    value = upper if own is None else own
+    for name, why in (
+        ("gunicorn.backlog", reason),
+        (
+            "systemd.Backlog",
+            "Equal to gunicorn.backlog: systemd makes the socket, so it must ask for the same queue.",
+        ),
+        ("nginx.listen_backlog", "Equal to gunicorn.backlog: NGINX takes in what Gunicorn's queue can hold."),
+    ):
+        if own is None or name in draft.overrides:
+            draft.calculated(name, upper, why)
+        else:
+            draft.calculated(name, value, "Equal to what the operator set for the same queue.")
+    _somaxconn(draft, value)
+    rate = work.peak_rps if work.peak_rps is not None else draft.capacity_rps
+    needed = math.ceil(min(rate, draft.capacity_rps) * work.boot_seconds)
+    if value < needed:
+        draft.warnings.append(
+            f"the backlog of {value} is shorter than a restart: {number(rate, 1)} requests a second for "
+            f"{number(work.boot_seconds, 1)} s of boot make {counted(needed, 'request')}; the rest gets 503"
+        )
+    if value > upper:
+        draft.warnings.append(
+            f"a backlog of {value} holds more than the {upper} requests that can be answered within the queue budget "
+            f"of "
+            f"{draft.queue_budget} s: the last ones wait only to get 504"
+        )
+
+
+def _somaxconn(draft: Draft, backlog: int) -> None:
+    has = draft.facts.somaxconn or policy.DEFAULT_SOMAXCONN
+    floor = max(has, policy.DEFAULT_SOMAXCONN)
+    if backlog <= floor and draft.facts.somaxconn is not None and has >= policy.DEFAULT_SOMAXCONN:
+        draft.fact(
+            "kernel.net.core.somaxconn",
+            has,
+            f"The host's own value already holds the backlog of {backlog}; it is kept, so that nothing else on the "
+            f"host changes.",
+        )
+        return
+    draft.calculated(
+        "kernel.net.core.somaxconn",
+        max(backlog, min(floor, policy.MAX_BACKLOG)),
+        f"The kernel cuts every accept queue to this; it must hold the backlog of {backlog} and is never set below "
+        f"its own "
+        f"default of {policy.DEFAULT_SOMAXCONN}.",
+    )

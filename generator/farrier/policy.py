@@ -1,0 +1,116 @@
+"""Every constant that a plan depends on: its name, why it has this value, and where it comes from."""
+
+GIL_CEILING = 0.85
+"""The share of one CPU that a process with several threads reaches under CPython's GIL, at most.
+Measured with Gunicorn 27.0.1 on one pinned CPU: 0.82-0.85 with 4-7 threads where Erlang B alone predicts 1.00."""
+
+KNEE = 0.97
+"""More workers or threads are bought only up to this share of the best capacity; the rest costs memory for nothing."""
+
+MAX_WORKERS = 1024
+"""Worker processes of one slot, at most; a workload that wants more is not one for Gunicorn's sync or gthread workers."""
+
+MAX_THREADS = 64
+"""Threads per worker, at most; beyond it another process is cheaper than handing the GIL around."""
+
+MINIMUM_WORKERS = 2
+"""While one worker is replaced (max_requests, a crash) another one answers."""
+
+THREAD_MB = 0.5
+"""Resident memory of one busy thread: the part of its 8 MB stack that is touched, and its malloc arena."""
+
+SLOTS_WHILE_SWITCHING = 2
+"""During a deploy the old and the new slot run side by side."""
+
+RESERVE_SHARE = 0.10
+"""Share of a host's memory that is left to the kernel, the page cache and what runs now and then (apt, cron, SSH)."""
+
+RESERVE_MINIMUM_MB = 64
+"""The reserve is never smaller: one `apt-get` or `pip install` takes about this much."""
+
+NGINX_PROCESS_MB = 16
+"""Memory of one NGINX worker process: 6 MB at rest on Debian 12, and about 10 KB for each of a thousand connections."""
+
+MEMORY_MAX_FACTOR = 2.0
+"""MemoryMax of a slot is at most this multiple of what it should need: a leak ends in its own slot."""
+
+MEMORY_HIGH_SHARE = 0.9
+"""MemoryHigh as a share of MemoryMax: the kernel slows a slot down and reclaims before it kills."""
+
+MARGIN_SECONDS = 2
+"""Between two layers of the timeout chain: Gunicorn's arbiter looks once a second, a kill and an answer take the rest."""
+
+STOP_MARGIN_SECONDS = 5
+"""systemd waits this much longer than Gunicorn's graceful_timeout before it kills the control group."""
+
+PROXY_CONNECT_SECONDS = 2
+"""A unix socket accepts or refuses at once; this only bounds a stalled kernel."""
+
+GTHREAD_LIVENESS_SECONDS = 30
+"""Gunicorn's own default `timeout`; for gthread it limits no request, it only notices a worker that stands still."""
+
+BOOT_FACTOR = 3
+"""A worker that imports the application beats no heart; `timeout` allows it this multiple of its usual boot time."""
+
+PRELOADED_BOOT_SECONDS = 0.2
+"""What a recycled worker costs when the application is already imported by the master: a fork and its first request."""
+
+RECYCLE_SHARE = 0.01
+"""max_requests is set so that replacing workers takes at most this share of capacity."""
+
+RECYCLE_JITTER_SHARE = 0.2
+"""Jitter as a share of max_requests, so that workers that started together do not stop together."""
+
+MINIMUM_MAX_REQUESTS = 1000
+"""Workers are not recycled more often than this, however cheap it is."""
+
+DEFAULT_SOMAXCONN = 4096
+"""The kernel's own default since Linux 5.4; a host's value is never lowered below it."""
+
+MAX_BACKLOG = 65535
+"""Beyond this many waiting requests a queue is a fault, not a buffer; older kernels keep the value in 16 bits."""
+
+NGINX_CONNECTIONS_MINIMUM = 1024
+"""worker_connections of NGINX is never set lower; idle connections cost about 250 bytes each."""
+
+NGINX_SPREAD = 1.5
+"""NGINX's worker processes do not share connections evenly; each gets this multiple of an even part."""
+
+NGINX_KEEPALIVE_SECONDS = 65
+"""How long an idle client connection is kept: NGINX's shipped value, longer than the 60 s of common load balancers."""
+
+NGINX_CLIENT_SECONDS = 20
+"""How long a client may pause while it sends header or body: slow clients cost a connection each, not a worker."""
+
+FILES_PER_THREAD = 8
+"""Open files one request may hold: its connection, database, cache, an upload, a template."""
+
+FILES_PER_WORKER = 256
+"""Open files of a worker besides requests: libraries, logs, sockets, the interpreter."""
+
+LIMIT_NOFILE_MINIMUM = 1024
+"""The file limit that programs expect to find."""
+
+TASKS_FACTOR = 2
+"""TasksMax as a multiple of Gunicorn's own processes and threads: the application may start some, a fork bomb may not."""
+
+TASKS_BASE = 64
+"""Tasks beyond that, for subprocesses and libraries' helper threads."""
+
+KEEP_RELEASES = 3
+"""Releases kept on a host: the one that serves, the one before, and one more to go back to."""
+
+SCENARIO_MAX_CPUS = 2.0
+"""A Molecule host gets at most this many CPUs, so that a scenario runs on a small developer's machine."""
+
+SCENARIO_MAX_MEMORY_MB = 2048
+"""A Molecule host gets at most this much memory, for the same reason."""
+
+SCENARIO_MAX_HOSTS = 3
+"""Test hosts per scenario: one for each size of the environment's hosts, up to this many."""
+
+SCENARIO_SYSTEM_MB = 64
+"""Memory that systemd, the journal and SSH of a test host take; it is sized for the rest of its limit."""
+
+SCENARIO_NOFILE = 20_000
+"""Open files that a container engine grants a test host on a machine that cannot raise its own limits."""

@@ -1,0 +1,201 @@
+"""The only place that maps settings to the role's variables, and hosts of different size to one role."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from farrier import policy
+from farrier.plan import Plan
+from farrier.project import Environment, Project
+from farrier.settings import SPECS
+
+JsonValue = bool | int | float | str | list[str] | dict[str, str]
+
+
+@dataclass(frozen=True)
+class RoleVariable:
+    """One public variable; `reason` are the comment's sentences, `setting` the plan's name where it is one."""
+
+    name: str
+    full_name: str
+    value: JsonValue
+    type: str
+    meaning: str
+    section: str
+    reason: tuple[str, ...] = ()
+    setting: str | None = None
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Size:
+    """Hosts that get the same values."""
+
+    name: str
+    hosts: tuple[str, ...]
+    plan: Plan
+
+    @property
+    def values(self) -> dict[str, JsonValue]:
+        """The values of this size by variable name, without the role's prefix."""
+        return size_values(self.plan)
+
+
+def size_values(plan: Plan) -> dict[str, JsonValue]:
+    """What one plan gives the role, by variable name without the prefix."""
+    values: dict[str, JsonValue] = {"sized_for_cpus": plan.cpus, "sized_for_memory_mb": plan.memory_mb}
+    return values | {spec.variable: plan.value(spec.name) for spec in SPECS}
+
+
+def sizes(plans: Mapping[str, Plan]) -> tuple[Size, ...]:
+    """The hosts grouped by equal values, the largest group first; a name says CPUs and memory."""
+    groups: dict[tuple[tuple[str, object], ...], list[Plan]] = {}
+    for plan in plans.values():
+        groups.setdefault(tuple(sorted(size_values(plan).items(), key=lambda item: item[0])), []).append(plan)
+    ordered = sorted(groups.values(), key=lambda group: (-len(group), group[0].host))
+    named: list[Size] = []
+    taken: set[str] = set()
+    for group in ordered:
+        first = group[0]
+        name = f"{first.cpus:g}_cpus_{first.memory_mb}_mb".replace(".", "_")
+        if name in taken:
+            name = f"{name}_{len(taken)}"
+        taken.add(name)
+        named.append(Size(name, tuple(plan.host for plan in group), first))
+    return tuple(named)
+
+
+def role_variables(project: Project, environment_name: str, plans: Mapping[str, Plan]) -> list[RoleVariable]:
+    """Every public variable of an environment's role, in the order of its defaults file."""
+    role = project.role(environment_name)
+    groups = sizes(plans)
+    return [
+        *_application(project, project.environments[environment_name], role),
+        *(_size_table(groups, role) if len(groups) > 1 else []),
+        *_sized_for(groups, role),
+        *_settings(groups, role),
+    ]
+
+
+def _application(project: Project, environment: Environment, role: str) -> list[RoleVariable]:
+    app = project.application
+
+    def variable(name: str, value: JsonValue, kind: str, meaning: str) -> RoleVariable:
+        return RoleVariable(name, f"{role}_{name}", value, kind, meaning, "Application", (meaning + ".",))
+
+    found = [
+        variable(
+            "domains",
+            [environment.domain, *environment.aliases],
+            "list",
+            "Host names that NGINX answers to; the first one is used for health checks",
+        ),
+        variable(
+            "environment",
+            app.environment | environment.environment,
+            "dict",
+            "Environment variables of the application that are not secret",
+        ),
+        variable(
+            "source",
+            app.source,
+            "str",
+            "Where a release comes from: a directory relative to the project, or a git URL",
+        ),
+        variable(
+            "keep_releases",
+            policy.KEEP_RELEASES,
+            "int",
+            "Releases that stay on the host, the one that serves included",
+        ),
+    ]
+    if app.ref is not None:
+        found.insert(3, variable("source_ref", app.ref, "str", "The tag, branch or commit to deploy"))
+    return found
+
+
+def _size_table(groups: tuple[Size, ...], role: str) -> list[RoleVariable]:
+    """The table of sizes is written by the template; here stands which row a host takes."""
+    return [
+        RoleVariable(
+            "size",
+            f"{role}_size",
+            f"{{{{ {role}_size_of_host[inventory_hostname] }}}}",
+            "str",
+            "The row of the table of sizes that a host takes; set it for a host that the plan did not know",
+            "Sizes",
+            ("The row that a host takes; set it in host_vars for a host that the plan did not know.",),
+        )
+    ]
+
+
+def _sized_for(groups: tuple[Size, ...], role: str) -> list[RoleVariable]:
+    found = []
+    for name, kind, meaning in (
+        (
+            "sized_for_cpus",
+            "float",
+            "Usable CPUs that the numbers below were calculated for; a smaller host is refused",
+        ),
+        (
+            "sized_for_memory_mb",
+            "int",
+            "Usable memory in MB that the numbers below were calculated for; a smaller host is refused",
+        ),
+    ):
+        found.append(
+            RoleVariable(
+                name,
+                f"{role}_{name}",
+                _value(groups, name, role),
+                kind,
+                meaning,
+                "Sized for",
+                (meaning + ".",),
+            )
+        )
+    return found
+
+
+def _settings(groups: tuple[Size, ...], role: str) -> list[RoleVariable]:
+    found = []
+    for spec in SPECS:
+        if len(groups) == 1:
+            reason: tuple[str, ...] = (groups[0].plan.settings[spec.name].reason,)
+        else:
+            distinct: dict[str, list[str]] = {}
+            for size in groups:
+                distinct.setdefault(size.plan.settings[spec.name].reason, []).append(size.name)
+            reason = (
+                tuple(distinct)
+                if len(distinct) == 1
+                else tuple(f"{', '.join(names)}: {text}" for text, names in distinct.items())
+            )
+        found.append(
+            RoleVariable(
+                spec.variable,
+                f"{role}_{spec.variable}",
+                _value(groups, spec.variable, role),
+                spec.type.__name__,
+                spec.meaning[:1].upper() + spec.meaning[1:] + (f", in {spec.unit}" if spec.unit else ""),
+                spec.section,
+                reason,
+                spec.name,
+                spec.choices,
+            )
+        )
+    return found
+
+
+def _value(groups: tuple[Size, ...], name: str, role: str) -> JsonValue:
+    """The literal value where all hosts agree, else a look into the table of sizes."""
+    values = [size.values[name] for size in groups]
+    if all(value == values[0] for value in values):
+        return values[0]
+    return f"{{{{ {role}_sizes[{role}_size].{name} }}}}"
+
+
+def differing(groups: tuple[Size, ...]) -> list[str]:
+    """The variables in which sizes differ, in order."""
+    if len(groups) < 2:
+        return []
+    return [name for name in groups[0].values if len({size.values[name] for size in groups}) > 1]

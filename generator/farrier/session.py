@@ -1,0 +1,156 @@
+"""What each command does, without printing: reads the input, calls the pure parts, writes the output."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from farrier.errors import HostError, InputError
+from farrier.fact_documents import parse
+from farrier.facts import FACTS, SCHEMA, HostFacts, Number, is_a
+from farrier.facts_files import read_facts
+from farrier.plan import Plan
+from farrier.planner import plan_all
+from farrier.project import Environment, Project
+from farrier.project_file import environment_of, read_project, read_workload
+from farrier.units import counted, shown
+from farrier.workload import Workload
+
+if TYPE_CHECKING:
+    from farrier.collect import CollectResult, HostEvent
+
+Stated = Mapping[str, float | int | str]
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What `generate` did or, with `--check`, would do."""
+
+    changed: bool
+    diff: Sequence[str]
+    summary: Sequence[str]
+
+
+class Session:
+    """One command's view of a project: its file, and paths relative to it."""
+
+    def __init__(self, project_file: Path) -> None:
+        self.project: Project = read_project(project_file)
+        self.root = project_file.parent
+
+    def facts_directory(self, environment: str) -> Path:
+        """Where the facts of an environment are kept."""
+        return self.root / "facts" / environment
+
+    def collect(
+        self, name: str, limit: str | None, extra: Sequence[str], on_event: "Callable[[HostEvent], None]"
+    ) -> "CollectResult":
+        """Gather the facts of an environment's hosts with Ansible."""
+        from farrier.collect import collect
+
+        environment = environment_of(self.project, name)
+        return collect(
+            Path(environment.inventory),
+            self.project.application.name,
+            self.facts_directory(name).resolve(),
+            limit=limit,
+            extra=extra,
+            cwd=self.root,
+            on_event=on_event,
+        )
+
+    def plan(
+        self, name: str, directory: Path | None, stated: Stated, limit: str | None = None
+    ) -> tuple[dict[str, Plan], Workload]:
+        """The plans of an environment's hosts."""
+        environment = environment_of(self.project, name)
+        workload = read_workload(environment, self.root)
+        known = self._facts(name, environment, directory, stated)
+        if limit is not None:
+            known = {host: facts for host, facts in known.items() if fnmatchcase(host, limit)}
+            if not known:
+                raise InputError(f"--limit {shown(limit)} matches no host that has facts")
+        return plan_all(known.values(), workload, environment.overrides), workload
+
+    def generate(
+        self,
+        name: str,
+        directory: Path | None,
+        stated: Stated,
+        output: Path | None,
+        *,
+        check: bool,
+        force: bool,
+    ) -> Generated:
+        """Bring the generated tree onto the disk, or compare it with what is there."""
+        from farrier.output import Output
+        from farrier.tree import environment_tree
+
+        environment = environment_of(self.project, name)
+        workload = read_workload(environment, self.root)
+        known = self._facts(name, environment, directory, stated)
+        plans = plan_all(known.values(), workload, environment.overrides)
+        files = environment_tree(self.project, name, known.values(), plans, workload)
+        target = Output(output or self.root, name)
+        with target.locked(write=not check):
+            changes = target.compare(files)
+            diff = list(target.diff(changes))
+            kept = [] if check else target.write(files, changes, force=force)
+        summary = [f"{'would write' if check else 'written'} {path}" for path in changes.written]
+        summary += [f"{'would remove' if check else 'removed'} {path}" for path in changes.removed]
+        summary += [f"kept a copy of your changes in {path}" for path in kept]
+        summary += [f"changed by hand: {path}" for path in changes.foreign if check]
+        summary.append(
+            f"{name}: {counted(len(changes.written) + len(changes.removed), 'file')} of {len(files)} "
+            f"{'differ' if check else 'changed'}, for {counted(len(plans), 'host')}"
+        )
+        return Generated(bool(changes), diff, summary)
+
+    def _facts(
+        self, name: str, environment: Environment, directory: Path | None, stated: Stated
+    ) -> dict[str, HostFacts]:
+        """Facts by host: gathered ones, what the project file states over them, what the command line states over both."""
+        everywhere = {**environment.facts, **stated}
+        for_one = {host: {**environment.facts, **own, **stated} for host, own in environment.hosts.items()}
+        source = directory or self.facts_directory(name)
+        known = read_facts(source, everywhere, for_one) if directory or source.is_dir() else {}
+        for host, own in for_one.items():
+            if host not in known and {"cpus", "memory_mb"} <= own.keys():
+                known[host] = parse({"schema": SCHEMA, "host": host}, host, "the project file", own)
+        if not known:
+            raise HostError(
+                f"environment {name} has no host facts: {source} has none; gather them with `farrier facts {name}`, "
+                f"or state "
+                "cpus and memory_mb of each host under `hosts:` in the project file"
+            )
+        return known
+
+
+def local_plan(stated: Stated) -> tuple[str, dict[str, Plan], Workload]:
+    """A plan for this machine, for the default workload."""
+    from farrier.local import local_facts
+
+    facts = local_facts()
+    workload = Workload()
+    return "local", plan_all([facts.with_overrides(stated) if stated else facts], workload, {}), workload
+
+
+def parse_stated(options: Sequence[str]) -> dict[str, float | int | str]:
+    """`--fact NAME=VALUE` options by name, each checked."""
+    stated: dict[str, float | int | str] = {}
+    for option in options:
+        name, equals, text = option.partition("=")
+        if name not in FACTS or not equals:
+            raise InputError(f"--fact {shown(option)}: expected NAME=VALUE with one of {', '.join(FACTS)}")
+        kind = FACTS[name].kind
+        value: float | int | str = text
+        if isinstance(kind, Number):
+            try:
+                value = int(text) if kind.whole else float(text)
+            except ValueError:
+                raise InputError(f"--fact {name}: {shown(text)} is not {kind}") from None
+        if not is_a(kind, value):
+            raise InputError(f"--fact {name}: {shown(text)} is not {kind}")
+        stated[name] = value
+    return stated

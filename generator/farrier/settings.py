@@ -1,0 +1,133 @@
+"""The settings a plan can hold: one row each, the only place that knows their type, bounds and unit."""
+
+from dataclasses import dataclass
+
+Value = int | str | bool
+
+
+@dataclass(frozen=True)
+class SettingSpec:
+    """One setting: `variable` is its name in the role without the prefix, `unit` what a plain number means."""
+
+    name: str
+    variable: str
+    type: type
+    minimum: int = 0
+    maximum: int = 0
+    choices: tuple[str, ...] = ()
+    unit: str = ""
+    meaning: str = ""
+
+    @property
+    def section(self) -> str:
+        """Whose setting it is, as a heading: Gunicorn, systemd, kernel, NGINX, Farrier."""
+        return {"gunicorn": "Gunicorn", "nginx": "NGINX", "farrier": "Farrier"}.get(
+            self.name.partition(".")[0], self.name.partition(".")[0]
+        )
+
+    @property
+    def expected(self) -> str:
+        """What a right value is, for an error: `a whole number from 1 to 512`."""
+        if self.type is bool:
+            return "true or false"
+        if self.choices:
+            return " or ".join(self.choices)
+        unit = f" ({self.unit})" if self.unit else ""
+        return f"a whole number from {self.minimum} to {self.maximum}{unit}"
+
+    def accepts(self, value: object) -> bool:
+        """Whether `value` has the right type and lies within the bounds."""
+        if self.type is bool:
+            return isinstance(value, bool)
+        if self.choices:
+            return value in self.choices
+        return isinstance(value, int) and not isinstance(value, bool) and self.minimum <= value <= self.maximum
+
+
+def _count(name: str, low: int, high: int, meaning: str, unit: str = "") -> SettingSpec:
+    return SettingSpec(name, _variable(name), int, low, high, unit=unit, meaning=meaning)
+
+
+def _seconds(name: str, meaning: str, low: int = 1) -> SettingSpec:
+    return _count(name, low, 86_400, meaning, "seconds")
+
+
+def _bytes(name: str, meaning: str) -> SettingSpec:
+    return _count(name, 1_048_576, 2**50, meaning, "bytes")
+
+
+def _variable(name: str) -> str:
+    """`systemd.TimeoutStopSec` → `systemd_timeout_stop_sec`, `kernel.net.core.somaxconn` → `kernel_net_core_somaxconn`."""
+    owner, _, rest = name.partition(".")
+    if owner == "farrier":
+        return rest
+    snake = "".join(
+        f"_{c.lower()}" if c.isupper() and i and not rest[i - 1].isupper() else c.lower() for i, c in enumerate(rest)
+    )
+    return f"{owner}_{snake}".replace(".", "_")
+
+
+SPECS: tuple[SettingSpec, ...] = (
+    SettingSpec(
+        "gunicorn.worker_class",
+        "gunicorn_worker_class",
+        str,
+        choices=("sync", "gthread"),
+        meaning="kind of worker: one request at a time, or one per thread",
+    ),
+    _count("gunicorn.workers", 1, 1024, "worker processes of one slot"),
+    _count("gunicorn.threads", 1, 512, "threads of each worker"),
+    _count("gunicorn.worker_connections", 1, 65_535, "connections that a gthread worker accepts at once"),
+    _count("gunicorn.backlog", 1, 65_535, "requests that may wait in the kernel's accept queue"),
+    SettingSpec(
+        "gunicorn.preload_app",
+        "gunicorn_preload_app",
+        bool,
+        meaning="import the application once, before the workers are forked",
+    ),
+    _seconds("gunicorn.timeout", "longest request of a sync worker; sign of life of a gthread worker"),
+    _seconds("gunicorn.graceful_timeout", "time that running requests get when a slot stops"),
+    _seconds("gunicorn.keepalive", "idle time of a connection from NGINX; 0 closes it after each answer", 0),
+    _count("gunicorn.max_requests", 0, 10_000_000, "requests after which a worker is replaced; 0 never"),
+    _count(
+        "gunicorn.max_requests_jitter",
+        0,
+        10_000_000,
+        "random share of max_requests, different for each worker",
+    ),
+    _count("systemd.Backlog", 1, 65_535, "the accept queue that systemd asks for when it makes the socket"),
+    _seconds("systemd.TimeoutStopSec", "time that systemd gives a slot to stop before it kills it"),
+    _bytes("systemd.MemoryHigh", "memory above which a slot is slowed down and reclaimed"),
+    _bytes("systemd.MemoryMax", "memory above which the kernel kills within a slot"),
+    _count("systemd.LimitNOFILE", 64, 1_048_576, "open files of each process of a slot"),
+    _count("systemd.TasksMax", 8, 1_000_000, "processes and threads of a slot"),
+    _count("kernel.net.core.somaxconn", 1, 2**31 - 1, "the kernel's upper bound of every accept queue"),
+    _count("nginx.worker_processes", 1, 512, "NGINX's worker processes"),
+    _count(
+        "nginx.worker_connections",
+        64,
+        1_000_000,
+        "connections of each NGINX worker, clients and Gunicorn together",
+    ),
+    _count("nginx.worker_rlimit_nofile", 128, 1_048_576, "open files of each NGINX worker"),
+    _seconds("nginx.proxy_connect_timeout", "time to connect to Gunicorn's socket"),
+    _seconds(
+        "nginx.proxy_send_timeout",
+        "pause allowed while a request is sent to Gunicorn, its wait in the queue included",
+    ),
+    _seconds("nginx.proxy_read_timeout", "pause allowed before Gunicorn answers, its wait in the queue included"),
+    _count("nginx.client_max_body_size", 1_024, 2**40, "largest request body", "bytes"),
+    _seconds("nginx.client_header_timeout", "time that a client has to send its header"),
+    _seconds("nginx.client_body_timeout", "pause allowed while a client sends its body"),
+    _seconds("nginx.keepalive_timeout", "idle time after which a client's connection is closed", 0),
+    _count("nginx.listen_backlog", 1, 65_535, "accept queue of NGINX's own listening sockets"),
+    SettingSpec(
+        "farrier.switch",
+        "switch",
+        str,
+        choices=("overlap", "stop-start"),
+        meaning="whether a deploy starts the new slot beside the old one, or after it",
+    ),
+)
+
+BY_NAME: dict[str, SettingSpec] = {spec.name: spec for spec in SPECS}

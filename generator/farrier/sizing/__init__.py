@@ -1,0 +1,1 @@
+"""The formulas: pure functions of numbers, one quantity per module, no I/O."""

@@ -1,0 +1,104 @@
+"""How many requests a second a number of workers and threads can carry.
+
+C is the CPU seconds of a request, W the seconds it waits, a = W/C, c the usable CPUs, P the workers, T the threads each.
+"""
+
+import math
+from bisect import bisect_left
+from functools import lru_cache
+
+from farrier import policy
+
+NEVER_WAITS = 1e-6
+"""Below this W/C a request does nothing but compute, and the chain of `busy_cpus` would divide by next to nothing."""
+
+
+@lru_cache(maxsize=4096)
+def erlang_b(servers: int, offered: float) -> float:
+    """Probability that all `servers` are busy when `offered` erlangs arrive and none may wait (Erlang 1917)."""
+    blocked = 1.0
+    for k in range(1, servers + 1):
+        blocked = offered * blocked / (k + offered * blocked)
+    return blocked
+
+
+def erlang_c(servers: float, offered: float) -> float:
+    """Probability that a request has to wait for one of `servers`, 0 to 1; 1 at or above saturation."""
+    if offered >= servers:
+        return 1.0
+    whole = max(1, math.floor(servers))
+    blocked = erlang_b(whole, offered * whole / servers)
+    utilisation = offered / servers
+    return blocked / (1 - utilisation * (1 - blocked))
+
+
+@lru_cache(maxsize=4096)
+def process_utilisation(threads: int, wait_ratio: float) -> float:
+    """Share of one CPU that a process with `threads` under the GIL keeps busy: 1 - B(T, W/C), a machine-repair queue.
+
+    Threads do not lift it above `policy.GIL_CEILING`: handing the GIL around costs what Erlang B does not know.
+    """
+    alone = 1.0 - erlang_b(1, wait_ratio)
+    return max(alone, min(1.0 - erlang_b(threads, wait_ratio), policy.GIL_CEILING))
+
+
+@lru_cache(maxsize=256)
+def utilisations(wait_ratio: float) -> tuple[float, ...]:
+    """`process_utilisation` for 1 to `policy.MAX_THREADS` threads; it never falls."""
+    return tuple(process_utilisation(threads, wait_ratio) for threads in range(1, policy.MAX_THREADS + 1))
+
+
+def threads_for(share: float, wait_ratio: float) -> int | None:
+    """The fewest threads with which a process keeps `share` of a CPU busy, or None where none do."""
+    reached = utilisations(wait_ratio)
+    threads = bisect_left(reached, share * (1 - 1e-9)) + 1
+    return threads if threads <= len(reached) else None
+
+
+@lru_cache(maxsize=4096)
+def busy_cpus(slots: int, wait_ratio: float, cpus: float) -> float:
+    """CPUs that `slots` requests in service keep busy, each computing C and waiting W: the repairmen are the CPUs.
+
+    The birth-death chain p(k+1) = p(k) (N-k) C / (W min(k+1, c)) for k requests that want a CPU; returns E[min(k, c)].
+    """
+    if wait_ratio < NEVER_WAITS:
+        return min(float(slots), cpus)
+    weight, total, busy = 1.0, 1.0, 0.0
+    for k in range(slots):
+        weight *= (slots - k) / (wait_ratio * min(k + 1, cpus))
+        total += weight
+        busy += weight * min(k + 1, cpus)
+        if total > 1e250:  # only the ratio counts; keep it inside a float
+            weight, total, busy = weight / total, 1.0, busy / total
+    return busy / total
+
+
+def capacity_rps(workers: int, threads: int, cpu_seconds: float, wait_ratio: float, cpus: float) -> float:
+    """Requests a second at saturation: what the processes can do under their GILs, and what the CPUs can do for them."""
+    processes = workers * process_utilisation(threads, wait_ratio)
+    return min(processes, busy_cpus(workers * threads, wait_ratio, cpus)) / cpu_seconds
+
+
+def slots_for(share: float, wait_ratio: float, cpus: float) -> int:
+    """The fewest requests in service at once that keep `share` of the CPUs busy."""
+    low, high = 1, max(2, math.ceil(2 * cpus * (1 + wait_ratio)) + 16)
+    while low < high:
+        middle = (low + high) // 2
+        if busy_cpus(middle, wait_ratio, cpus) >= share * cpus:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def p95_seconds(rate: float, cpu_seconds: float, wait_seconds: float, cpus: float) -> float:
+    """95 % of requests are answered within this: the service time, and the wait for a CPU by Erlang C.
+
+    P(wait > t) = C(c, a) exp(-(c - a) t / C); infinite at or above saturation.
+    """
+    offered = rate * cpu_seconds
+    if offered >= cpus:
+        return math.inf
+    delayed = erlang_c(cpus, offered)
+    wait = 0.0 if delayed <= 0.05 else math.log(delayed / 0.05) * cpu_seconds / (cpus - offered)
+    return cpu_seconds + wait_seconds + wait

@@ -1,0 +1,120 @@
+"""How many workers and threads: the most capacity that fits into memory, then the least memory for it."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+from farrier import policy
+from farrier.sizing.capacity import busy_cpus, capacity_rps, slots_for, threads_for, utilisations
+from farrier.sizing.memory import Cost, largest_threads, largest_workers
+
+
+@dataclass(frozen=True)
+class Demand:
+    """The work (C, W/C), the CPUs it may use, and what the operator has fixed already (None: free)."""
+
+    cpu_seconds: float
+    wait_ratio: float
+    cpus: float
+    workers: int | None = None
+    threads: int | None = None
+
+    def capacity(self, workers: int, threads: int) -> float:
+        """Requests a second at saturation."""
+        return capacity_rps(workers, threads, self.cpu_seconds, self.wait_ratio, self.cpus)
+
+    @property
+    def ideal_rps(self) -> float:
+        """What the CPUs could do if nothing stood in the way: c / C."""
+        return self.cpus / self.cpu_seconds
+
+
+@dataclass(frozen=True)
+class Concurrency:
+    """The choice; `bound` names what keeps it from being larger: `cpu`, `memory` or `override`."""
+
+    workers: int
+    threads: int
+    bound: str
+
+
+def choose(demand: Demand, cost: Cost, available_mb: float, copies: int) -> Concurrency | None:
+    """The best workers and threads of which `copies` slots fit into `available_mb`, or None where not one worker does.
+
+    Unlimited memory is asked first: the cheapest pair at the knee of the capacity. Where that does not fit,
+    the pair with the most capacity that does, and of equals the smaller one.
+    """
+    wanted = _at_the_knee(demand, cost)
+    if wanted and copies * cost.slot_mb(wanted.workers, wanted.threads) <= available_mb:
+        return wanted
+    best: Concurrency | None = None
+    best_rps = 0.0
+    for workers, threads in _fitting(demand, cost, available_mb, copies):
+        reached = demand.capacity(workers, threads)
+        if best is None or reached > best_rps * (1 + 1e-9):
+            best, best_rps = Concurrency(workers, threads, "memory"), reached
+    return best
+
+
+@lru_cache(maxsize=1024)
+def _at_the_knee(demand: Demand, cost: Cost) -> Concurrency | None:
+    """The cheapest pair that reaches `policy.KNEE` of what the CPUs can do, memory set aside."""
+    if demand.workers is not None and demand.threads is not None:
+        return Concurrency(demand.workers, demand.threads, "override")
+    slots = slots_for(policy.KNEE, demand.wait_ratio, demand.cpus)
+    pairs = []
+    for workers in _worker_range(demand, slots):
+        threads = _threads_beside(workers, slots, demand)
+        if threads is not None:
+            pairs.append((cost.slot_mb(workers, threads), threads, workers))
+            if threads == 1:
+                break  # from here on another process only costs more
+    if pairs:
+        _, threads, workers = min(pairs)
+        return Concurrency(workers, threads, "override" if demand.workers else "cpu")
+    if demand.workers is not None:  # these cannot use all CPUs: as many threads as still help
+        return Concurrency(demand.workers, _saturating_threads(demand), "override")
+    return None
+
+
+def _worker_range(demand: Demand, slots: int) -> range:
+    if demand.workers is not None:
+        return range(demand.workers, demand.workers + 1)
+    low = max(policy.MINIMUM_WORKERS, math.ceil(demand.cpus))
+    return range(low, min(policy.MAX_WORKERS, max(low, math.ceil(slots * 1.5))) + 1)
+
+
+def _threads_beside(workers: int, slots: int, demand: Demand) -> int | None:
+    """The fewest threads with which `workers` processes hold `slots` requests and keep the CPUs busy under their GILs."""
+    least = threads_for(policy.KNEE * demand.cpus / workers, demand.wait_ratio)
+    if least is None:
+        return None
+    least = max(least, math.ceil(slots / workers))
+    if demand.threads is not None:
+        return demand.threads if demand.threads >= least else None
+    return least if least <= policy.MAX_THREADS else None
+
+
+def _saturating_threads(demand: Demand) -> int:
+    """The fewest threads at which a process is as busy as its GIL allows."""
+    return threads_for(policy.KNEE * utilisations(demand.wait_ratio)[-1], demand.wait_ratio) or policy.MAX_THREADS
+
+
+def _fitting(demand: Demand, cost: Cost, available_mb: float, copies: int) -> Iterator[tuple[int, int]]:
+    """Pairs at the edge of memory: for each number of workers, threads up to what fits and still helps."""
+    enough = demand.threads or _saturating_threads(demand)
+    most_workers = largest_workers(available_mb, cost, demand.threads or 1, copies)
+    for workers in range(1, min(policy.MAX_WORKERS, most_workers) + 1):
+        if demand.workers is not None and workers != demand.workers:
+            continue
+        most = largest_threads(available_mb, cost, workers, copies)
+        if demand.threads is not None:
+            if most >= demand.threads:
+                yield workers, demand.threads
+        elif most >= 1:
+            yield workers, min(most, enough)
+            if min(most, enough) > 1:
+                yield workers, 1
+        if busy_cpus(workers, demand.wait_ratio, demand.cpus) >= policy.KNEE * demand.cpus:
+            return

@@ -1,0 +1,75 @@
+"""What Gunicorn needs in memory, and what a host has left for it. All figures in MB."""
+
+import math
+from dataclasses import dataclass
+
+from farrier import policy
+from farrier.units import mb, number
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Memory of the application: `private` of a worker after warm traffic, `shared` after preload."""
+
+    private_mb: float
+    shared_mb: float
+    preload: bool
+
+    def worker_mb(self, threads: int) -> float:
+        """One worker more costs this."""
+        shared = 0.0 if self.preload else self.shared_mb
+        return shared + self.private_mb + threads * policy.THREAD_MB
+
+    def slot_mb(self, workers: int, threads: int) -> float:
+        """One slot: the master, which holds the shared part when it preloads, and its workers."""
+        return self.shared_mb + workers * self.worker_mb(threads)
+
+    def breakdown(self, workers: int, threads: int) -> str:
+        """The sum of `slot_mb` written out."""
+        process = number(self.worker_mb(0))
+        return (
+            f"{number(self.shared_mb)} MB master + {workers} x ({process} MB worker "
+            f"+ {threads} x {number(policy.THREAD_MB)} MB threads) = {mb(math.ceil(self.slot_mb(workers, threads)))}"
+        )
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Memory that Gunicorn may take: what the host has, less the reserve and NGINX."""
+
+    usable_mb: float
+    reserve_mb: float
+    nginx_mb: float
+
+    @property
+    def gunicorn_mb(self) -> float:
+        """Left for both slots together; negative where even the reserve does not fit."""
+        return self.usable_mb - self.reserve_mb - self.nginx_mb
+
+    def breakdown(self) -> str:
+        """How the budget comes about."""
+        return (
+            f"{mb(self.usable_mb)} usable - {mb(self.reserve_mb)} reserve - {mb(self.nginx_mb)} for NGINX "
+            f"= {mb(self.gunicorn_mb)}"
+        )
+
+
+def budget(usable_mb: float, nginx_processes: int) -> Budget:
+    """The budget of a host that has `usable_mb` for everything."""
+    return Budget(
+        usable_mb,
+        max(policy.RESERVE_MINIMUM_MB, math.ceil(usable_mb * policy.RESERVE_SHARE)),
+        nginx_processes * policy.NGINX_PROCESS_MB,
+    )
+
+
+def largest_workers(available_mb: float, cost: Cost, threads: int, copies: int) -> int:
+    """The most workers of which `copies` slots fit into `available_mb`; 0 where none fits."""
+    left = available_mb / copies - cost.shared_mb
+    return max(0, math.floor(left / cost.worker_mb(threads)))
+
+
+def largest_threads(available_mb: float, cost: Cost, workers: int, copies: int) -> int:
+    """The most threads per worker that fit beside `workers` workers; 0 where not even one does."""
+    left = available_mb / copies - cost.slot_mb(workers, 0)
+    return max(0, math.floor(left / (workers * policy.THREAD_MB)))

@@ -1,0 +1,109 @@
+"""Everything that `farrier generate` writes for one environment, in memory: relative path → content."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from itertools import groupby
+
+from farrier import policy
+from farrier.facts import HostFacts
+from farrier.plan import Plan, plans_document
+from farrier.project import Environment, Project
+from farrier.render import PACKAGE, json_document, render_tree, templates_directory
+from farrier.role_variables import RoleVariable, differing, role_variables, sizes
+from farrier.scenario import TestScenario, scenarios
+from farrier.workload import Workload
+
+
+def environment_tree(
+    project: Project, name: str, facts: Iterable[HostFacts], plans: Mapping[str, Plan], workload: Workload
+) -> dict[str, bytes]:
+    """Role, playbooks and scenarios of the environment `name`; paths are relative to the project's root."""
+    source = templates_directory()
+    role = project.role(name)
+    context = _context(project, name, plans, workload)
+    names = {"__app__": project.application.name, "__environment__": name}
+    files = {f"roles/{role}/{path}": content for path, content in render_tree(source / "role", context, names).items()}
+    for module in sorted((PACKAGE / "modules").glob("farrier_*.py")):
+        files[f"roles/{role}/library/{module.name}"] = module.read_bytes()
+    files |= render_tree(source / "playbook", context, names)
+    for scenario in scenarios(project, name, facts, plans, workload):
+        in_scenario = context | {"scenario": _scenario_context(scenario)}
+        files |= render_tree(source / "molecule", in_scenario, names | {"__scenario__": scenario.name})
+        directory = f"molecule/{scenario.name}"
+        files[f"{directory}/plan.json"] = json_document(plans_document(name, scenario.plans))
+        files[f"{directory}/expect.json"] = json_document(_expectations(project, name, role))
+    return files
+
+
+def _context(project: Project, name: str, plans: Mapping[str, Plan], workload: Workload) -> dict[str, object]:
+    environment = project.environments[name]
+    variables = role_variables(project, name, plans)
+    groups = sizes(plans)
+    role = project.role(name)
+    return {
+        "prefix": role,
+        "role": role,
+        "app": _application(project, environment),
+        "environment": {
+            "name": name,
+            "inventory": environment.inventory,
+            "domains": [environment.domain, *environment.aliases],
+            "hosts_pattern": "all",
+            "tls": environment.tls.model_dump() if environment.tls else None,
+        },
+        "variables": variables,
+        "sections": _sections(variables),
+        "sizes": groups,
+        "differing": differing(groups),
+        "plan_hosts": list(plans),
+        "workload": {
+            "request_limit_seconds": workload.request_limit_seconds,
+            "queue_budget_seconds": workload.queue_budget_seconds,
+            "margin_seconds": policy.MARGIN_SECONDS,
+        },
+    }
+
+
+def _application(project: Project, environment: Environment) -> dict[str, object]:
+    app = project.application
+    return {
+        "name": app.name,
+        "wsgi": app.wsgi,
+        "requirements": app.requirements,
+        "source": {"kind": "git" if app.is_git else "directory", "location": app.source, "ref": app.ref},
+        "static": app.static.model_dump() if app.static else None,
+        "migrate": app.migrate,
+        "health_path": app.health_path,
+        "environment": app.environment | environment.environment,
+        "secrets": app.secrets,
+    }
+
+
+def _sections(variables: list[RoleVariable]) -> list[tuple[str, list[RoleVariable]]]:
+    """The variables grouped under headings, in their order."""
+    return [(section, list(members)) for section, members in groupby(variables, key=lambda v: v.section)]
+
+
+def _scenario_context(scenario: TestScenario) -> dict[str, object]:
+    return {
+        "name": scenario.name,
+        "system": scenario.system,
+        "hosts": [asdict(host) for host in scenario.hosts],
+    }
+
+
+def _expectations(project: Project, name: str, role: str) -> dict[str, object]:
+    """What the scenario's tests know besides the plan."""
+    environment, app = project.environments[name], project.application
+    return {
+        "app": app.name,
+        "environment": name,
+        "prefix": role,
+        "domain": environment.domain,
+        "health_path": app.health_path,
+        "static": {"url": app.static.url, "directory": app.static.directory} if app.static else None,
+        "user": app.name,
+        "release_root": f"/srv/{app.name}",
+        "slots": ["a", "b"],
+        "tls": environment.tls is not None,
+    }

@@ -1,0 +1,39 @@
+"""Rounding and writing numbers the way the plan, the role and the errors show them."""
+
+import math
+
+MB = 1024 * 1024
+"""Bytes in a megabyte as Linux tools count it (`free -m`, systemd's `M`, NGINX's `m`)."""
+
+
+def ceil_to(value: float, step: int) -> int:
+    """The smallest multiple of `step` that is not below `value`; a hair of float noise is forgiven."""
+    return step * math.ceil(round(value / step, 9))
+
+
+def number(value: float, digits: int = 2) -> str:
+    """A number for a sentence: thousands separated, no trailing zeros: `1,234.5`, `3`."""
+    text = f"{value:,.{digits}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def mb(value: float) -> str:
+    """Megabytes for a sentence: `1,536 MB`."""
+    return f"{number(value, 0)} MB"
+
+
+def milliseconds(seconds: float) -> str:
+    """A short duration for a sentence: `12.5 ms`."""
+    return f"{number(seconds * 1000, 1)} ms"
+
+
+def counted(count: float, noun: str, plural: str | None = None) -> str:
+    """A count with its noun: `1 worker`, `3 workers`."""
+    return f"{number(count)} {noun if count == 1 else plural or noun + 's'}"
+
+
+def shown(value: object, width: int = 60) -> str:
+    """A bad value as an error quotes it: control characters escaped, cut at `width` characters."""
+    text = value if isinstance(value, str) else repr(value)
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return f"'{text[:width]}…'" if len(text) > width else f"'{text}'"

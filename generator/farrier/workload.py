@@ -1,0 +1,40 @@
+"""What one request costs, and what is asked of the host."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The application's work; a field that nobody stated keeps its default, and `stated` says which are not.
+
+    The defaults describe an ordinary page of a Django application: a few queries and a template.
+    """
+
+    cpu_seconds: float = 0.02
+    wait_seconds: float = 0.03
+    memory_private_mb: float = 45.0
+    memory_shared_mb: float = 35.0
+    boot_seconds: float = 3.0
+    preload_safe: bool = False
+    peak_rps: float | None = None
+    latency_p95_seconds: float | None = None
+    request_limit_seconds: int = 30
+    queue_budget_seconds: int = 10
+    client_timeout_seconds: int = 60
+    upload_limit_mb: int = 10
+    stated: frozenset[str] = frozenset()
+
+    @property
+    def service_seconds(self) -> float:
+        """H: how long one request occupies its worker thread when nothing else runs."""
+        return self.cpu_seconds + self.wait_seconds
+
+    @property
+    def wait_ratio(self) -> float:
+        """W/C: seconds waited for each second of CPU."""
+        return self.wait_seconds / self.cpu_seconds
+
+    @property
+    def is_assumed(self) -> bool:
+        """Whether the cost of a request is the default one, that is, a guess."""
+        return not {"cpu_seconds", "wait_seconds"} <= self.stated

@@ -1,0 +1,150 @@
+"""A throw-away host that runs the example application, deployed as a user would deploy it."""
+
+import http.client
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+HOST_TOOL = ROOT / "templates" / "molecule" / "molecule" / "shared" / "host.py"
+EXAMPLE = ROOT / "examples" / "django"
+ENVIRONMENT = "trial"
+DOMAIN = "trial.example.org"
+DEPLOY_SECONDS = 300
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer through NGINX, and when it came; times are those of the monotonic clock."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: str
+    asked: float
+    answered: float
+
+    @property
+    def seconds(self) -> float:
+        """How long the client waited."""
+        return self.answered - self.asked
+
+
+@dataclass
+class Deployed:
+    """The running stack, seen from a client and from an operator's shell."""
+
+    name: str
+    project: Path
+    http_port: int
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def get(self, path: str, patience_seconds: float = 60) -> Answer:
+        """Asks NGINX for a page on a connection of its own."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=patience_seconds)
+        asked = time.monotonic()
+        try:
+            connection.request("GET", path, headers={"Host": DOMAIN, "Connection": "close"})
+            answer = connection.getresponse()
+            body = answer.read().decode("utf-8", "replace")
+            headers = {name.lower(): value for name, value in answer.getheaders()}
+            return Answer(answer.status, headers, body, asked, time.monotonic())
+        finally:
+            connection.close()
+
+    def shell(self, command: str) -> str:
+        """What a command prints that root runs on the host."""
+        return run([sys.executable, str(HOST_TOOL), "ssh", self.name, f"sudo sh -c {json.dumps(command)}"], ROOT)
+
+    def play(self, *arguments: str) -> str:
+        """Runs the generated playbook."""
+        playbook = f"playbooks/{ENVIRONMENT}.yml"
+        return run(["ansible-playbook", "-i", "inventory.yml", playbook, *arguments], self.project)
+
+
+@contextmanager
+def deployed(name: str, project: Path, workload: Mapping[str, Any], overrides: Mapping[str, Any]) -> Iterator[Deployed]:
+    """The example application on a host of its own, which is gone afterwards."""
+    host = json.loads(run([sys.executable, str(HOST_TOOL), "up", name, "--cpus", "1", "--memory-mb", "768"], ROOT))
+    try:
+        write_project(project, host, workload, overrides)
+        farrier(project, "facts", ENVIRONMENT)
+        farrier(project, "generate", ENVIRONMENT)
+        plan = json.loads(farrier(project, "plan", ENVIRONMENT, "--json"))
+        settings = {key: setting["value"] for key, setting in plan["hosts"][name]["settings"].items()}
+        stack = Deployed(name, project, host["http_port"], settings)
+        stack.play()
+        yield stack
+    finally:
+        run([sys.executable, str(HOST_TOOL), "down", name], ROOT)
+
+
+def write_project(
+    project: Path, host: Mapping[str, Any], workload: Mapping[str, Any], overrides: Mapping[str, Any]
+) -> None:
+    """A project directory as somebody keeps it in git, with one host in its inventory."""
+    shutil.copytree(
+        EXAMPLE,
+        project / "app",
+        ignore=shutil.ignore_patterns("__pycache__", "db.sqlite3*", "media", "static_root"),
+    )
+    description = {
+        "application": {
+            "name": "notes",
+            "source": "app",
+            "wsgi": "notes.wsgi:application",
+            "requirements": "requirements.txt",
+            "health_path": "/health/",
+            "migrate": "python manage.py migrate --noinput",
+            "static": {
+                "url": "/static/",
+                "directory": "static_root",
+                "command": "python manage.py collectstatic --noinput",
+            },
+            "environment": {"NOTES_DATA": "/var/lib/notes"},
+            "secrets": ["SECRET_KEY"],
+        },
+        "environments": {
+            ENVIRONMENT: {
+                "inventory": "inventory.yml",
+                "domain": DOMAIN,
+                "environment": {"ALLOWED_HOSTS": DOMAIN},
+                "workload": dict(workload),
+                "overrides": dict(overrides),
+            }
+        },
+    }
+    secrets = {f"notes_{ENVIRONMENT}_secrets": {"SECRET_KEY": "of-a-host-that-lives-for-a-minute"}}
+    inventory = {"all": {"hosts": {host["name"]: host["inventory"]}, "vars": secrets}}
+    (project / "farrier.yml").write_text(yaml.safe_dump(description), encoding="utf-8")
+    (project / "inventory.yml").write_text(yaml.safe_dump(inventory), encoding="utf-8")
+
+
+def farrier(project: Path, *arguments: str) -> str:
+    """What Farrier prints."""
+    return run([sys.executable, "-m", "farrier", *arguments], project)
+
+
+def run(command: list[str], directory: Path) -> str:
+    """What a command prints; a failed one shows all it said."""
+    scripts = Path(sys.executable).parent
+    result = subprocess.run(
+        command,
+        cwd=directory,
+        env={**os.environ, "PATH": f"{scripts}:{os.environ['PATH']}", "ANSIBLE_PIPELINING": "1"},
+        capture_output=True,
+        text=True,
+        timeout=DEPLOY_SECONDS,
+        check=False,
+    )
+    assert result.returncode == 0, f"{' '.join(command)}\n{result.stdout}\n{result.stderr}"
+    return result.stdout

@@ -1,0 +1,209 @@
+"""The commands as people and programs call them: whole processes, exit codes, one-line errors, nothing half-written."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = """\
+application:
+  name: notes
+  wsgi: notes.wsgi:application
+environments:
+  production:
+    inventory: inventory.yml
+    domain: www.example.org
+    hosts:
+      web1: {cpus: 2, memory_mb: 3936}
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "farrier.yml").write_text(PROJECT)
+    return tmp_path
+
+
+def farrier(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "farrier", *arguments],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "TERM": "dumb", "COLUMNS": "120"},
+    )
+
+
+def fails(directory: Path, code: int, *arguments: str) -> str:
+    """The one line that a failing command says."""
+    before = {p: p.read_bytes() for p in directory.rglob("*") if p.is_file()}
+    result = farrier(directory, *arguments)
+    assert result.returncode == code, result.stderr
+    assert "Traceback" not in result.stderr
+    assert {p: p.read_bytes() for p in directory.rglob("*") if p.is_file()} == before, "nothing is written"
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def test_version_and_help(tmp_path: Path) -> None:
+    assert farrier(tmp_path, "--version").stdout.startswith("farrier 0.")
+    for command in ("init", "facts", "plan", "generate"):
+        assert f"Usage: farrier {command}" in farrier(tmp_path, command, "--help").stdout.replace(
+            "python -m farrier", "farrier"
+        )
+
+
+def test_shell_completion_is_offered(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "farrier", "--show-completion", "bash"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "COMPREPLY" in result.stdout
+
+
+def test_plan_json_is_the_contract(project: Path) -> None:
+    result = farrier(project, "plan", "production", "--json")
+    assert result.returncode == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document["environment"] == "production"
+    assert document["hosts"]["web1"]["sized_for"] == {"cpus": 2.0, "memory_mb": 3936}
+    assert document["hosts"]["web1"]["settings"]["gunicorn.workers"]["value"] == 3
+
+
+def test_plan_shows_a_reason_beside_every_setting(project: Path) -> None:
+    text = farrier(project, "plan", "production").stdout
+    assert "web1: sized for 2 CPUs and 3,936 MB; carries 99.5 requests a second in 280 MB" in text
+    assert "gunicorn.backlog" in text
+    assert "warning: the cost of a request is assumed, not measured" in text
+
+
+def test_plan_for_this_machine_needs_no_project(tmp_path: Path) -> None:
+    document = json.loads(farrier(tmp_path, "plan", "--local", "--json").stdout)
+    assert list(document["hosts"]) == ["localhost"]
+    assert document["hosts"]["localhost"]["sized_for"]["cpus"] > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stated_fact_wins_over_the_project_file(project: Path) -> None:
+    document = json.loads(farrier(project, "plan", "production", "--json", "--fact", "cpus=1").stdout)
+    assert document["hosts"]["web1"]["sized_for"]["cpus"] == 1.0
+    assert any("stated" in warning for warning in document["hosts"]["web1"]["warnings"])
+
+
+def test_facts_of_ansibles_setup_module(project: Path) -> None:
+    tree = project / "tree"
+    tree.mkdir()
+    facts = {
+        "ansible_processor_nproc": 1,
+        "ansible_processor_vcpus": 64,
+        "ansible_memtotal_mb": 3936,
+        "ansible_distribution": "Debian",
+        "ansible_distribution_version": "12.9",
+        "ansible_python_version": "3.11.2",
+    }
+    (tree / "app1").write_text(json.dumps({"ansible_facts": facts, "changed": False}))
+    document = json.loads(farrier(project, "plan", "production", "--facts", "tree", "--json").stdout)
+    assert document["hosts"]["app1"]["sized_for"] == {"cpus": 1.0, "memory_mb": 3936}
+    assert any(w.startswith("cpu_quota is not known") for w in document["hosts"]["app1"]["warnings"])
+
+
+def test_generate_check_and_diff(project: Path) -> None:
+    result = farrier(project, "generate", "production", "--check")
+    assert result.returncode == 1
+    assert not (project / "roles").exists()
+    assert farrier(project, "generate", "production").returncode == 0
+    again = farrier(project, "generate", "production", "--check", "--diff")
+    assert (again.returncode, again.stdout) == (0, again.stdout)
+    assert "0 files of" in again.stdout
+    changed = PROJECT.replace("cpus: 2", "cpus: 4")
+    (project / "farrier.yml").write_text(changed)
+    drift = farrier(project, "generate", "production", "--check", "--diff")
+    assert drift.returncode == 1
+    assert "-notes_production_gunicorn_workers: 3" in drift.stdout
+    assert "+notes_production_gunicorn_workers: 5" in drift.stdout
+
+
+def test_generate_is_the_same_to_the_byte_wherever_it_runs(
+    project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    other = tmp_path_factory.mktemp("other")
+    (other / "farrier.yml").write_text(PROJECT)
+    for directory in (project, other):
+        assert farrier(directory, "generate", "production").returncode == 0
+
+    def tree(root: Path) -> dict[str, bytes]:
+        return {p.relative_to(root).as_posix(): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+
+    assert tree(project) == tree(other)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["plan", "nope"], 2, "farrier: environment 'nope' is not in the project file; it has production"),
+        (["plan"], 2, "farrier: name an environment, such as `farrier plan production`, or use --local for this machine"),
+        (["plan", "production", "--local"], 2, "farrier: --local plans for this machine; leave out the environment 'production'"),
+        (["plan", "production", "--project", "none.yml"], 2, None),
+        (["plan", "production", "--fact", "cpus=none"], 2, "farrier: --fact cpus: 'none' is not a number above 0 to 4096"),
+        (["plan", "production", "--fact", "colour=red"], 2, None),
+        (["plan", "production", "--facts", "none"], 2, None),
+        (["plan", "production", "--limit", "db*"], 2, "farrier: --limit 'db*' matches no host that has facts"),
+        (["plan", "production", "--fact", "memory_mb=150"], 3, None),
+        (["generate", "production", "--fact", "memory_mb=150"], 3, None),
+        (["generate", "production", "--output", "/proc/nowhere"], 2, None),
+        (["generate", "production", "--output", "farrier.yml"], 2, None),
+        (["facts", "production"], 2, None),
+        (["init", "none"], 2, "farrier: 'none' is no directory; name the application's source directory"),
+        (["init"], 2, "farrier: farrier.yml: exists already; edit it, or overwrite it with --force"),
+    ],
+)  # fmt: skip
+def test_errors_are_one_line_with_their_exit_code(
+    project: Path, arguments: list[str], code: int, message: str | None
+) -> None:
+    said = fails(project, code, *arguments)
+    assert said == message or (message is None and said.startswith("farrier: "))
+
+
+def test_an_environment_without_facts(project: Path) -> None:
+    (project / "farrier.yml").write_text(PROJECT.partition("    hosts:")[0])
+    assert fails(project, 4, "plan", "production") == (
+        "farrier: environment production has no host facts: facts/production has none; gather them with `farrier "
+        "facts production`, or "
+        "state cpus and memory_mb of each host under `hosts:` in the project file"
+    )
+
+
+def test_facts_from_an_unsupported_system(project: Path) -> None:
+    tree = project / "tree"
+    tree.mkdir()
+    facts = {
+        "ansible_processor_nproc": 2,
+        "ansible_memtotal_mb": 4000,
+        "ansible_distribution": "CentOS",
+        "ansible_distribution_version": "7",
+    }
+    (tree / "old1").write_text(json.dumps({"ansible_facts": facts}))
+    assert "CentOS 7" in fails(project, 2, "generate", "production", "--facts", "tree")
+
+
+def test_incomplete_facts(project: Path) -> None:
+    (project / "tree").mkdir()
+    (project / "tree" / "odd1").write_text(json.dumps({"ansible_facts": {"ansible_memtotal_mb": 4000}}))
+    assert "odd1" in fails(project, 4, "plan", "production", "--facts", "tree")
+
+
+def test_a_closed_pipe_is_no_error(project: Path) -> None:
+    command = f"{sys.executable} -m farrier plan production --json | head -n 1"
+    result = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], cwd=project, capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stderr) == (0, "")

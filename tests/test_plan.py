@@ -1,0 +1,272 @@
+"""Plans: literal values and whole sentences for hosts worked out by hand; what operators set is kept and checked."""
+
+import re
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from farrier.errors import DoesNotFitError
+from farrier.facts import HostFacts
+from farrier.plan import Plan, plans_document
+from farrier.planner import plan_all
+from farrier.settings import SPECS, Value
+from farrier.units import MB
+from farrier.workload import Workload
+
+STATED = frozenset({"cpu_seconds", "wait_seconds"})
+ORDINARY = Workload(stated=STATED)
+
+
+def host(
+    cpus: float = 2.0, memory_mb: int = 3936, somaxconn: int | None = 4096, nofile: int | None = 524_288
+) -> HostFacts:
+    return HostFacts(host="web1", cpus=cpus, memory_mb=memory_mb, somaxconn=somaxconn, nofile_hard=nofile)
+
+
+def plan(
+    facts: HostFacts | None = None,
+    workload: Workload = ORDINARY,
+    overrides: Mapping[str, Value] | None = None,
+) -> Plan:
+    return plan_all([facts or host()], workload, overrides or {})["web1"]
+
+
+def refusal(overrides: Mapping[str, Value], facts: HostFacts | None = None, workload: Workload = ORDINARY) -> str:
+    with pytest.raises(DoesNotFitError) as caught:
+        plan(facts, workload, overrides)
+    return "\n".join(caught.value.messages)
+
+
+def values(found: Plan) -> dict[str, Value]:
+    return {name: setting.value for name, setting in found.settings.items()}
+
+
+def test_two_cpus_and_four_gigabytes() -> None:
+    """20 ms CPU + 30 ms wait: 3 processes of 3 threads carry 99.5 of 100 requests a second."""
+    found = plan()
+    assert values(found) == {
+        "gunicorn.worker_class": "gthread",
+        "gunicorn.workers": 3,
+        "gunicorn.threads": 3,
+        "gunicorn.worker_connections": 3,
+        "gunicorn.backlog": 994,  # 99.46 requests a second for 10 s
+        "gunicorn.preload_app": False,
+        "gunicorn.timeout": 30,
+        "gunicorn.graceful_timeout": 32,
+        "gunicorn.keepalive": 0,
+        "gunicorn.max_requests": 10_000,  # 33.15 a second x 3 s / 1 %, rounded up to 500
+        "gunicorn.max_requests_jitter": 2_000,
+        "systemd.Backlog": 994,
+        "systemd.TimeoutStopSec": 37,
+        "systemd.MemoryHigh": 503 * MB,  # 90 % of MemoryMax
+        "systemd.MemoryMax": 559 * MB,  # 2 x (35 + 3 x 81.5)
+        "systemd.LimitNOFILE": 1024,
+        "systemd.TasksMax": 96,  # 2 x (1 + 3 x 4) + 64, rounded up to 8
+        "kernel.net.core.somaxconn": 4096,
+        "nginx.worker_processes": 2,
+        "nginx.worker_connections": 6_400,
+        "nginx.worker_rlimit_nofile": 12_800,
+        "nginx.proxy_connect_timeout": 2,
+        "nginx.proxy_send_timeout": 42,
+        "nginx.proxy_read_timeout": 42,
+        "nginx.client_max_body_size": 10 * MB,
+        "nginx.client_header_timeout": 20,
+        "nginx.client_body_timeout": 20,
+        "nginx.keepalive_timeout": 65,
+        "nginx.listen_backlog": 994,
+        "farrier.switch": "overlap",
+    }
+    assert found.capacity_rps == pytest.approx(99.46, abs=0.01)
+    assert found.predicted_memory_mb == 280
+    assert found.warnings == ()
+
+
+def test_one_usable_cpu_of_a_64_cpu_machine_gives_a_plan_for_one() -> None:
+    facts = HostFacts(host="web1", cpus=1.0, memory_mb=2000, cpus_online=64, cpus_affinity=64, cpu_quota=1.0)
+    found = plan(facts)
+    assert found.cpus == 1.0
+    assert (found.value("gunicorn.workers"), found.value("nginx.worker_processes")) == (2, 1)
+
+
+def test_every_reason_is_one_sentence_with_its_end() -> None:
+    for setting in plan().settings.values():
+        assert re.fullmatch(r"[A-Z0-9][^\n]{20,}\.", setting.reason), setting
+
+
+def test_a_reason_carries_its_numbers() -> None:
+    assert plan().settings["gunicorn.workers"].reason == (
+        "3 processes of 3 threads keep 2 CPUs busy: each reaches 85 % of a CPU under its GIL, together 99.5 of 100 "
+        "requests a second "
+        "at 20 ms CPU each."
+    )
+
+
+def test_the_json_contract() -> None:
+    document = plans_document("production", {"web1": plan()})
+    web1 = document["hosts"]["web1"]  # type: ignore[index]
+    assert document["environment"] == "production"
+    assert web1["sized_for"] == {"cpus": 2.0, "memory_mb": 3936}
+    assert set(web1) == {"sized_for", "settings", "predicted", "warnings"}
+    assert web1["predicted"] == {"capacity_rps": 99.5, "memory_mb": 280}
+    assert set(web1["settings"]["gunicorn.workers"]) == {"value", "provenance", "reason"}
+
+
+def test_an_operators_value_is_kept_and_the_rest_follows() -> None:
+    found = plan(overrides={"gunicorn.workers": 5})
+    setting = found.settings["gunicorn.workers"]
+    assert (setting.value, setting.provenance) == (5, "override")
+    assert setting.reason.startswith("Set by the operator; Farrier agrees: 5 processes of 2 threads")
+    assert found.value("gunicorn.threads") == 2
+
+
+def test_a_backlog_set_once_holds_for_the_whole_queue() -> None:
+    found = plan(overrides={"systemd.Backlog": 300})
+    assert [found.value(name) for name in ("gunicorn.backlog", "systemd.Backlog", "nginx.listen_backlog")] == [300] * 3
+    assert found.settings["gunicorn.backlog"].reason == "Equal to what the operator set for the same queue."
+
+
+def test_unwise_values_are_kept_with_a_warning() -> None:
+    found = plan(overrides={"gunicorn.worker_connections": 1000})
+    assert found.warnings == (
+        "worker_connections 1000 lets a worker hold 997 requests more than its 3 threads; they wait there while other "
+        "workers are idle",
+    )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            {"gunicorn.workers": 200},
+            "web1: no plan fits: one slot of 200 workers with 1 thread each need 16,135 MB (35 MB master + 200 x (80 "
+            "MB worker + "
+            "1 x 0.5 MB threads) = 16,135 MB a slot), but the limit is 3,510 MB (3,936 MB usable - 394 MB reserve - "
+            "32 MB for "
+            "NGINX = 3,510 MB)",
+        ),
+        (
+            {"nginx.proxy_read_timeout": 20},
+            "web1: nginx.proxy_read_timeout 20 s breaks the timeout chain: need 42 s (10 s in the queue + 30 s for "
+            "the request + 2 s "
+            "margin)",
+        ),
+        (
+            {"gunicorn.graceful_timeout": 100, "systemd.TimeoutStopSec": 60},
+            "web1: systemd.TimeoutStopSec 60 s kills a slot within its gunicorn.graceful_timeout of 100 s: need 101",
+        ),
+        (
+            {"kernel.net.core.somaxconn": 128},
+            "web1: kernel.net.core.somaxconn 128 cuts the backlog of 994: need 994",
+        ),
+        (
+            {"gunicorn.backlog": 100, "nginx.listen_backlog": 200},
+            "web1: nginx.listen_backlog 200 contradicts gunicorn.backlog 100: they are one queue, set one of them",
+        ),
+        (
+            {"systemd.MemoryMax": 100 * MB},
+            "web1: systemd.MemoryMax 104857600 (100 MB) is below the 280 MB that a slot needs: 35 MB master + 3 x (80 "
+            "MB worker + "
+            "3 x 0.5 MB threads) = 280 MB",
+        ),
+        (
+            {"gunicorn.worker_class": "sync", "gunicorn.timeout": 10},
+            "web1: gunicorn.timeout 10 s ends requests that may take 30 s (request_limit_seconds): need 30",
+        ),
+    ],
+)
+def test_what_breaks_a_budget_is_refused_with_need_limit_and_breakdown(
+    overrides: dict[str, Value], message: str
+) -> None:
+    assert refusal(overrides) == message
+
+
+def test_a_host_on_which_nothing_fits() -> None:
+    assert refusal({}, host(cpus=1, memory_mb=190)) == (
+        "web1: no plan fits: one slot of 1 worker with 1 thread each need 116 MB (35 MB master + 1 x (80 MB worker + "
+        "1 x 0.5 MB "
+        "threads) = 116 MB a slot), but the limit is 110 MB (190 MB usable - 64 MB reserve - 16 MB for NGINX = 110 MB)"
+    )
+
+
+def test_memory_for_one_slot_only_means_stop_then_start() -> None:
+    found = plan(host(cpus=1, memory_mb=200))
+    assert found.value("farrier.switch") == "stop-start"
+    assert any(w.startswith("memory holds one slot only: during a deploy requests wait") for w in found.warnings)
+
+
+def test_clients_that_wait_less_than_a_request_takes() -> None:
+    message = refusal({}, workload=Workload(request_limit_seconds=59, stated=STATED))
+    assert message.startswith(
+        "web1: no timeout chain fits: a request may take 59 s and the margin 2 s, which need 61 s, but clients wait "
+        "60 s"
+    )
+
+
+def test_a_sync_worker_ends_requests_itself() -> None:
+    found = plan(overrides={"gunicorn.worker_class": "sync"})
+    assert values(found)["gunicorn.threads"] == 1
+    assert values(found)["gunicorn.timeout"] == 30
+    assert found.value("gunicorn.workers") == 8
+
+
+def test_file_limits_stay_below_what_the_host_grants() -> None:
+    found = plan(host(nofile=4096))
+    assert found.value("nginx.worker_connections") == 2048
+    assert found.value("nginx.worker_rlimit_nofile") == 4096
+    assert any("open files" in warning for warning in found.warnings)
+
+
+def test_a_peak_beyond_the_host_is_said() -> None:
+    found = plan(workload=Workload(peak_rps=150, stated=STATED | {"peak_rps"}))
+    assert (
+        "the peak of 150 requests a second is more than this host carries (99.5): it would take 3.1 CPUs, here or on "
+        "further hosts" in (found.warnings)
+    )
+
+
+def test_an_assumed_workload_is_said() -> None:
+    assert plan(workload=Workload()).warnings == (
+        "the cost of a request is assumed, not measured: 20 ms CPU and 30 ms wait; state cpu_seconds and wait_seconds "
+        "in the workload",
+    )
+
+
+def test_all_hosts_that_do_not_fit_are_named_at_once() -> None:
+    small = [HostFacts(host=name, cpus=1, memory_mb=100) for name in ("web1", "web2")]
+    with pytest.raises(DoesNotFitError) as caught:
+        plan_all([*small, HostFacts(host="web3", cpus=1, memory_mb=4000)], ORDINARY, {})
+    assert [message.partition(":")[0] for message in caught.value.messages] == ["web1", "web2"]
+
+
+@given(
+    st.floats(0.1, 128),
+    st.integers(64, 500_000),
+    st.floats(0.0005, 5),
+    st.floats(0, 10),
+    st.integers(1, 50),
+    st.booleans(),
+)
+def test_whatever_the_host_a_plan_keeps_its_own_laws(
+    cpus: float, memory_mb: int, cpu: float, wait: float, limit: int, preload: bool
+) -> None:
+    work = Workload(
+        cpu_seconds=cpu, wait_seconds=wait, request_limit_seconds=limit, preload_safe=preload, stated=STATED
+    )
+    try:
+        found = plan(host(cpus, memory_mb), work)
+    except DoesNotFitError:
+        return
+    value = values(found)
+    number = {name: int(v) for name, v in value.items() if not isinstance(v, str)}
+    assert all(spec.accepts(value[spec.name]) for spec in SPECS if spec.name != "gunicorn.preload_app"), value
+    copies = 2 if value["farrier.switch"] == "overlap" else 1
+    assert copies * number["systemd.MemoryMax"] <= memory_mb * MB
+    assert found.predicted_memory_mb * MB <= number["systemd.MemoryMax"] + MB
+    assert number["systemd.MemoryHigh"] <= number["systemd.MemoryMax"]
+    assert number["gunicorn.worker_connections"] == number["gunicorn.threads"]
+    assert number["gunicorn.backlog"] == number["systemd.Backlog"] == number["nginx.listen_backlog"]
+    assert number["gunicorn.backlog"] <= number["kernel.net.core.somaxconn"]
+    assert limit < number["gunicorn.graceful_timeout"] < number["systemd.TimeoutStopSec"]
+    assert limit < number["nginx.proxy_read_timeout"] <= 60

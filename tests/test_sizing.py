@@ -1,0 +1,158 @@
+"""The formulas, against numbers worked out by hand and laws that always hold."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from farrier.sizing import timeouts
+from farrier.sizing.capacity import (
+    busy_cpus,
+    capacity_rps,
+    erlang_b,
+    erlang_c,
+    p95_seconds,
+    process_utilisation,
+    slots_for,
+)
+from farrier.sizing.concurrency import Concurrency, Demand, choose
+from farrier.sizing.memory import Cost, budget, largest_threads, largest_workers
+
+# An application that computes 20 ms and waits 30 ms in each request: a = W/C = 1.5.
+ORDINARY = Cost(private_mb=45, shared_mb=35, preload=False)
+
+
+def test_erlang_b_of_textbook_values() -> None:
+    # a = 1: B1 = 1/2, B2 = (1/2)/(2 + 1/2) = 1/5, B3 = (1/5)/(3 + 1/5) = 1/16
+    assert erlang_b(1, 1.0) == pytest.approx(1 / 2)
+    assert erlang_b(2, 1.0) == pytest.approx(1 / 5)
+    assert erlang_b(3, 1.0) == pytest.approx(1 / 16)
+
+
+def test_erlang_c_of_one_server_is_its_utilisation() -> None:
+    assert erlang_c(1, 0.8) == pytest.approx(0.8)
+    assert erlang_c(1, 1.2) == 1.0
+
+
+def test_erlang_c_of_two_servers() -> None:
+    # a = 1, c = 2: B = 1/5, C = B / (1 - rho (1 - B)) = 0.2 / (1 - 0.5 x 0.8) = 1/3
+    assert erlang_c(2, 1.0) == pytest.approx(1 / 3)
+
+
+def test_utilisation_of_a_process_with_threads() -> None:
+    assert process_utilisation(1, 1.5) == pytest.approx(1 / 2.5)
+    # B2(1.5) = 0.9 / 2.9 = 0.3103...
+    assert process_utilisation(2, 1.5) == pytest.approx(1 - 0.9 / 2.9)
+    assert process_utilisation(8, 1.5) == 0.85, "handing the GIL around costs what Erlang B does not know"
+
+
+def test_busy_cpus_of_two_slots_on_one_cpu() -> None:
+    # W/C = 1, N = 2, c = 1: weights 1, 2, 2 -> busy = 4/5
+    assert busy_cpus(2, 1.0, 1.0) == pytest.approx(0.8)
+
+
+def test_two_n_plus_one_on_four_cpus_reaches_22_percent_at_10_to_90_ms() -> None:
+    share = busy_cpus(9, 9.0, 4.0) / 4
+    assert share == pytest.approx(0.22, abs=0.01)
+
+
+def test_requests_that_never_wait_need_a_process_per_cpu() -> None:
+    assert busy_cpus(3, 0.0, 2.0) == 2.0
+    assert choose(Demand(0.02, 0.0, 2.0), ORDINARY, 4000, 2) == Concurrency(2, 1, "cpu")
+
+
+def test_the_choice_on_one_cpu_is_the_one_that_won_in_the_laboratory() -> None:
+    # C 8 ms, W 25 ms on one CPU: 2 workers x 4 threads reached 99-109 requests a second, best of all tried.
+    assert choose(Demand(0.008, 25 / 8, 1.0), ORDINARY, 4000, 2) == Concurrency(2, 4, "cpu")
+
+
+def test_memory_bounds_the_choice() -> None:
+    # One worker takes 35 + 45 + 3 x 0.5 = 81.5 MB and the master 35: 116.5 MB a slot; two slots 233 MB.
+    assert choose(Demand(0.02, 1.5, 2.0), ORDINARY, 233, 2) == Concurrency(1, 3, "memory")
+    # With 231 MB only one thread fits beside the worker: 35 + 80 + 0.5 = 115.5 MB a slot.
+    assert choose(Demand(0.02, 1.5, 2.0), ORDINARY, 231, 2) == Concurrency(1, 1, "memory")
+    assert choose(Demand(0.02, 1.5, 2.0), ORDINARY, 230, 2) is None
+
+
+def test_an_operators_workers_are_kept_and_threads_follow() -> None:
+    chosen = choose(Demand(0.02, 1.5, 2.0, workers=1), ORDINARY, 4000, 2)
+    assert chosen is not None
+    assert (chosen.workers, chosen.bound) == (1, "override")
+
+
+def test_slot_memory_with_and_without_preload() -> None:
+    assert Cost(45, 35, preload=True).slot_mb(3, 4) == 35 + 3 * (45 + 2)
+    assert Cost(45, 35, preload=False).slot_mb(3, 4) == 35 + 3 * (35 + 45 + 2)
+    assert (
+        Cost(45, 35, preload=False).breakdown(3, 4) == "35 MB master + 3 x (80 MB worker + 4 x 0.5 MB threads) = 281 MB"
+    )
+
+
+def test_budget_leaves_a_tenth_or_64_mb() -> None:
+    assert budget(512, 1).gunicorn_mb == 512 - 64 - 16
+    assert budget(4096, 2).gunicorn_mb == 4096 - 410 - 32
+
+
+def test_what_fits_into_memory() -> None:
+    assert largest_workers(400, ORDINARY, 1, 2) == 2  # (200 - 35) / 80.5
+    assert largest_threads(400, ORDINARY, 2, 2) == 5  # (200 - 195) / (2 x 0.5)
+    assert largest_workers(60, ORDINARY, 1, 2) == 0
+
+
+def test_the_timeout_chain() -> None:
+    links = timeouts.chain(request_limit=30, queue_budget=10, client_timeout=60)
+    assert links is not None
+    assert (links.proxy_read, links.graceful) == (42, 32)
+    shorter = timeouts.chain(request_limit=55, queue_budget=10, client_timeout=60)
+    assert shorter is not None
+    assert (shorter.queue_budget, shorter.proxy_read) == (3, 60)
+    assert timeouts.chain(request_limit=59, queue_budget=10, client_timeout=60) is None
+
+
+def test_gunicorns_timeout_outlasts_a_boot() -> None:
+    assert timeouts.timeout("sync", 30, 3) == 30
+    assert timeouts.timeout("sync", 30, 20) == 60
+    assert timeouts.timeout("gthread", 5, 3) == 30
+
+
+def test_p95_is_the_service_time_while_hardly_anyone_waits() -> None:
+    assert p95_seconds(0.1, 0.02, 0.03, 2.0) == pytest.approx(0.05)
+    assert p95_seconds(100, 0.02, 0.03, 2.0) == math.inf
+
+
+RATIOS = st.floats(0, 500)
+CPUS = st.floats(0.1, 128)
+
+
+@given(st.integers(1, 200), RATIOS)
+def test_a_process_never_exceeds_its_gil(threads: int, ratio: float) -> None:
+    assert 0 < process_utilisation(threads, ratio) <= 1
+
+
+@given(st.integers(1, 300), RATIOS, CPUS)
+def test_more_slots_never_keep_fewer_cpus_busy(slots: int, ratio: float, cpus: float) -> None:
+    less, more = busy_cpus(slots, ratio, cpus), busy_cpus(slots + 1, ratio, cpus)
+    assert 0 < less <= more + 1e-9 <= cpus + 1e-6
+
+
+@given(st.floats(0.5, 0.99), st.floats(0, 100), CPUS)
+def test_slots_for_is_enough_and_not_one_too_many(share: float, ratio: float, cpus: float) -> None:
+    slots = slots_for(share, ratio, cpus)
+    assert busy_cpus(slots, ratio, cpus) >= share * cpus * (1 - 1e-9)
+    if slots > 1:
+        assert busy_cpus(slots - 1, ratio, cpus) < share * cpus
+
+
+@given(st.floats(0.0005, 5), RATIOS, st.floats(0.1, 64), st.floats(20, 20_000), st.booleans(), st.integers(1, 2))
+def test_a_choice_fits_and_uses_what_it_is_given(
+    cpu_seconds: float, ratio: float, cpus: float, available: float, preload: bool, copies: int
+) -> None:
+    cost = Cost(45, 35, preload)
+    chosen = choose(Demand(cpu_seconds, ratio, cpus), cost, available, copies)
+    if chosen is None:
+        assert copies * cost.slot_mb(1, 1) > available
+        return
+    assert copies * cost.slot_mb(chosen.workers, chosen.threads) <= available * (1 + 1e-9)
+    carried = capacity_rps(chosen.workers, chosen.threads, cpu_seconds, ratio, cpus)
+    assert 0 < carried <= cpus / cpu_seconds * (1 + 1e-6)
