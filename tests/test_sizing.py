@@ -68,11 +68,11 @@ def test_the_choice_on_one_cpu_is_the_one_that_won_in_the_laboratory() -> None:
 
 
 def test_memory_bounds_the_choice() -> None:
-    # One worker takes 35 + 45 + 3 x 0.5 = 81.5 MB and the master 35: 116.5 MB a slot; two slots 233 MB.
-    assert choose(Demand(0.02, 1.5, 2.0), ORDINARY, 233, 2) == Concurrency(1, 3, "memory")
-    # With 231 MB only one thread fits beside the worker: 35 + 80 + 0.5 = 115.5 MB a slot.
-    assert choose(Demand(0.02, 1.5, 2.0), ORDINARY, 231, 2) == Concurrency(1, 1, "memory")
-    assert choose(Demand(0.02, 1.5, 2.0), ORDINARY, 230, 2) is None
+    # One worker takes 35 + 45 + 3 x 0.5 = 81.5 MB and the master 35: 116.5 MB, in whole MB 117 a slot.
+    assert choose(Demand(0.02, 1.5, 2.0), ORDINARY, 234, 2) == Concurrency(1, 3, "memory")
+    # 116 MB hold 2 threads: 35 + 80 + 2 x 0.5; 115 MB hold none, as one takes 115.5 MB.
+    assert choose(Demand(0.02, 1.5, 2.0), ORDINARY, 233, 2) == Concurrency(1, 2, "memory")
+    assert choose(Demand(0.02, 1.5, 2.0), ORDINARY, 231, 2) is None
 
 
 def test_an_operators_workers_are_kept_and_threads_follow() -> None:
@@ -95,9 +95,9 @@ def test_budget_leaves_a_tenth_or_64_mb() -> None:
 
 
 def test_what_fits_into_memory() -> None:
-    assert largest_workers(400, ORDINARY, 1, 2) == 2  # (200 - 35) / 80.5
-    assert largest_threads(400, ORDINARY, 2, 2) == 5  # (200 - 195) / (2 x 0.5)
-    assert largest_workers(60, ORDINARY, 1, 2) == 0
+    assert largest_workers(200, ORDINARY, 1) == 2  # (200 - 35) / 80.5
+    assert largest_threads(200, ORDINARY, 2) == 5  # (200 - 195) / (2 x 0.5)
+    assert largest_workers(30, ORDINARY, 1) == 0
 
 
 def test_the_timeout_chain() -> None:
@@ -151,7 +151,7 @@ def test_a_choice_fits_and_uses_what_it_is_given(
     cost = Cost(45, 35, preload)
     chosen = choose(Demand(cpu_seconds, ratio, cpus), cost, available, copies)
     if chosen is None:
-        assert copies * cost.slot_mb(1, 1) > available
+        assert cost.slot_mb(1, 1) > available // copies
         return
     assert copies * cost.slot_mb(chosen.workers, chosen.threads) <= available * (1 + 1e-9)
     carried = capacity_rps(chosen.workers, chosen.threads, cpu_seconds, ratio, cpus)

@@ -125,6 +125,7 @@ def write_project(
     }
     secrets = {f"notes_{ENVIRONMENT}_secrets": {"SECRET_KEY": "of-a-host-that-lives-for-a-minute"}}
     inventory = {"all": {"hosts": {host["name"]: host["inventory"]}, "vars": secrets}}
+    (project / "ansible.cfg").write_text("[defaults]\nroles_path = roles\n", encoding="utf-8")
     (project / "farrier.yml").write_text(yaml.safe_dump(description), encoding="utf-8")
     (project / "inventory.yml").write_text(yaml.safe_dump(inventory), encoding="utf-8")
 

@@ -470,7 +470,7 @@ def probe(
 def main() -> None:
     """The Ansible module."""
     # Only here: `farrier plan --local` uses the probe without Ansible.
-    from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
+    from ansible.module_utils.basic import AnsibleModule
 
     module = AnsibleModule(
         argument_spec={

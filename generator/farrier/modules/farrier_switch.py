@@ -88,7 +88,7 @@ def run(*command: str) -> str:
 
 def show(unit: str) -> dict[str, str]:
     """What systemd knows about a unit."""
-    names = "ActiveState,MainPID,NRestarts,InvocationID,UnitFileState,NeedDaemonReload,LoadState"
+    names = "ActiveState,MainPID,NRestarts,InvocationID,UnitFileState,NeedDaemonReload,Result"
     return dict(line.split("=", 1) for line in run("systemctl", "show", "-p", names, unit).splitlines() if "=" in line)
 
 
@@ -199,7 +199,8 @@ class Slot:
                     raise Failure(late)
                 time.sleep(POLL_SECONDS)
         except Failure as failure:
-            raise Failure(f"{self.unit} did not start.\n{self.abandon() or failure}") from None
+            cause = show(self.unit)["Result"]
+            raise Failure(f"{self.unit} did not start ({cause}).\n{self.abandon() or failure}") from None
 
     def abandon(self) -> str:
         """Stop it, and return the end of what it logged since it was started."""

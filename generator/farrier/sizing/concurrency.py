@@ -45,12 +45,13 @@ def choose(demand: Demand, cost: Cost, available_mb: float, copies: int) -> Conc
     Unlimited memory is asked first: the cheapest pair at the knee of the capacity. Where that does not fit,
     the pair with the most capacity that does, and of equals the smaller one.
     """
+    each_mb = math.floor(available_mb / copies)  # whole, as MemoryMax will be
     wanted = _at_the_knee(demand, cost)
-    if wanted and copies * cost.slot_mb(wanted.workers, wanted.threads) <= available_mb:
+    if wanted and cost.slot_mb(wanted.workers, wanted.threads) <= each_mb:
         return wanted
     best: Concurrency | None = None
     best_rps = 0.0
-    for workers, threads in _fitting(demand, cost, available_mb, copies):
+    for workers, threads in _fitting(demand, cost, each_mb):
         reached = demand.capacity(workers, threads)
         if best is None or reached > best_rps * (1 + 1e-9):
             best, best_rps = Concurrency(workers, threads, "memory"), reached
@@ -101,14 +102,14 @@ def _saturating_threads(demand: Demand) -> int:
     return threads_for(policy.KNEE * utilisations(demand.wait_ratio)[-1], demand.wait_ratio) or policy.MAX_THREADS
 
 
-def _fitting(demand: Demand, cost: Cost, available_mb: float, copies: int) -> Iterator[tuple[int, int]]:
+def _fitting(demand: Demand, cost: Cost, slot_mb: int) -> Iterator[tuple[int, int]]:
     """Pairs at the edge of memory: for each number of workers, threads up to what fits and still helps."""
     enough = demand.threads or _saturating_threads(demand)
-    most_workers = largest_workers(available_mb, cost, demand.threads or 1, copies)
+    most_workers = largest_workers(slot_mb, cost, demand.threads or 1)
     for workers in range(1, min(policy.MAX_WORKERS, most_workers) + 1):
         if demand.workers is not None and workers != demand.workers:
             continue
-        most = largest_threads(available_mb, cost, workers, copies)
+        most = largest_threads(slot_mb, cost, workers)
         if demand.threads is not None:
             if most >= demand.threads:
                 yield workers, demand.threads

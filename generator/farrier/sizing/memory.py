@@ -63,13 +63,11 @@ def budget(usable_mb: float, nginx_processes: int) -> Budget:
     )
 
 
-def largest_workers(available_mb: float, cost: Cost, threads: int, copies: int) -> int:
-    """The most workers of which `copies` slots fit into `available_mb`; 0 where none fits."""
-    left = available_mb / copies - cost.shared_mb
-    return max(0, math.floor(left / cost.worker_mb(threads)))
+def largest_workers(slot_mb: float, cost: Cost, threads: int) -> int:
+    """The most workers with `threads` threads that fit into a slot of `slot_mb`; 0 where none fits."""
+    return max(0, math.floor((slot_mb - cost.shared_mb) / cost.worker_mb(threads)))
 
 
-def largest_threads(available_mb: float, cost: Cost, workers: int, copies: int) -> int:
-    """The most threads per worker that fit beside `workers` workers; 0 where not even one does."""
-    left = available_mb / copies - cost.slot_mb(workers, 0)
-    return max(0, math.floor(left / (workers * policy.THREAD_MB)))
+def largest_threads(slot_mb: float, cost: Cost, workers: int) -> int:
+    """The most threads per worker that fit into a slot of `slot_mb`; 0 where not even one does."""
+    return max(0, math.floor((slot_mb - cost.slot_mb(workers, 0)) / (workers * policy.THREAD_MB)))

@@ -1,0 +1,137 @@
+#!/usr/bin/python
+"""What serves on this host right now: read from the living processes and the kernel, not from files that say so."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import socket
+import ssl
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: farrier_status
+short_description: Tell what serves on this host right now
+description:
+  - Reads the active slot, its ready workers, the lengths of the accept queues, and what NGINX answers on the health path.
+  - Changes nothing.
+options:
+  application: {type: str, required: true, description: Name of the application and of its units.}
+  home: {type: path, required: true, description: Directory that holds C(slots).}
+  host: {type: str, required: true, description: Host of the request.}
+  health_path: {type: str, required: true, description: Path of the request.}
+  tls: {type: bool, default: false, description: Ask over TLS.}
+  seconds: {type: int, default: 30, description: How long the answer may take.}
+author: Farrier
+"""
+
+EXAMPLES = r"""
+- name: It is known what serves
+  farrier_status:
+    application: notes
+    home: /srv/notes
+    host: www.example.org
+    health_path: /health/
+"""
+
+RETURN = r"""
+status:
+  description:
+    - slot, release, previous, since and by of the active slot, and the process ids of its ready workers.
+    - queues holds the length of each accept queue by address; somaxconn is the longest that the kernel allows.
+    - answer is the status that NGINX gave, or 0 with the reason in error; answer_seconds is how long it took.
+  returned: always
+  type: dict
+"""
+
+
+def run(*command: str) -> str:
+    """Run a command and return its output, empty when it failed."""
+    with contextlib.suppress(OSError):
+        return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False).stdout
+    return ""
+
+
+def queues(listing: str) -> dict[str, int]:
+    """Length of the accept queue of each listening socket out of `ss -lntxH`, by path or address."""
+    found = {}
+    for line in listing.splitlines():
+        words = line.split()
+        if len(words) > 4 and words[0] in ("u_str", "tcp") and words[1] == "LISTEN" and words[3].isdigit():
+            found[words[4]] = int(words[3])
+    return found
+
+
+def children(parent: int, proc: Path = Path("/proc")) -> set[int]:
+    """The child processes of a process."""
+    found = set()
+    for each in proc.glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if parent and int(each.read_text().rpartition(")")[2].split()[1]) == parent:
+                found.add(int(each.parent.name))
+    return found
+
+
+def ask(host: str, path: str, tls: bool, seconds: float) -> dict[str, Any]:
+    """One request to this host's NGINX, as a visitor of `host` makes it."""
+    begun = time.monotonic()
+    connection = http.client.HTTPConnection(host, timeout=seconds)
+    try:
+        plain = socket.create_connection(("127.0.0.1", 443 if tls else 80), timeout=seconds)
+        context = ssl.create_default_context()
+        context.check_hostname = False  # the certificate is its owner's affair; here only the way through counts
+        context.verify_mode = ssl.CERT_NONE
+        connection.sock = context.wrap_socket(plain, server_hostname=host) if tls else plain
+        connection.request("GET", path, headers={"Connection": "close"})
+        answer = connection.getresponse().status
+        return {"answer": answer, "answer_seconds": round(time.monotonic() - begun, 3), "error": ""}
+    except (OSError, http.client.HTTPException) as error:
+        return {"answer": 0, "answer_seconds": round(time.monotonic() - begun, 3), "error": str(error)}
+    finally:
+        connection.close()
+
+
+def main() -> None:
+    """Read and tell."""
+    text = {"type": "str", "required": True}
+    module = AnsibleModule(
+        argument_spec={
+            "application": text,
+            "home": {"type": "path", "required": True},
+            "host": text,
+            "health_path": text,
+            "tls": {"type": "bool", "default": False},
+            "seconds": {"type": "int", "default": 30},
+        },
+        supports_check_mode=True,
+    )
+    wish = module.params
+    status: dict[str, Any] = {
+        "slot": None,
+        "release": None,
+        "previous": None,
+        "since": None,
+        "by": None,
+        "workers": [],
+    }
+    with contextlib.suppress(OSError, ValueError):
+        facts = json.loads(Path(wish["home"], "active", "slot.json").read_text(encoding="utf-8"))
+        status.update({key: facts.get(key) for key in ("slot", "release", "previous", "since", "by")})
+        unit = f"{wish['application']}@{status['slot']}.service"
+        alive = children(int(run("systemctl", "show", "-p", "MainPID", "--value", unit) or 0))
+        markers = Path("/run", f"{wish['application']}-{status['slot']}", "workers")
+        status["workers"] = sorted(alive & {int(each.name) for each in markers.iterdir() if each.name.isdigit()})
+    status["queues"] = queues(run("ss", "-lntxH"))
+    status["somaxconn"] = int(Path("/proc/sys/net/core/somaxconn").read_text())
+    status.update(ask(wish["host"], wish["health_path"], wish["tls"], wish["seconds"]))
+    module.exit_json(changed=False, status=status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,457 @@
+#!/usr/bin/python
+"""Let a release serve: try it on a private socket, start it in the idle slot, then stop the other slot gracefully."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: farrier_switch
+short_description: Switch the application to a release or a configuration without losing a request
+description:
+  - Compares what the active slot runs (release, virtual environment, Gunicorn configuration, environment, unit) with what it should.
+  - If they differ, the release is tried on a private socket, started in the idle slot, and the old slot is stopped when every
+    new worker is ready. If anything fails before that, the old slot goes on serving.
+  - One link, C(active), says which slot counts, now and at the next boot.
+options:
+  application: {type: str, required: true, description: Name of the application and of its units.}
+  release: {type: str, required: true, description: "Release to serve, or V(previous)."}
+  home: {type: path, required: true, description: Directory that holds C(releases), C(venvs) and C(slots).}
+  config: {type: path, required: true, description: Directory of the wanted C(gunicorn.conf.py) and C(environment).}
+  workers: {type: int, required: true, description: Worker processes that must be ready.}
+  host: {type: str, required: true, description: Host header of the health request.}
+  health_path: {type: str, required: true, description: Path that must answer 2xx or 3xx.}
+  health_seconds: {type: int, default: 30, description: How long that answer may take.}
+  scheme: {type: str, default: http, choices: [http, https], description: What visitors use.}
+  strategy:
+    description: Start the new slot beside the old one, or stop the old one first while requests wait in the queue.
+    type: str
+    default: overlap
+    choices: [overlap, stop-start]
+  boot_seconds: {type: int, default: 120, description: How long a slot may take until all its workers are ready.}
+  memory_available_mb: {type: int, description: Memory that the host has left; a second slot is not started without it.}
+  by: {type: str, default: "", description: Who deploys; noted in C(slot.json).}
+  coming: {type: list, elements: path, default: [], description: Files that a play in check mode would have changed before.}
+author: Farrier
+"""
+
+EXAMPLES = r"""
+- name: The release serves
+  farrier_switch:
+    application: notes
+    release: previous
+    home: /srv/notes
+    config: /etc/notes
+    workers: 3
+    host: www.example.org
+    health_path: /health/
+"""
+
+RETURN = r"""
+slot: {description: Slot that serves., returned: always, type: str}
+release: {description: Release that it serves., returned: always, type: str}
+reasons: {description: What differed., returned: always, type: list, elements: str}
+workers: {description: Process ids of the ready workers., returned: success, type: list, elements: int}
+seconds: {description: How long each step took., returned: success, type: dict}
+"""
+
+CONFIG_FILES = ("gunicorn.conf.py", "environment")
+POLL_SECONDS = 0.05
+
+
+class Failure(Exception):
+    """What went wrong, in words for the operator."""
+
+
+def run(*command: str) -> str:
+    """Run a command and return its output; its own words on failure."""
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
+    )
+    if done.returncode:
+        raise Failure(f"{' '.join(command)}: {(done.stderr or done.stdout).strip()}")
+    return done.stdout
+
+
+def show(unit: str) -> dict[str, str]:
+    """What systemd knows about a unit."""
+    names = "ActiveState,MainPID,NRestarts,InvocationID,UnitFileState,NeedDaemonReload,Result"
+    return dict(line.split("=", 1) for line in run("systemctl", "show", "-p", names, unit).splitlines() if "=" in line)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; nothing when there is none."""
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(found, dict):
+            return found
+    return {}
+
+
+def parent(pid: int, proc: Path = Path("/proc")) -> int:
+    """The parent of a process; 0 when there is no such process."""
+    with contextlib.suppress(OSError):
+        return int((proc / str(pid) / "stat").read_text().rpartition(")")[2].split()[1])
+    return 0
+
+
+def ready_workers(markers: Path, main_pid: int, proc: Path = Path("/proc")) -> list[int]:
+    """Workers that have left their mark and live: children of this master, so no leftover of an earlier one."""
+    with contextlib.suppress(OSError):
+        pids = sorted(int(each.name) for each in markers.iterdir() if each.name.isdigit())
+        return [pid for pid in pids if main_pid and parent(pid, proc) == main_pid]
+    return []
+
+
+def memory_mb(pids: list[int]) -> int:
+    """Memory of some processes, pages that they share counted once."""
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            found = re.search(r"^Pss:\s+(\d+)", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+            total += int(found.group(1)) if found else 0
+    return total // 1024
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        """Remember the socket's path."""
+        super().__init__("localhost", timeout=timeout)
+        self.path = path
+
+    def connect(self) -> None:
+        """Connect to the path instead of a host."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+
+class Slot:
+    """One of the two services, or the preflight, and the directory it is started from."""
+
+    def __init__(self, name: str, params: dict[str, Any]) -> None:
+        """Derive its names."""
+        app = params["application"]
+        self.name, self.params = name, params
+        self.directory = Path(params["home"], "slots", name)
+        self.unit = f"{app}-preflight.service" if name == "preflight" else f"{app}@{name}.service"
+        self.runtime = Path("/run", f"{app}-{name}")
+        self.facts = read_json(self.directory / "slot.json")
+
+    @property
+    def running(self) -> bool:
+        """Whether systemd has it up or on its way up or down."""
+        return show(self.unit)["ActiveState"] in ("active", "activating", "deactivating", "reloading")
+
+    def workers(self) -> list[int]:
+        """Its workers that are ready."""
+        return ready_workers(self.runtime / "workers", int(show(self.unit)["MainPID"]))
+
+    def fill(self, wanted: dict[str, Any]) -> None:
+        """Lay out what it will run: links and copies, so that it restarts as it was whatever is written later."""
+        self.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        for name in ("release", "venv"):
+            swing(self.directory / name, f"../../{name}s/{wanted[name]}")
+        for name in CONFIG_FILES:
+            source = Path(self.params["config"], name)
+            copy = self.directory / f".{name}.new"
+            copy.unlink(missing_ok=True)
+            with open(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(source.read_bytes())
+            shutil.copymode(source, copy)
+            copy.replace(self.directory / name)
+        facts = {**wanted, "slot": self.name, "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+        text = json.dumps({**facts, "by": self.params["by"]}, indent=2, sort_keys=True) + "\n"
+        (self.directory / ".slot.new").write_text(text, encoding="utf-8")
+        (self.directory / ".slot.new").replace(self.directory / "slot.json")
+
+    def start(self, count: int) -> list[int]:
+        """Start it and wait until every worker is ready; stop it again and show its own words when that fails."""
+        limit = time.monotonic() + self.params["boot_seconds"]
+        with contextlib.suppress(Failure):
+            run("systemctl", "reset-failed", self.unit)
+        begun = show(self.unit)["NRestarts"]
+        try:
+            run("systemctl", "start", self.unit)
+            while True:
+                pids, state = self.workers(), show(self.unit)
+                if len(pids) >= count:
+                    return pids
+                if state["ActiveState"] != "active" or state["NRestarts"] != begun:
+                    raise Failure("It ended while its workers were starting.")
+                if time.monotonic() > limit:
+                    late = f"After {self.params['boot_seconds']} s {len(pids)} of {count} workers were ready."
+                    raise Failure(late)
+                time.sleep(POLL_SECONDS)
+        except Failure as failure:
+            cause = show(self.unit)["Result"]
+            raise Failure(f"{self.unit} did not start ({cause}).\n{self.abandon() or failure}") from None
+
+    def abandon(self) -> str:
+        """Stop it, and return the end of what it logged since it was started."""
+        invocation = show(self.unit)["InvocationID"]
+        with contextlib.suppress(Failure):
+            run("systemctl", "stop", self.unit)
+        with contextlib.suppress(Failure):
+            run("systemctl", "reset-failed", self.unit)
+        run("journalctl", "--sync")
+        since = ["-u", self.unit, "--no-pager", "--quiet", "--output=cat", "--lines=60"]
+        text = run("journalctl", *since, f"_SYSTEMD_INVOCATION_ID={invocation}") if invocation else ""
+        return "\n".join(line for line in text.splitlines() if line.strip() and "[INFO]" not in line)
+
+
+def swing(link: Path, target: str) -> None:
+    """Point a link at another target; there is no moment without it."""
+    new = link.with_name(f".{link.name}.new")
+    new.unlink(missing_ok=True)
+    new.symlink_to(target)
+    new.replace(link)
+
+
+class Switch:
+    """The switch of one application on this host."""
+
+    def __init__(self, params: dict[str, Any]) -> None:
+        """Find out which slot is active and what should be served."""
+        self.params = params
+        self.link = Path(params["home"], "active")
+        name = os.path.basename(os.readlink(self.link)) if self.link.is_symlink() else ""
+        self.active = Slot(name, params) if name in ("a", "b") else None
+        self.idle = Slot("b" if name == "a" else "a", params)
+        self.seconds: dict[str, float] = {}
+        self.release = self.resolve(params["release"])
+
+    def resolve(self, release: str) -> str:
+        """The release that is meant; `previous` is what the active slot replaced."""
+        now = self.active.facts if self.active else {}
+        if release == "previous":
+            if not now.get("previous"):
+                raise Failure("There is no previous release to go back to.")
+            release = str(now["previous"])
+        if not re.fullmatch(r"[0-9a-f]{12}", release):
+            raise Failure(f"{release}: not the name of a release, which has 12 hex digits")
+        return release
+
+    def wanted(self) -> dict[str, Any]:
+        """What the active slot should run."""
+        directory = Path(self.params["home"], "releases", self.release)
+        if not directory.is_dir():
+            there = ", ".join(sorted(each.name for each in directory.parent.glob("?" * 12))) or "none"
+            raise Failure(f"Release {self.release} is not on this host; there: {there}.")
+        now = self.active.facts if self.active else {}
+        same = now.get("release") == self.release
+        unit = Path("/etc/systemd/system", f"{self.params['application']}@.service").read_bytes()
+        return {
+            "release": self.release,
+            "venv": read_json(directory / "RELEASE.json").get("venv"),
+            "previous": now.get("previous") if same else now.get("release"),
+            "unit_sha256": hashlib.sha256(unit).hexdigest(),
+        }
+
+    def reasons(self, wanted: dict[str, Any]) -> list[str]:
+        """Why the active slot is not what it should be, each in a few words and without any value of a secret."""
+        if not self.active:
+            return ["nothing is served yet"]
+        found, slot = [], self.active
+        for key, name in (("release", "release"), ("venv", "virtual environment")):
+            if slot.facts.get(key) != wanted[key]:
+                found.append(f"{name} {slot.facts.get(key)} -> {wanted[key]}")
+        if slot.facts.get("unit_sha256") != wanted["unit_sha256"]:
+            found.append("the unit file changed")
+        for name in CONFIG_FILES:
+            copy, new = slot.directory / name, Path(self.params["config"], name)
+            if not copy.is_file() or copy.read_bytes() != new.read_bytes():
+                found.append(f"{name} changed")
+        return found
+
+    @contextlib.contextmanager
+    def step(self, name: str) -> Any:
+        """Time a step."""
+        begun = time.monotonic()
+        yield
+        self.seconds[name] = round(time.monotonic() - begun, 2)
+
+    def stand(self) -> bool:
+        """See that systemd knows the units as written, and that NGINX and the socket run now and after a reboot."""
+        app = self.params["application"]
+        running, enabled = [f"{app}.socket", "nginx.service"], [f"{app}-activate.service"]
+        known = {unit: show(unit) for unit in [*running, *enabled, f"{app}@a.service", f"{app}@b.service"]}
+        changed = False
+        if any(state["NeedDaemonReload"] == "yes" for state in known.values()):
+            run("systemctl", "daemon-reload")
+            changed = True
+        off = [unit for unit in running + enabled if known[unit]["UnitFileState"] != "enabled"]
+        if off:
+            run("systemctl", "enable", "--quiet", *off)
+        down = [unit for unit in running if known[unit]["ActiveState"] not in ("active", "reloading")]
+        if down:
+            run("systemctl", "start", *down)
+        return bool(changed or off or down)
+
+    def preflight(self, wanted: dict[str, Any]) -> None:
+        """Try the release with its configuration in the service's sandbox, on a socket that no visitor reaches."""
+        slot = Slot("preflight", self.params)
+        slot.fill(wanted)
+        slot.start(1)
+        try:
+            self.ask(slot)
+        except (OSError, http.client.HTTPException, Failure) as error:
+            raise Failure(f"Release {self.release} is not healthy: {error}\n{slot.abandon()}") from None
+        run("systemctl", "stop", slot.unit)
+
+    def ask(self, slot: Slot) -> None:
+        """Ask the health path, as NGINX would."""
+        connection = UnixConnection(str(slot.runtime / "gunicorn.sock"), self.params["health_seconds"])
+        headers = {
+            "Host": self.params["host"],
+            "X-Forwarded-Proto": self.params["scheme"],
+            "Connection": "close",
+        }
+        headers["X-Forwarded-For"] = "127.0.0.1"
+        connection.request("GET", self.params["health_path"], headers=headers)
+        answer = connection.getresponse()
+        body = answer.read(2000).decode("utf-8", "replace").strip()
+        if not 200 <= answer.status < 400:
+            raise Failure(f"{self.params['health_path']} answered {answer.status} {answer.reason}\n{body}")
+
+    def check_memory(self) -> None:
+        """A second slot needs about what the first one takes."""
+        available = self.params["memory_available_mb"]
+        if available is None or not self.active or self.params["strategy"] != "overlap":
+            return
+        need = memory_mb([int(show(self.active.unit)["MainPID"]), *self.active.workers()])
+        if need > available:
+            raise Failure(
+                f"A second slot beside the running one takes about {need} MB, and {available} MB are available. "
+                "Free some memory, or let the plan choose stop-start."
+            )
+
+    def perform(self, wanted: dict[str, Any]) -> list[int]:
+        """The switch itself; returns the workers of the slot that serves then."""
+        old, new = self.active, self.idle
+        with self.step("preflight"):
+            self.check_memory()
+            self.preflight(wanted)
+        new.fill(wanted)
+        first = old is None or self.params["strategy"] == "stop-start"
+        if first:  # the activator must not bring back the slot that is about to stop
+            swing(self.link, f"slots/{new.name}")
+        if old and first:
+            with self.step("stop"):
+                run("systemctl", "stop", old.unit)
+        try:
+            with self.step("start"):
+                pids = new.start(self.params["workers"])
+        except Failure:
+            if old and first:
+                swing(self.link, f"slots/{old.name}")
+                run("systemctl", "start", "--no-block", old.unit)
+            raise
+        swing(self.link, f"slots/{new.name}")
+        if old and not first:
+            with self.step("stop"):
+                run("systemctl", "stop", old.unit)
+        self.active, self.idle = new, old or self.idle
+        return pids
+
+    def settled_workers(self) -> list[int]:
+        """Workers of an unchanged active slot; waits a little, because one may just be replaced."""
+        if not self.active:
+            return []
+        if not self.active.running:
+            return self.active.start(self.params["workers"])
+        limit = time.monotonic() + 10
+        while True:
+            pids = self.active.workers()
+            if len(pids) == self.params["workers"] or time.monotonic() > limit:
+                return pids
+            time.sleep(0.2)
+
+    def converge(self, result: dict[str, Any], check: bool) -> None:
+        """Bring the host to what is wanted, and write into `result` what was found and done."""
+        unit = f"{self.params['application']}@.service"
+        coming = [Path(path).name for path in self.params["coming"]]
+        coming = [name for name in coming if name in (*CONFIG_FILES, unit)]
+        if check and (coming or not Path(self.params["home"], "releases", self.release).is_dir()):
+            now = self.active.facts.get("release") if self.active else None
+            new = [f"release {now} -> {self.release}"] if now != self.release else []
+            self.tell(result, new + [f"{name} changed" for name in coming])
+            return
+        wanted = self.wanted()
+        reasons = self.reasons(wanted)
+        pids: list[int] = []
+        if not check:
+            result["changed"] = self.stand()
+            if self.active and self.idle.running:  # an earlier switch was interrupted; the link says who counts
+                result["changed"] = True
+                run("systemctl", "stop", self.idle.unit)
+        if not reasons and self.active:
+            was_running = self.active.running
+            pids = [] if check else self.settled_workers()
+            if not was_running:
+                self.tell(result, [f"{self.active.unit} was not running"])
+            elif not check and len(pids) != self.params["workers"]:
+                reasons = [f"{len(pids)} workers instead of {self.params['workers']}"]
+        if reasons:
+            self.tell(result, reasons)
+            pids = [] if check else self.perform(wanted)
+        if not check:
+            result.update(workers=pids, seconds=self.seconds)
+        result["slot"] = self.active.name if self.active else self.idle.name
+
+    def tell(self, result: dict[str, Any], reasons: list[str]) -> None:
+        """Put the reasons into the result and its diff."""
+        slot = self.active.name if self.active else None
+        result.update(changed=bool(reasons) or result["changed"], reasons=reasons, slot=slot)
+        result["diff"] = {"before": "", "after": "".join(f"{reason}\n" for reason in reasons)}
+
+
+def main() -> None:
+    """Compare and, unless in check mode, switch."""
+    text: dict[str, Any] = {"type": "str", "required": True}
+    module = AnsibleModule(
+        argument_spec={
+            "application": text,
+            "release": text,
+            "home": {"type": "path", "required": True},
+            "config": {"type": "path", "required": True},
+            "workers": {"type": "int", "required": True},
+            "host": text,
+            "health_path": text,
+            "health_seconds": {"type": "int", "default": 30},
+            "scheme": {"type": "str", "default": "http", "choices": ["http", "https"]},
+            "strategy": {"type": "str", "default": "overlap", "choices": ["overlap", "stop-start"]},
+            "boot_seconds": {"type": "int", "default": 120},
+            "memory_available_mb": {"type": "int"},
+            "by": {"type": "str", "default": ""},
+            "coming": {"type": "list", "elements": "path", "default": []},
+        },
+        supports_check_mode=True,
+    )
+    result: dict[str, Any] = {"changed": False, "reasons": [], "diff": {"before": "", "after": ""}}
+    try:
+        switch = Switch(module.params)
+        result["release"] = switch.release
+        switch.converge(result, module.check_mode)
+    except (Failure, OSError) as failure:
+        module.fail_json(msg=str(failure), reasons=result["reasons"])
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+#!/usr/bin/python
+"""Run one command of the application on the host, in the cell in which the application itself runs."""
+
+from __future__ import annotations
+
+import subprocess
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: farrier_command
+short_description: Run a command of the application as the application runs
+description:
+  - The command runs as a transient service, with the user, sandbox and environment of the application and nothing of the play's.
+  - When it fails, the message is the end of what it printed.
+options:
+  command: {type: str, required: true, description: Command line for a shell; the virtual environment comes first in its PATH.}
+  directory: {type: path, required: true, description: Working directory, that of a release.}
+  venv: {type: path, required: true, description: Virtual environment.}
+  environment_file: {type: path, required: true, description: Environment of the application.}
+  sandbox: {type: list, elements: str, required: true, description: systemd settings of the cell.}
+author: Farrier
+"""
+
+EXAMPLES = r"""
+- name: The database is migrated
+  farrier_command:
+    command: python manage.py migrate --noinput
+    directory: /srv/notes/releases/0123456789ab
+    venv: /srv/notes/venvs/0123456789ab
+    environment_file: /etc/notes/environment
+    sandbox: [User=notes, ProtectSystem=strict]
+"""
+
+RETURN = r"""
+output: {description: What the command printed., returned: always, type: str}
+"""
+
+LAST_LINES = 40
+"""How much of a failed command's output is its message."""
+
+
+def transient(command: str, directory: str, venv: str, environment_file: str, sandbox: list[str]) -> list[str]:
+    """The call of systemd-run that runs a command line in the cell."""
+    settings = [
+        *sandbox,
+        f"WorkingDirectory={directory}",
+        f"Environment=PATH={venv}/bin:/usr/local/bin:/usr/bin:/bin",
+        f"EnvironmentFile={environment_file}",
+    ]
+    literal = command.replace("$", "$$")  # the shell shall expand variables, not systemd
+    options = ["--wait", "--pipe", "--collect", "--quiet", *(f"--property={setting}" for setting in settings)]
+    return ["systemd-run", *options, "--", "/bin/sh", "-c", literal]
+
+
+def main() -> None:
+    """Run it; in check mode only say so."""
+    path = {"type": "path", "required": True}
+    module = AnsibleModule(
+        argument_spec={
+            "command": {"type": "str", "required": True},
+            "directory": path,
+            "venv": path,
+            "environment_file": path,
+            "sandbox": {"type": "list", "elements": "str", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    if module.check_mode:
+        module.exit_json(changed=True, output="")
+    done = subprocess.run(
+        transient(**module.params),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode:
+        tail = "\n".join(done.stdout.strip().splitlines()[-LAST_LINES:])
+        module.fail_json(msg=f"`{module.params['command']}` ended with status {done.returncode}:\n{tail}")
+    module.exit_json(changed=True, output=done.stdout)
+
+
+if __name__ == "__main__":
+    main()

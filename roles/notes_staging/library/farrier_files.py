@@ -1,0 +1,309 @@
+#!/usr/bin/python
+"""Bring a set of files into place in one call: all of them, validated together, or none."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import grp
+import os
+import pwd
+import stat
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: farrier_files
+short_description: Bring a set of files into place in one call
+description:
+  - Writes files, links and removals as one set. Each file is replaced atomically.
+  - When something changed, O(validate) runs with the whole new set in place; if it fails, the old set is put back.
+options:
+  files:
+    description: The set. An entry is a file (O(files[].content)), a symbolic link (O(files[].link)) or an absence.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      path: {type: path, required: true, description: Absolute path.}
+      content: {type: str, description: Text of the file.}
+      link: {type: str, description: Target of a symbolic link.}
+      state: {type: str, choices: [present, absent], default: present, description: Whether it should be there.}
+      mode: {type: str, default: "0644", description: Octal mode of the file.}
+      owner: {type: str, default: root, description: Owner of the file.}
+      group: {type: str, default: root, description: Group of the file.}
+      sensitive: {type: bool, default: false, description: Never show the content in a diff.}
+  validate:
+    description: Command that must succeed with the new set in place.
+    type: list
+    elements: str
+    default: []
+  apply:
+    description:
+      - Command that makes what reads the files use them, run after O(validate).
+      - The set counts as changed until it has succeeded, also when the play was killed before. O(pending) remembers that.
+    type: list
+    elements: str
+    default: []
+  pending:
+    description: Mark that exists while O(apply) is owed. Below /run, because a reboot makes everything read its files.
+    type: path
+author: Farrier
+"""
+
+EXAMPLES = r"""
+- name: NGINX is configured
+  farrier_files:
+    files:
+      - path: /etc/nginx/nginx.conf
+        content: "{{ lookup('ansible.builtin.template', 'nginx.conf.j2') }}"
+      - path: /etc/nginx/sites-enabled/default
+        state: absent
+    validate: [nginx, -t, -q]
+    apply: [systemctl, reload, nginx]
+    pending: /run/notes.nginx.pending
+"""
+
+RETURN = r"""
+changed_paths:
+  description: What differed from the wanted set.
+  returned: always
+  type: list
+  elements: str
+"""
+
+HIDDEN = "(not shown)\n"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One path of the set: `kind` is file, link, absent, or other for what only a host can hold (a directory)."""
+
+    path: str
+    kind: str
+    content: bytes = b""
+    target: str = ""
+    mode: int = 0o644
+    owner: str = "root"
+    group: str = "root"
+    sensitive: bool = False
+
+    def same_as(self, other: Entry) -> bool:
+        """Whether both describe the same state of the path."""
+        if self.kind != other.kind:
+            return False
+        if self.kind == "link":
+            return self.target == other.target
+        if self.kind == "file":
+            mine = (self.content, self.mode, self.owner, self.group)
+            return mine == (other.content, other.mode, other.owner, other.group)
+        return True
+
+
+def wanted(entry: dict[str, Any]) -> Entry:
+    """The entry as the play asks for it."""
+    path, content, link = entry["path"], entry["content"], entry["link"]
+    if not os.path.isabs(path):
+        raise ValueError(f"{path}: the path must be absolute")
+    if entry["state"] == "absent":
+        return Entry(path, "absent")
+    if (content is None) == (link is None):
+        raise ValueError(f"{path}: give either content or link")
+    if link is not None:
+        return Entry(path, "link", target=link)
+    try:
+        mode = int(entry["mode"], 8)
+    except ValueError:
+        raise ValueError(f"{path}: mode {entry['mode']!r} is not an octal number such as 0644") from None
+    return Entry(
+        path,
+        "file",
+        content=content.encode("utf-8"),
+        mode=mode,
+        owner=entry["owner"],
+        group=entry["group"],
+        sensitive=entry["sensitive"],
+    )
+
+
+def living(path: str, sensitive: bool = False) -> Entry:
+    """The entry as the host has it."""
+    try:
+        status = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return Entry(path, "absent")
+    if stat.S_ISLNK(status.st_mode):
+        return Entry(path, "link", target=os.readlink(path))
+    if not stat.S_ISREG(status.st_mode):
+        return Entry(path, "other")
+    with open(path, "rb") as file:
+        content = file.read()
+    return Entry(
+        path,
+        "file",
+        content=content,
+        mode=stat.S_IMODE(status.st_mode),
+        owner=_name(pwd.getpwuid, status.st_uid),
+        group=_name(grp.getgrgid, status.st_gid),
+        sensitive=sensitive,
+    )
+
+
+def _name(lookup: Any, number: int) -> str:
+    try:
+        return str(lookup(number)[0])
+    except KeyError:
+        return str(number)
+
+
+def put(entry: Entry) -> None:
+    """Bring one entry into place; a reader sees the old file or the new one, never a part."""
+    if entry.kind == "absent":
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(entry.path)
+        return
+    directory = os.path.dirname(entry.path)
+    os.makedirs(directory, mode=0o755, exist_ok=True)
+    if entry.kind == "link":
+        temporary = tempfile.mktemp(prefix=".farrier-", dir=directory)
+        os.symlink(entry.target, temporary)
+    else:
+        temporary = _write_aside(entry, directory)
+    os.replace(temporary, entry.path)
+
+
+def _write_aside(entry: Entry, directory: str) -> str:
+    descriptor, temporary = tempfile.mkstemp(prefix=".farrier-", dir=directory)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(entry.content)
+            if os.geteuid() == 0:
+                uid = int(entry.owner) if entry.owner.isdigit() else pwd.getpwnam(entry.owner).pw_uid
+                gid = int(entry.group) if entry.group.isdigit() else grp.getgrnam(entry.group).gr_gid
+                os.fchown(file.fileno(), uid, gid)
+            os.fchmod(file.fileno(), entry.mode)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    return temporary
+
+
+def refusal(command: list[str]) -> str:
+    """Run a command; return what it said if it failed, else nothing."""
+    if not command:
+        return ""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    except OSError as error:
+        return f"{command[0]}: {error.strerror}"
+    if done.returncode == 0:
+        return ""
+    return (done.stderr + done.stdout).strip() or f"{' '.join(command)} ended with status {done.returncode}"
+
+
+def replace_set(pairs: list[tuple[Entry, Entry]], command: list[str]) -> str:
+    """Put the second of each pair into place; on any failure put the first ones back and return why."""
+    done: list[Entry] = []
+    try:
+        for before, after in pairs:
+            done.append(before)
+            put(after)
+        problem = refusal(command)
+    except (OSError, KeyError) as error:
+        problem = str(error)
+    if problem:
+        for before in reversed(done):
+            put(before)
+    return problem
+
+
+def shown(entry: Entry) -> str:
+    """An entry as text for a diff."""
+    if entry.kind == "absent":
+        return ""
+    if entry.kind == "link":
+        return f"-> {entry.target}\n"
+    if entry.sensitive:
+        return HIDDEN
+    try:
+        return entry.content.decode("utf-8")
+    except UnicodeDecodeError:
+        return base64.b64encode(entry.content).decode("ascii") + "\n"
+
+
+def difference(before: Entry, after: Entry) -> dict[str, str]:
+    """Ansible's diff of one path; a change of mode or owner alone is told in the header."""
+
+    def header(entry: Entry) -> str:
+        if entry.kind != "file":
+            return f"{entry.path} ({entry.kind})"
+        return f"{entry.path} ({entry.mode:04o} {entry.owner}:{entry.group})"
+
+    return {
+        "before_header": header(before),
+        "after_header": header(after),
+        "before": HIDDEN if after.sensitive and before.kind == "file" else shown(before),
+        "after": "(not shown, changed)\n" if after.sensitive else shown(after),
+    }
+
+
+def main() -> None:
+    """Compare, show, and unless in check mode bring the set into place."""
+    entry = {
+        "path": {"type": "path", "required": True},
+        "content": {"type": "str"},
+        "link": {"type": "str"},
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "mode": {"type": "str", "default": "0644"},
+        "owner": {"type": "str", "default": "root"},
+        "group": {"type": "str", "default": "root"},
+        "sensitive": {"type": "bool", "default": False},
+    }
+    module = AnsibleModule(
+        argument_spec={
+            "files": {"type": "list", "elements": "dict", "required": True, "options": entry},
+            "validate": {"type": "list", "elements": "str", "default": []},
+            "apply": {"type": "list", "elements": "str", "default": []},
+            "pending": {"type": "path"},
+        },
+        supports_check_mode=True,
+    )
+    pending = module.params["pending"]
+    try:
+        pairs = [(living(new.path, new.sensitive), new) for new in map(wanted, module.params["files"])]
+        for before, _ in pairs:
+            if before.kind == "other":
+                raise ValueError(f"{before.path}: there is a directory or device in its place")
+    except (ValueError, OSError) as error:
+        module.fail_json(msg=str(error))
+    changes = [(before, after) for before, after in pairs if not before.same_as(after)]
+    left_over = bool(pending) and os.path.exists(pending)
+    result: dict[str, Any] = {
+        "changed": bool(changes) or left_over,
+        "changed_paths": [after.path for _, after in changes],
+        "diff": [difference(before, after) for before, after in changes],
+    }
+    if result["changed"] and not module.check_mode:
+        if pending:
+            put(Entry(pending, "file"))
+        problem = replace_set(changes, module.params["validate"])
+        if problem:
+            if pending and not left_over:
+                os.unlink(pending)
+            module.fail_json(msg=f"The new files were refused, the old ones are back in place: {problem}")
+        problem = refusal(module.params["apply"])
+        if problem:
+            module.fail_json(msg=f"The new files are in place but not in use: {problem}")
+        if pending:
+            os.unlink(pending)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""`farrier init`: what it sees of real layouts, what it says it could not find; nothing of the application is run."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from farrier.discover import discover
+from farrier.errors import InputError
+from farrier.init import write_project_file
+from farrier.project_file import read_project
+
+ROOT = Path(__file__).parents[1]
+
+
+def init(directory: Path, target: Path, *, force: bool = False) -> tuple[list[str], list[str]]:
+    return write_project_file(directory, target, "production", "www.example.org", "inventories/production.yml", force=force)
+
+
+def test_the_django_example(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "examples/django", tmp_path / "site")
+    found, missing = init(tmp_path / "site", tmp_path / "farrier.yml")
+    assert missing == []
+    application = read_project(tmp_path / "farrier.yml").application
+    assert application.name == "notes"
+    assert application.source == "site"
+    assert application.wsgi == "notes.wsgi:application"
+    assert application.health_path == "/health/"
+    assert application.migrate == "python manage.py migrate --noinput"
+    assert application.static is not None
+    assert (application.static.url, application.static.directory) == ("/static/", "static_root")
+    assert application.secrets == ["SECRET_KEY"]
+    assert "Django, settings notes.settings, named in manage.py" in found
+
+
+def test_a_flask_application(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(
+        "import os\nfrom flask import Flask\napp = Flask(__name__)\nkey = os.environ['PAYMENT_API_KEY']\n"
+        "@app.route('/healthz')\ndef health():\n    return 'ok'\n"
+    )
+    (tmp_path / "requirements.txt").write_text("flask\n")
+    (tmp_path / "static").mkdir()
+    seen = discover(tmp_path)
+    assert seen.keys["wsgi"] == "shop:app"
+    assert seen.keys["health_path"] == "/healthz"
+    assert seen.keys["secrets"] == ["PAYMENT_API_KEY"]
+    assert seen.keys["static"] == {"url": "/static/", "directory": "static"}
+    assert seen.missing == []
+
+
+def test_a_flask_factory(tmp_path: Path) -> None:
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop/__init__.py").write_text("from flask import Flask\ndef create_app(config=None):\n    return Flask(__name__)\n")
+    assert discover(tmp_path).keys["wsgi"] == "shop:create_app()"
+
+
+def test_what_is_not_found_is_said_and_left_to_the_person(tmp_path: Path) -> None:
+    source = tmp_path / "empty"
+    source.mkdir()
+    _, missing = init(source, tmp_path / "farrier.yml")
+    assert [line.partition(":")[0] for line in missing] == ["wsgi", "requirements", "health_path"]
+    text = (tmp_path / "farrier.yml").read_text()
+    assert "  # wsgi:  not found: neither a manage.py nor a module with `Flask(...)` is there" in text
+    with pytest.raises(InputError, match="application.wsgi: is missing"):
+        read_project(tmp_path / "farrier.yml")
+
+
+def test_code_that_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("app = Flask(\n")
+    (tmp_path / "binary.py").write_bytes(b"\xff\xfe\x00Flask(")
+    assert "wsgi" in discover(tmp_path).hints
+
+
+def test_nothing_of_the_application_is_run(tmp_path: Path) -> None:
+    mark = tmp_path / "ran"
+    (tmp_path / "app.py").write_text(f"open({json.dumps(str(mark))}, 'w')\nfrom flask import Flask\napp = Flask('x')\n")
+    assert discover(tmp_path).keys["wsgi"] == "app:app"
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("directory", "name"),
+    [("My Site", "my-site"), ("shop_2", "shop-2"), ("2fast", "app-2fast"), ("nginx", "nginx-app"), ("___", "app")],
+)
+def test_a_name_is_made_from_the_directory(tmp_path: Path, directory: str, name: str) -> None:
+    (tmp_path / directory).mkdir()
+    assert discover(tmp_path / directory).name == name
+
+
+def test_an_existing_project_file_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "farrier.yml").write_text("mine")
+    with pytest.raises(InputError, match="exists already; edit it, or overwrite it with --force"):
+        init(tmp_path, tmp_path / "farrier.yml")
+    assert (tmp_path / "farrier.yml").read_text() == "mine"
+    init(tmp_path, tmp_path / "farrier.yml", force=True)
+    assert "application:" in (tmp_path / "farrier.yml").read_text()
+
+
+def test_a_source_outside_the_project_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "project").mkdir()
+    (tmp_path / "source").mkdir()
+    with pytest.raises(InputError, match="is not below"):
+        init(tmp_path / "source", tmp_path / "project/farrier.yml")

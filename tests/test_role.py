@@ -1,0 +1,144 @@
+"""The generated role's public face: defaults, argument specs and reasons agree, for hosts of one size and of several."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from farrier.facts import HostFacts
+from farrier.planner import plan_all
+from farrier.project import Project
+from farrier.settings import SPECS
+from farrier.tree import environment_tree
+from farrier.workload import Workload
+
+ROOT = Path(__file__).parents[1]
+TYPES = {"int": int, "str": str, "bool": bool, "float": float, "list": list, "dict": dict}
+
+ONE_SIZE = {"web1": (2.0, 3936), "web2": (2.0, 3936)}
+TWO_SIZES = {"web1": (2.0, 3936), "web2": (1.0, 1000), "web3": (2.0, 3936)}
+
+
+def tree(hosts: Mapping[str, tuple[float, int]], application: Mapping[str, Any] | None = None) -> dict[str, bytes]:
+    project = Project.model_validate(
+        {
+            "application": {"name": "notes", "wsgi": "notes.wsgi:application", "secrets": ["SECRET_KEY"], **(application or {})},
+            "environments": {
+                "production": {"inventory": "inventory.yml", "domain": "www.example.org"},
+                "staging": {"inventory": "inventory.yml", "domain": "staging.example.org"},
+            },
+        }
+    )
+    facts = [HostFacts(host=name, cpus=cpus, memory_mb=mb, somaxconn=4096) for name, (cpus, mb) in hosts.items()]
+    work = Workload(stated=frozenset({"cpu_seconds", "wait_seconds"}))
+    return environment_tree(project, "production", facts, plan_all(facts, work, {}), work)
+
+
+def loaded(files: Mapping[str, bytes], path: str) -> Any:
+    return yaml.safe_load(files[f"roles/notes_production/{path}"])
+
+
+@pytest.mark.parametrize("hosts", [ONE_SIZE, TWO_SIZES], ids=["one size", "two sizes"])
+def test_argument_specs_agree_with_defaults_in_keys_types_and_values(hosts: dict[str, tuple[float, int]]) -> None:
+    files = tree(hosts)
+    defaults = loaded(files, "defaults/main.yml")
+    options = loaded(files, "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    required = {name for name, option in options.items() if option.get("required")}
+    assert required == {"notes_production_secrets"}
+    assert options.keys() - required == defaults.keys()
+    for name, value in defaults.items():
+        assert options[name]["default"] == value
+        looked_up = isinstance(value, str) and value.startswith("{{")
+        assert looked_up or type(value) is TYPES[options[name]["type"]], name
+
+
+def test_defaults_are_literal_where_the_hosts_agree() -> None:
+    defaults = loaded(tree(ONE_SIZE), "defaults/main.yml")
+    assert defaults["notes_production_gunicorn_workers"] == 3
+    assert defaults["notes_production_sized_for_memory_mb"] == 3936
+    assert not any(isinstance(value, str) and "{{" in value for value in defaults.values())
+
+
+def test_hosts_that_differ_take_a_row_and_equal_ones_share_it() -> None:
+    defaults = loaded(tree(TWO_SIZES), "defaults/main.yml")
+    assert defaults["notes_production_size_of_host"] == {
+        "web1": "2_cpus_3936_mb",
+        "web3": "2_cpus_3936_mb",
+        "web2": "1_cpus_1000_mb",
+    }
+    assert [row["gunicorn_workers"] for row in defaults["notes_production_sizes"].values()] == [3, 2]
+    assert defaults["notes_production_gunicorn_workers"] == (
+        "{{ notes_production_sizes[notes_production_size].gunicorn_workers }}"
+    )
+    assert defaults["notes_production_gunicorn_timeout"] == 30, "what is equal stays a literal"
+
+
+@pytest.mark.parametrize("hosts", [ONE_SIZE, TWO_SIZES], ids=["one size", "two sizes"])
+def test_every_default_has_its_reason_in_a_comment_above(hosts: dict[str, tuple[float, int]]) -> None:
+    lines = tree(hosts)["roles/notes_production/defaults/main.yml"].decode().splitlines()
+    for number, line in enumerate(lines):
+        if re.match(r"notes_production_\w+:", line):
+            assert lines[number - 1].startswith("# "), line
+
+
+def test_every_setting_of_the_plan_is_a_variable_of_the_role() -> None:
+    defaults = loaded(tree(ONE_SIZE), "defaults/main.yml")
+    assert {f"notes_production_{spec.variable}" for spec in SPECS} <= defaults.keys()
+
+
+def test_every_variable_is_used_by_the_role() -> None:
+    files = tree(ONE_SIZE)
+    used = b"".join(
+        content for path, content in files.items() if re.search(r"/(tasks|templates|vars)/", path)
+    ).decode()
+    unused = [name for name in loaded(files, "defaults/main.yml") if name not in used]
+    assert unused == []
+
+
+def test_a_role_holds_only_what_its_application_needs() -> None:
+    bare = b"".join(c for p, c in tree(ONE_SIZE).items() if p.startswith("roles/") and "/library/" not in p).decode()
+    full = b"".join(
+        c
+        for p, c in tree(
+            ONE_SIZE,
+            {
+                "migrate": "python manage.py migrate",
+                "static": {"url": "/static/", "directory": "static_root", "command": "python manage.py collectstatic"},
+            },
+        ).items()
+        if p.startswith("roles/") and "/library/" not in p
+    ).decode()
+    for word in ("migrate", "/static/", "collectstatic"):
+        assert word not in bare
+        assert word in full
+
+
+def test_templates_leave_no_mark_behind() -> None:
+    for path, content in tree(TWO_SIZES).items():
+        assert b"<%" not in content, path
+        assert not path.endswith(".tmpl")
+        assert "__app__" not in path
+
+
+def test_all_yaml_that_is_written_can_be_read() -> None:
+    class Loader(yaml.SafeLoader):
+        """Knows Ansible's tags."""
+
+    Loader.add_multi_constructor("!", lambda loader, suffix, node: None)
+    for path, content in tree(TWO_SIZES).items():
+        if path.endswith(".yml"):
+            assert yaml.load(content, Loader) is not None, path  # noqa: S506 - a safe loader with Ansible's tags
+
+
+def test_environments_differ_only_in_their_name_and_numbers() -> None:
+    """The repository's own two: the tasks and templates are the same but for the environment's name."""
+    production, staging = ROOT / "roles/notes_production", ROOT / "roles/notes_staging"
+    paths = {p.relative_to(production) for p in production.rglob("*") if p.is_file()}
+    assert paths == {p.relative_to(staging) for p in staging.rglob("*") if p.is_file()}
+    for path in sorted(paths):
+        if path.parts[0] in ("tasks", "templates", "library", "vars"):
+            one = (production / path).read_text().replace("production", "staging")
+            assert one == (staging / path).read_text(), path

@@ -1,0 +1,116 @@
+"""How long Farrier takes: `farrier plan` and `farrier generate` as whole processes, and a role on a throw-away host.
+
+    tools/bench.py [--runs 7] [--no-host]
+
+Prints medians of interleaved runs. The host part needs podman or docker and makes a host of its own.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+FARRIER = [sys.executable, "-m", "farrier"]
+HOST = [sys.executable, str(ROOT / "templates/molecule/molecule/shared/host.py")]
+
+PROJECT = """\
+application: {name: notes, source: ., wsgi: "notes.wsgi:application", health_path: /health/}
+environments:
+  production:
+    inventory: inventory.yml
+    domain: www.example.org
+"""
+
+
+def timed(command: list[str], cwd: Path) -> tuple[float, float]:
+    """Seconds and peak memory in MB of one process, which must succeed."""
+    started = time.perf_counter()
+    with subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"{' '.join(command)} ended with {process.returncode}")
+    return time.perf_counter() - started, usage.ru_maxrss / 1024
+
+
+def project_of(hosts: int, directory: Path) -> Path:
+    """A project whose hosts all differ in size."""
+    root = directory / str(hosts)
+    facts = root / "facts" / "production"
+    facts.mkdir(parents=True)
+    (root / "farrier.yml").write_text(PROJECT)
+    for i in range(hosts):
+        document = {
+            "schema": 1,
+            "host": f"web{i}",
+            "cpus": {"usable": 1 + i % 16, "online": 16, "affinity": 16, "quota": None, "used_by_others": 0},
+            "memory_mb": {"usable": 1024 + 7 * i, "total": 65_536, "limit": None, "used_by_others": 100},
+            "kernel": {"somaxconn": 4096, "nofile_hard": 524_288},
+            "system": {"distribution": "Debian", "version": "12", "systemd": 252, "init": "systemd", "python": "3.11.2"},
+        }
+        (facts / f"web{i}.json").write_text(json.dumps(document))
+    return root
+
+
+def processes(runs: int) -> None:
+    """`plan` and `generate` for 1, 10, 100 and 1,000 hosts of as many sizes."""
+    with tempfile.TemporaryDirectory() as scratch:
+        roots = {hosts: project_of(hosts, Path(scratch)) for hosts in (1, 10, 100, 1000)}
+        commands = {"plan": ["plan", "production"], "plan --json": ["plan", "production", "--json"], "generate": ["generate", "production"]}
+        seconds: dict[tuple[str, int], list[float]] = {}
+        memory: dict[tuple[str, int], float] = {}
+        for _ in range(runs):  # interleaved: a busy moment of the machine meets all of them
+            for name, arguments in commands.items():
+                for hosts, root in roots.items():
+                    took, peak = timed([*FARRIER, *arguments], root)
+                    seconds.setdefault((name, hosts), []).append(took)
+                    memory[name, hosts] = max(memory.get((name, hosts), 0), peak)
+    print(f"whole processes, median of {runs} interleaved runs\n")
+    print(f"{'command':14}{'hosts':>7}{'seconds':>10}{'peak MB':>10}")
+    for (name, hosts), values in seconds.items():
+        print(f"{name:14}{hosts:>7}{statistics.median(values):>10.2f}{memory[name, hosts]:>10.0f}")
+
+
+def on_a_host(runs: int) -> None:
+    """The generated role on a fresh host: the first run, then unchanged ones."""
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        name = f"farrier-bench-{os.getpid()}"
+        host = json.loads(subprocess.run([*HOST, "up", name, "--cpus", "1", "--memory-mb", "1024"], check=True, capture_output=True, text=True).stdout)
+        try:
+            variables = host["inventory"] | {"notes_production_secrets": {"SECRET_KEY": "only for this host"}}
+            (root / "inventory.yml").write_text(json.dumps({"all": {"hosts": {"web1": variables}}}))
+            subprocess.run(["cp", "-r", str(ROOT / "examples/django/."), str(root)], check=True)
+            subprocess.run([*FARRIER, "init", ".", "--domain", "localhost", "--inventory", "inventory.yml"], cwd=root, check=True, stdout=subprocess.DEVNULL)
+            for command in (["facts", "production"], ["generate", "production"]):
+                subprocess.run([*FARRIER, *command], cwd=root, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            play = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", "inventory.yml", "playbooks/production.yml"]
+            os.environ["ANSIBLE_PIPELINING"] = "1"
+            first, _ = timed(play, root)
+            again = [timed(play, root)[0] for _ in range(runs)]
+        finally:
+            subprocess.run([*HOST, "down", name], check=True, stdout=subprocess.DEVNULL)
+    print("\nansible-playbook over SSH, one host with 1 CPU and 1 GB\n")
+    print(f"fresh host, package downloads included: {first:.1f} s")
+    print(f"unchanged re-run, median of {runs}:        {statistics.median(again):.1f} s")
+
+
+def main() -> None:
+    """Parse and run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--no-host", action="store_true", help="leave out the part that needs a host")
+    options = parser.parse_args()
+    processes(options.runs)
+    if not options.no_host:
+        on_a_host(min(options.runs, 5))
+
+
+if __name__ == "__main__":
+    main()
