@@ -15,7 +15,9 @@ ROOT = Path(__file__).parents[1]
 
 
 def init(directory: Path, target: Path, *, force: bool = False) -> tuple[list[str], list[str]]:
-    return write_project_file(directory, target, "production", "www.example.org", "inventories/production.yml", force=force)
+    return write_project_file(
+        directory, target, "production", "www.example.org", "inventories/production.yml", force=force
+    )
 
 
 def test_the_django_example(tmp_path: Path) -> None:
@@ -51,7 +53,9 @@ def test_a_flask_application(tmp_path: Path) -> None:
 
 def test_a_flask_factory(tmp_path: Path) -> None:
     (tmp_path / "shop").mkdir()
-    (tmp_path / "shop/__init__.py").write_text("from flask import Flask\ndef create_app(config=None):\n    return Flask(__name__)\n")
+    (tmp_path / "shop/__init__.py").write_text(
+        "from flask import Flask\ndef create_app(config=None):\n    return Flask(__name__)\n"
+    )
     assert discover(tmp_path).keys["wsgi"] == "shop:create_app()"
 
 

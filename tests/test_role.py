@@ -25,7 +25,12 @@ TWO_SIZES = {"web1": (2.0, 3936), "web2": (1.0, 1000), "web3": (2.0, 3936)}
 def tree(hosts: Mapping[str, tuple[float, int]], application: Mapping[str, Any] | None = None) -> dict[str, bytes]:
     project = Project.model_validate(
         {
-            "application": {"name": "notes", "wsgi": "notes.wsgi:application", "secrets": ["SECRET_KEY"], **(application or {})},
+            "application": {
+                "name": "notes",
+                "wsgi": "notes.wsgi:application",
+                "secrets": ["SECRET_KEY"],
+                **(application or {}),
+            },
             "environments": {
                 "production": {"inventory": "inventory.yml", "domain": "www.example.org"},
                 "staging": {"inventory": "inventory.yml", "domain": "staging.example.org"},
@@ -91,9 +96,7 @@ def test_every_setting_of_the_plan_is_a_variable_of_the_role() -> None:
 
 def test_every_variable_is_used_by_the_role() -> None:
     files = tree(ONE_SIZE)
-    used = b"".join(
-        content for path, content in files.items() if re.search(r"/(tasks|templates|vars)/", path)
-    ).decode()
+    used = b"".join(content for path, content in files.items() if re.search(r"/(tasks|templates|vars)/", path)).decode()
     unused = [name for name in loaded(files, "defaults/main.yml") if name not in used]
     assert unused == []
 

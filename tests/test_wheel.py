@@ -58,6 +58,11 @@ def test_an_installed_wheel_generates_the_repositorys_own_trees(wheel: Path, tmp
 @pytest.mark.network
 def test_the_wheel_holds_templates_modules_and_types(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    for name in ("py.typed", "templates/role/defaults/main.yml.tmpl", "modules/farrier_switch.py", "ansible_plugins/callback/farrier_events.py"):
+    for name in (
+        "py.typed",
+        "templates/role/defaults/main.yml.tmpl",
+        "modules/farrier_switch.py",
+        "ansible_plugins/callback/farrier_events.py",
+    ):
         assert f"farrier/{name}" in names
     assert not [name for name in names if "__pycache__" in name or name.startswith(("tests/", "roles/"))]

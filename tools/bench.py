@@ -52,7 +52,13 @@ def project_of(hosts: int, directory: Path) -> Path:
             "cpus": {"usable": 1 + i % 16, "online": 16, "affinity": 16, "quota": None, "used_by_others": 0},
             "memory_mb": {"usable": 1024 + 7 * i, "total": 65_536, "limit": None, "used_by_others": 100},
             "kernel": {"somaxconn": 4096, "nofile_hard": 524_288},
-            "system": {"distribution": "Debian", "version": "12", "systemd": 252, "init": "systemd", "python": "3.11.2"},
+            "system": {
+                "distribution": "Debian",
+                "version": "12",
+                "systemd": 252,
+                "init": "systemd",
+                "python": "3.11.2",
+            },
         }
         (facts / f"web{i}.json").write_text(json.dumps(document))
     return root
@@ -62,7 +68,11 @@ def processes(runs: int) -> None:
     """`plan` and `generate` for 1, 10, 100 and 1,000 hosts of as many sizes."""
     with tempfile.TemporaryDirectory() as scratch:
         roots = {hosts: project_of(hosts, Path(scratch)) for hosts in (1, 10, 100, 1000)}
-        commands = {"plan": ["plan", "production"], "plan --json": ["plan", "production", "--json"], "generate": ["generate", "production"]}
+        commands = {
+            "plan": ["plan", "production"],
+            "plan --json": ["plan", "production", "--json"],
+            "generate": ["generate", "production"],
+        }
         seconds: dict[tuple[str, int], list[float]] = {}
         memory: dict[tuple[str, int], float] = {}
         for _ in range(runs):  # interleaved: a busy moment of the machine meets all of them
@@ -82,15 +92,31 @@ def on_a_host(runs: int) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         name = f"farrier-bench-{os.getpid()}"
-        host = json.loads(subprocess.run([*HOST, "up", name, "--cpus", "1", "--memory-mb", "1024"], check=True, capture_output=True, text=True).stdout)
+        host = json.loads(
+            subprocess.run(
+                [*HOST, "up", name, "--cpus", "1", "--memory-mb", "1024"], check=True, capture_output=True, text=True
+            ).stdout
+        )
         try:
             variables = host["inventory"] | {"notes_production_secrets": {"SECRET_KEY": "only for this host"}}
             (root / "inventory.yml").write_text(json.dumps({"all": {"hosts": {"web1": variables}}}))
             subprocess.run(["cp", "-r", str(ROOT / "examples/django/."), str(root)], check=True)
-            subprocess.run([*FARRIER, "init", ".", "--domain", "localhost", "--inventory", "inventory.yml"], cwd=root, check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(
+                [*FARRIER, "init", ".", "--domain", "localhost", "--inventory", "inventory.yml"],
+                cwd=root,
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
             for command in (["facts", "production"], ["generate", "production"]):
-                subprocess.run([*FARRIER, *command], cwd=root, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            play = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", "inventory.yml", "playbooks/production.yml"]
+                subprocess.run(
+                    [*FARRIER, *command], cwd=root, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                )
+            play = [
+                str(Path(sys.executable).parent / "ansible-playbook"),
+                "-i",
+                "inventory.yml",
+                "playbooks/production.yml",
+            ]
             os.environ["ANSIBLE_PIPELINING"] = "1"
             first, _ = timed(play, root)
             again = [timed(play, root)[0] for _ in range(runs)]

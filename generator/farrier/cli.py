@@ -117,6 +117,9 @@ def facts(
         f"{len(result.gathered)} of {len(result.gathered) + len(result.failed)} hosts gathered into "
         f"{session.facts_directory(environment)}"
     )
+    if result.failed:
+        for note in result.notes:
+            typer.echo(note, err=True)
     result.raise_for_failed()
 
 

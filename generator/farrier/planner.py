@@ -30,7 +30,7 @@ class Planner:
         Raises:
             DoesNotFitError: nothing fits the host, or an override breaks the memory budget or the timeout chain.
         """
-        key = (facts.cpus, facts.memory_mb, facts.somaxconn, facts.nofile_hard)
+        key = facts.size
         if key not in self._known:
             self._known[key] = _plan(facts, self.workload, self.overrides)
         known = self._known[key]

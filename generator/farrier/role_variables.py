@@ -119,7 +119,8 @@ def _size_table(groups: tuple[Size, ...], role: str) -> list[RoleVariable]:
         RoleVariable(
             "size",
             f"{role}_size",
-            f"{{{{ {role}_size_of_host[inventory_hostname] }}}}",
+            f"{{{{ {role}_size_of_host[inventory_hostname] | default(undef(hint=inventory_hostname ~ ' was not planned: "
+            f"gather its facts and generate the role again, or set {role}_size in host_vars')) }}}}",
             "str",
             "The row of the table of sizes that a host takes; set it for a host that the plan did not know",
             "Sizes",

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from farrier.errors import HostError, InputError
-from farrier.fact_documents import parse
-from farrier.facts import FACTS, SCHEMA, HostFacts, Number, is_a
+from farrier.fact_documents import from_statements
+from farrier.facts import FACTS, HostFacts, Number, is_a
 from farrier.facts_files import read_facts
 from farrier.plan import Plan
 from farrier.planner import plan_all
@@ -117,7 +117,7 @@ class Session:
         known = read_facts(source, everywhere, for_one) if directory or source.is_dir() else {}
         for host, own in for_one.items():
             if host not in known and {"cpus", "memory_mb"} <= own.keys():
-                known[host] = parse({"schema": SCHEMA, "host": host}, host, "the project file", own)
+                known[host] = from_statements(host, own)
         if not known:
             raise HostError(
                 f"environment {name} has no host facts: {source} has none; gather them with `farrier facts {name}`, "

@@ -69,7 +69,11 @@ seconds: {description: How long each step took., returned: success, type: dict}
 """
 
 CONFIG_FILES = ("gunicorn.conf.py", "environment")
+UNITS = Path("/etc/systemd/system")
+RUN = Path("/run")
 POLL_SECONDS = 0.05
+SETTLE_SECONDS = 10
+"""How long an unchanged slot may have fewer workers than planned, because one is just being replaced."""
 
 
 class Failure(Exception):
@@ -150,7 +154,7 @@ class Slot:
         self.name, self.params = name, params
         self.directory = Path(params["home"], "slots", name)
         self.unit = f"{app}-preflight.service" if name == "preflight" else f"{app}@{name}.service"
-        self.runtime = Path("/run", f"{app}-{name}")
+        self.runtime = RUN / f"{app}-{name}"
         self.facts = read_json(self.directory / "slot.json")
 
     @property
@@ -255,7 +259,7 @@ class Switch:
             raise Failure(f"Release {self.release} is not on this host; there: {there}.")
         now = self.active.facts if self.active else {}
         same = now.get("release") == self.release
-        unit = Path("/etc/systemd/system", f"{self.params['application']}@.service").read_bytes()
+        unit = (UNITS / f"{self.params['application']}@.service").read_bytes()
         return {
             "release": self.release,
             "venv": read_json(directory / "RELEASE.json").get("venv"),
@@ -369,56 +373,51 @@ class Switch:
         self.active, self.idle = new, old or self.idle
         return pids
 
-    def settled_workers(self) -> list[int]:
-        """Workers of an unchanged active slot; waits a little, because one may just be replaced."""
-        if not self.active:
-            return []
-        if not self.active.running:
-            return self.active.start(self.params["workers"])
-        limit = time.monotonic() + 10
+    def tidy(self) -> bool:
+        """Stop what an interrupted switch has left running: the link says which slot counts."""
+        candidates = [Slot("preflight", self.params), *([self.idle] if self.active else [])]
+        left = [slot.unit for slot in candidates if slot.running]
+        if left:
+            run("systemctl", "stop", *left)
+        return bool(left)
+
+    def settled_workers(self, slot: Slot) -> list[int]:
+        """Workers of an unchanged slot; waits a little, because one may just be replaced."""
+        limit = time.monotonic() + SETTLE_SECONDS
         while True:
-            pids = self.active.workers()
+            pids = slot.workers()
             if len(pids) == self.params["workers"] or time.monotonic() > limit:
                 return pids
-            time.sleep(0.2)
+            time.sleep(POLL_SECONDS)
 
-    def converge(self, result: dict[str, Any], check: bool) -> None:
-        """Bring the host to what is wanted, and write into `result` what was found and done."""
+    def foresee(self) -> list[str]:
+        """What would be switched and why, in check mode, where files that come first may not have been written."""
         unit = f"{self.params['application']}@.service"
         coming = [Path(path).name for path in self.params["coming"]]
         coming = [name for name in coming if name in (*CONFIG_FILES, unit)]
-        if check and (coming or not Path(self.params["home"], "releases", self.release).is_dir()):
-            now = self.active.facts.get("release") if self.active else None
-            new = [f"release {now} -> {self.release}"] if now != self.release else []
-            self.tell(result, new + [f"{name} changed" for name in coming])
-            return
+        if not coming and Path(self.params["home"], "releases", self.release).is_dir():
+            return self.reasons(self.wanted())
+        now = self.active.facts.get("release") if self.active else None
+        new = [f"release {now} -> {self.release}"] if now != self.release else []
+        return new + [f"{name} changed" for name in coming]
+
+    def converge(self) -> dict[str, Any]:
+        """Bring the host to what is wanted, and tell what was found and done."""
         wanted = self.wanted()
+        changed = self.stand()
+        changed |= self.tidy()
         reasons = self.reasons(wanted)
         pids: list[int] = []
-        if not check:
-            result["changed"] = self.stand()
-            if self.active and self.idle.running:  # an earlier switch was interrupted; the link says who counts
-                result["changed"] = True
-                run("systemctl", "stop", self.idle.unit)
         if not reasons and self.active:
-            was_running = self.active.running
-            pids = [] if check else self.settled_workers()
-            if not was_running:
-                self.tell(result, [f"{self.active.unit} was not running"])
-            elif not check and len(pids) != self.params["workers"]:
-                reasons = [f"{len(pids)} workers instead of {self.params['workers']}"]
-        if reasons:
-            self.tell(result, reasons)
-            pids = [] if check else self.perform(wanted)
-        if not check:
-            result.update(workers=pids, seconds=self.seconds)
-        result["slot"] = self.active.name if self.active else self.idle.name
-
-    def tell(self, result: dict[str, Any], reasons: list[str]) -> None:
-        """Put the reasons into the result and its diff."""
-        slot = self.active.name if self.active else None
-        result.update(changed=bool(reasons) or result["changed"], reasons=reasons, slot=slot)
-        result["diff"] = {"before": "", "after": "".join(f"{reason}\n" for reason in reasons)}
+            if not self.active.running:
+                reasons = [f"{self.active.unit} was not running"]
+                pids = self.active.start(self.params["workers"])
+            else:
+                pids = self.settled_workers(self.active)
+        if len(pids) != self.params["workers"]:
+            reasons = reasons or [f"{len(pids)} workers instead of {self.params['workers']}"]
+            pids = self.perform(wanted)
+        return {"changed": changed or bool(reasons), "reasons": reasons, "workers": pids, "seconds": self.seconds}
 
 
 def main() -> None:
@@ -443,14 +442,18 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    result: dict[str, Any] = {"changed": False, "reasons": [], "diff": {"before": "", "after": ""}}
     try:
         switch = Switch(module.params)
-        result["release"] = switch.release
-        switch.converge(result, module.check_mode)
+        if module.check_mode:
+            reasons = switch.foresee()
+            result: dict[str, Any] = {"changed": bool(reasons), "reasons": reasons}
+        else:
+            result = switch.converge()
     except (Failure, OSError) as failure:
-        module.fail_json(msg=str(failure), reasons=result["reasons"])
-    module.exit_json(**result)
+        module.fail_json(msg=str(failure))
+    slot = switch.active or switch.idle
+    diff = {"before": "", "after": "".join(f"{reason}\n" for reason in result["reasons"])}
+    module.exit_json(slot=slot.name, release=switch.release, diff=diff, **result)
 
 
 if __name__ == "__main__":

@@ -163,7 +163,7 @@ def _name(lookup: Any, number: int) -> str:
 def put(entry: Entry) -> None:
     """Bring one entry into place; a reader sees the old file or the new one, never a part."""
     if entry.kind == "absent":
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             os.unlink(entry.path)
         return
     directory = os.path.dirname(entry.path)

@@ -1,0 +1,27 @@
+"""Runs one of the role's modules as Ansible does: arguments as JSON on its input, its result as JSON on its output."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import farrier
+
+MODULES = Path(farrier.__file__).parent / "modules"
+
+
+def run_module(module: str, arguments: dict[str, Any], *, check: bool = False) -> dict[str, Any]:
+    """The result of one call; `failed` is in it when the module failed."""
+    payload = {"ANSIBLE_MODULE_ARGS": {**arguments, "_ansible_check_mode": check}}
+    done = subprocess.run(
+        [sys.executable, MODULES / f"{module}.py"],
+        input=json.dumps(payload),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    result = json.loads(done.stdout)
+    assert isinstance(result, dict)
+    return result

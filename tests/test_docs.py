@@ -1,0 +1,76 @@
+"""What the documents say of commands, options, settings and files is what the code has."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from farrier import errors
+from farrier.cli import app
+from farrier.project import Project
+from farrier.settings import SPECS
+from farrier.yaml_input import load
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def block(language: str, heading: str) -> str:
+    """The first fenced block of a language after a heading."""
+    found = re.search(rf"^##+ {heading}$.*?^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    assert found, heading
+    return found[1]
+
+
+def test_the_table_of_commands_is_the_help() -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined] # typer's group
+    expected = [f"| `farrier {name}` | {(command.help or '').splitlines()[0]} |" for name, command in commands.items()]
+    assert [line for line in README.splitlines() if line.startswith("| `farrier ")] == expected
+
+
+def test_the_table_of_exit_codes_is_complete() -> None:
+    codes = {0} | {
+        e.exit_code for e in (errors.DriftError, errors.InputError, errors.DoesNotFitError, errors.HostError)
+    }
+    assert {int(code) for code in re.findall(r"^\| (\d) \|", README, re.MULTILINE)} == codes
+
+
+def test_the_table_of_settings_is_the_registry() -> None:
+    rows = [line for line in README.splitlines() if re.match(r"\| `(gunicorn|systemd|kernel|nginx|farrier)\.", line)]
+    assert rows == [f"| `{spec.name}` | {spec.meaning} |" for spec in SPECS]
+
+
+def test_the_project_file_in_the_readme_is_valid() -> None:
+    Project.model_validate(load(block("yaml", r"farrier\.yml").encode(), "README.md").data)
+
+
+def test_the_json_in_the_readme_has_the_contracts_keys() -> None:
+    host = json.loads(block("json", "Settings"))["hosts"]["web1"]
+    assert set(host) == {"sized_for", "settings", "predicted", "warnings"}
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "examples/django/README.md"])
+def test_links_lead_to_files_that_exist(document: str) -> None:
+    path = ROOT / document
+    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+        assert (path.parent / target).exists(), target
+
+
+def test_make_targets_that_are_named_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    text = README + (ROOT / "CONTRIBUTING.md").read_text()
+    named = set(re.findall(r"(?:`|^ {4})make ([a-z-]+)", text, re.MULTILINE))
+    assert named <= targets, named - targets
+
+
+def test_modules_that_contributing_names_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    package = ROOT / "generator/farrier"
+    for name in re.findall(r"`([a-z_]+)\.py`", text):
+        assert (
+            list(package.rglob(f"{name}.py"))
+            or list((ROOT / "tests").rglob(f"{name}.py"))
+            or list((ROOT / "templates").rglob(f"{name}.py"))
+        ), name
