@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from module_runner import run_module
 
 ME = {"owner": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name}
@@ -110,7 +111,7 @@ def test_a_missing_validator_is_named(tmp_path: Path) -> None:
 
 def test_validator_and_apply_run_only_when_something_changed(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    options = {
+    options: dict[str, Any] = {
         "validate": ["sh", "-c", f"echo validated >> {log}"],
         "apply": ["sh", "-c", f"echo applied >> {log}"],
         "pending": f"{tmp_path}/pending",
@@ -138,10 +139,10 @@ def test_what_was_not_applied_is_made_good_by_the_next_run(tmp_path: Path) -> No
     ("entry", "message"),
     [
         ({"path": "etc/conf", "content": "x"}, "etc/conf: the path must be absolute"),
-        ({"path": "/tmp/x"}, "/tmp/x: give either content or link"),
-        ({"path": "/tmp/x", "content": "x", "link": "y"}, "/tmp/x: give either content or link"),
-        ({"path": "/tmp/x", "content": "x", "mode": "rw"}, "/tmp/x: mode 'rw' is not an octal number such as 0644"),
-        ({"path": "/tmp", "content": "x"}, "/tmp: there is a directory or device in its place"),
+        ({"path": "/etc/x-y"}, "/etc/x-y: give either content or link"),
+        ({"path": "/etc/x-y", "content": "x", "link": "y"}, "/etc/x-y: give either content or link"),
+        ({"path": "/etc/x-y", "content": "x", "mode": "rw"}, "/etc/x-y: mode 'rw' is not an octal number such as 0644"),
+        ({"path": "/etc", "content": "x"}, "/etc: there is a directory or device in its place"),
     ],
 )
 def test_a_mistaken_entry_is_refused_in_one_line(entry: dict[str, Any], message: str) -> None:

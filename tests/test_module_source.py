@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from module_runner import run_module
 
 from farrier.modules.farrier_source import ignored, is_url, patterns_of
+from module_runner import run_module
 
 
 def small_source(directory: Path) -> Path:

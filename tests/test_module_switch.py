@@ -55,6 +55,7 @@ class Host:
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.root, self.link = root, root / "srv/active"
+        self.ready = [101, 102]
         self.systemd = Systemd(self.link)
         self.params: dict[str, Any] = {
             "application": "notes",
@@ -81,15 +82,11 @@ class Host:
         monkeypatch.setattr(farrier_switch, "run", self.systemd.run)
         monkeypatch.setattr(farrier_switch, "SETTLE_SECONDS", 0)
         monkeypatch.setattr(Switch, "ask", lambda _switch, _slot: None)
-        monkeypatch.setattr(Slot, "workers", self.workers)
-        self.ready = [101, 102]
+        monkeypatch.setattr(Slot, "workers", lambda slot: self.ready if slot.unit in self.systemd.active else [])
 
     def write(self, path: str, text: str) -> None:
         (self.root / path).parent.mkdir(parents=True, exist_ok=True)
         (self.root / path).write_text(text)
-
-    def workers(self, slot: Slot) -> list[int]:
-        return self.ready if slot.unit in self.systemd.active else []
 
     def switch(self, **params: Any) -> dict[str, Any]:
         self.systemd.log.clear()
@@ -120,9 +117,9 @@ def test_the_first_release_starts_in_slot_a(host: Host) -> None:
         "reset-failed notes-preflight (none)",
         "start notes-preflight (none)",
         "stop notes-preflight (none)",
-        "reset-failed notes@a (a)",
-        "start notes@a (a)",
-    ], "the link is there before the slot starts, for the activator"
+        "reset-failed notes@a (none)",
+        "start notes@a (none)",
+    ]
     facts = read_json(host.link / "slot.json")
     assert (facts["release"], facts["previous"], facts["slot"], facts["by"]) == (OLD, None, "a", "me")
     assert (host.link / "release").resolve().name == OLD
@@ -210,6 +207,20 @@ def test_a_slot_keeps_what_it_was_started_with(serving: Host) -> None:
     (serving.root / "etc/environment").chmod(0o600)
     serving.write("etc/environment", "later")
     assert (serving.link / "environment").read_text() == 'KEY="secret"\n'
+
+
+def test_a_first_release_that_fails_leaves_no_slot_to_activate(host: Host) -> None:
+    host.systemd.broken.add("notes@a.service")
+    with pytest.raises(Failure):
+        host.switch()
+    assert not host.link.is_symlink()
+
+
+def test_a_first_switch_that_was_killed_before_the_link_starts_over(host: Host) -> None:
+    host.systemd.active.add("notes@a.service")
+    host.switch()
+    assert host.systemd.log[0] == "stop notes@a (none)"
+    assert host.slot == "a"
 
 
 def test_a_dead_slot_is_started_again(serving: Host) -> None:

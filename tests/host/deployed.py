@@ -21,6 +21,7 @@ EXAMPLE = ROOT / "examples" / "django"
 ENVIRONMENT = "trial"
 DOMAIN = "trial.example.org"
 DEPLOY_SECONDS = 300
+PATIENCE_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,9 @@ class Deployed:
     http_port: int
     settings: Mapping[str, Any] = field(default_factory=dict)
 
-    def get(self, path: str, patience_seconds: float = 60) -> Answer:
-        """Asks NGINX for a page on a connection of its own."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=patience_seconds)
+    def get(self, path: str, connection: http.client.HTTPConnection | None = None) -> Answer:
+        """Asks NGINX for a page, on the given connection or on one of its own."""
+        connection = connection or self.connect()
         asked = time.monotonic()
         try:
             connection.request("GET", path, headers={"Host": DOMAIN, "Connection": "close"})
@@ -60,6 +61,12 @@ class Deployed:
             return Answer(answer.status, headers, body, asked, time.monotonic())
         finally:
             connection.close()
+
+    def connect(self) -> http.client.HTTPConnection:
+        """A connection to NGINX on which nothing has been asked yet."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=PATIENCE_SECONDS)
+        connection.connect()
+        return connection
 
     def shell(self, command: str) -> str:
         """What a command prints that root runs on the host."""

@@ -203,8 +203,9 @@ class Slot:
                     raise Failure(late)
                 time.sleep(POLL_SECONDS)
         except Failure as failure:
-            cause = show(self.unit)["Result"]
-            raise Failure(f"{self.unit} did not start ({cause}).\n{self.abandon() or failure}") from None
+            result = show(self.unit)["Result"]
+            cause = "" if result == "success" else f" ({result})"
+            raise Failure(f"{self.unit} did not start{cause}.\n{self.abandon() or failure}") from None
 
     def abandon(self) -> str:
         """Stop it, and return the end of what it logged since it was started."""
@@ -313,70 +314,85 @@ class Switch:
         slot.fill(wanted)
         slot.start(1)
         try:
-            self.ask(slot)
+            self.ask(slot.runtime / "gunicorn.sock")
         except (OSError, http.client.HTTPException, Failure) as error:
             raise Failure(f"Release {self.release} is not healthy: {error}\n{slot.abandon()}") from None
         run("systemctl", "stop", slot.unit)
 
-    def ask(self, slot: Slot) -> None:
-        """Ask the health path, as NGINX would."""
-        connection = UnixConnection(str(slot.runtime / "gunicorn.sock"), self.params["health_seconds"])
-        headers = {
-            "Host": self.params["host"],
-            "X-Forwarded-Proto": self.params["scheme"],
-            "Connection": "close",
-        }
-        headers["X-Forwarded-For"] = "127.0.0.1"
+    def ask(self, path: Path) -> None:
+        """Ask the health path on a unix socket, as NGINX would."""
+        connection = UnixConnection(str(path), self.params["health_seconds"])
+        forwarded = {"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Proto": self.params["scheme"]}
+        headers = {"Host": self.params["host"], "Connection": "close", **forwarded}
         connection.request("GET", self.params["health_path"], headers=headers)
         answer = connection.getresponse()
         body = answer.read(2000).decode("utf-8", "replace").strip()
         if not 200 <= answer.status < 400:
             raise Failure(f"{self.params['health_path']} answered {answer.status} {answer.reason}\n{body}")
 
-    def check_memory(self) -> None:
-        """A second slot needs about what the first one takes."""
+    def check_memory(self, old: Slot) -> bool:
+        """Whether there is room to try the release beside the running slot; overlap needs room for a second one."""
         available = self.params["memory_available_mb"]
-        if available is None or not self.active or self.params["strategy"] != "overlap":
-            return
-        need = memory_mb([int(show(self.active.unit)["MainPID"]), *self.active.workers()])
+        if available is None:
+            return True
+        processes = [int(show(old.unit)["MainPID"]), *old.workers()]
+        if self.params["strategy"] == "stop-start":
+            return memory_mb(processes[:2]) <= int(available)
+        need = memory_mb(processes)
         if need > available:
             raise Failure(
                 f"A second slot beside the running one takes about {need} MB, and {available} MB are available. "
                 "Free some memory, or let the plan choose stop-start."
             )
+        return True
 
     def perform(self, wanted: dict[str, Any]) -> list[int]:
         """The switch itself; returns the workers of the slot that serves then."""
         old, new = self.active, self.idle
-        with self.step("preflight"):
-            self.check_memory()
-            self.preflight(wanted)
+        tried = old is None or self.check_memory(old)
+        if tried:
+            with self.step("preflight"):
+                self.preflight(wanted)
         new.fill(wanted)
-        first = old is None or self.params["strategy"] == "stop-start"
-        if first:  # the activator must not bring back the slot that is about to stop
-            swing(self.link, f"slots/{new.name}")
-        if old and first:
-            with self.step("stop"):
-                run("systemctl", "stop", old.unit)
-        try:
+        if old and self.params["strategy"] == "stop-start":
+            pids = self.replace(old, new, tried=tried)
+        else:
             with self.step("start"):
                 pids = new.start(self.params["workers"])
-        except Failure:
-            if old and first:
-                swing(self.link, f"slots/{old.name}")
-                run("systemctl", "start", "--no-block", old.unit)
-            raise
-        swing(self.link, f"slots/{new.name}")
-        if old and not first:
-            with self.step("stop"):
-                run("systemctl", "stop", old.unit)
+            swing(self.link, f"slots/{new.name}")
+            if old:
+                with self.step("stop"):
+                    run("systemctl", "stop", old.unit)
         self.active, self.idle = new, old or self.idle
         return pids
 
+    def replace(self, old: Slot, new: Slot, *, tried: bool) -> list[int]:
+        """Stop the old slot, then start the new one, while requests wait in the queue; go back if that fails."""
+        # First of all the link, or the activator would bring back the slot that stops.
+        swing(self.link, f"slots/{new.name}")
+        try:
+            with self.step("stop"):
+                run("systemctl", "stop", old.unit)
+            with self.step("start"):
+                pids = new.start(self.params["workers"])
+                if not tried:  # there was no room for it before, and now nobody else answers on the shared socket
+                    self.try_alone(new)
+        except Failure:
+            swing(self.link, f"slots/{old.name}")
+            run("systemctl", "start", "--no-block", old.unit)
+            raise
+        return pids
+
+    def try_alone(self, slot: Slot) -> None:
+        """Ask the health path of the only slot that runs."""
+        try:
+            self.ask(RUN / f"{self.params['application']}.sock")
+        except (OSError, http.client.HTTPException, Failure) as error:
+            raise Failure(f"Release {self.release} is not healthy: {error}\n{slot.abandon()}") from None
+
     def tidy(self) -> bool:
         """Stop what an interrupted switch has left running: the link says which slot counts."""
-        candidates = [Slot("preflight", self.params), *([self.idle] if self.active else [])]
-        left = [slot.unit for slot in candidates if slot.running]
+        left = [slot.unit for slot in (Slot("preflight", self.params), self.idle) if slot.running]
         if left:
             run("systemctl", "stop", *left)
         return bool(left)

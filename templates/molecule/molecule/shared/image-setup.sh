@@ -16,10 +16,10 @@ rm -f /etc/ssh/ssh_host_*
 
 echo LANG=C.UTF-8 >/etc/default/locale
 
-# Timers of the distribution that would hold the package lock or the disk at a moment nobody chose, and what asks
-# for kernel modules, which a container cannot load.
+# Timers of the distribution that would hold the package lock or the disk at a moment nobody chose; what asks for
+# kernel modules, which a container cannot load; and logins on screens, which would be the machine's own.
 for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service \
-  fstrim.timer systemd-modules-load.service; do
+  fstrim.timer systemd-modules-load.service getty@.service console-getty.service; do
   ln -sf /dev/null "/etc/systemd/system/$unit"
 done
 

@@ -49,7 +49,7 @@ class Living:
         source = (HERE / script).read_text(encoding="utf-8")
         with self.as_root():
             result = self.host.run("python3 -c %s " + "%s " * len(arguments), source, *arguments)
-        assert result.succeeded, f"{script} on the host: {result.stderr}"
+        assert result.succeeded, f"{script} failed on the host: {result.stderr}"
         return json.loads(result.stdout)
 
     def ask(self, *requests: Mapping[str, Any]) -> list[Answer]:
@@ -70,7 +70,6 @@ class Living:
         first = self.workers[0]["configuration"]
         held = len(self.workers) * (1 if first["worker_class"] == "sync" else first["worker_connections"]) + SURPLUS
         found: dict[str, Any] = self.python("on_host_stack.py", self.app, "hold", str(held))
-        found["held"] = held
         return found
 
     @property

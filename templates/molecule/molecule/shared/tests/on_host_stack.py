@@ -22,8 +22,11 @@ from typing import Any
 SLOTS = ("a", "b")
 SLOT_PROPERTIES = (
     "ActiveState,UnitFileState,MainPID,ControlGroup,TimeoutStopUSec,MemoryHigh,MemoryMax,LimitNOFILE,TasksMax,"
-    "EnvironmentFiles,ActiveEnterTimestampMonotonic,ActiveExitTimestampMonotonic,NRestarts"
+    "EnvironmentFiles,NRestarts"
 )
+# The journal's own identifiers of "Started ..." and "Stopping ...". systemd itself forgets a slot that has stopped.
+STARTED = "39f53479d3a045ac8e11786248231fbf"
+STOPPING = "de5b426a63be47a7b6ac3eaac82e2f6f"
 # Where the kernel keeps a limit: in the one hierarchy of cgroup v2, in the controller's own one of v1.
 LIMIT_FILES = {
     "memory_max": ("memory.max", "memory", "memory.limit_in_bytes"),
@@ -119,13 +122,23 @@ def limits(control_group: str) -> dict[str, int | None]:
     return found
 
 
+def last_event(service: str, event: str) -> int | None:
+    """When systemd last said so since the host was started, in microseconds; None if it did not."""
+    fields = (f"UNIT={service}", f"MESSAGE_ID={event}")
+    lines = output("journalctl", "--boot", "--quiet", "--output", "json", *fields).splitlines()
+    return int(json.loads(lines[-1])["__MONOTONIC_TIMESTAMP"]) if lines else None
+
+
 def slot(app: str, name: str) -> dict[str, Any]:
     """One of the two service instances, with its processes if it runs."""
-    properties = unit(f"{app}@{name}.service", SLOT_PROPERTIES)
+    service = f"{app}@{name}.service"
+    properties = unit(service, SLOT_PROPERTIES)
     main_pid = int(properties["MainPID"])
     running = main_pid != 0 and properties["ActiveState"] == "active"
     return {
         "unit": properties,
+        "started": last_event(service, STARTED),
+        "stopping": last_event(service, STOPPING),
         "record": json.loads(read(f"/srv/{app}/slots/{name}/slot.json") or "{}"),
         "main": process(main_pid) if running else None,
         "workers": workers(app, name, main_pid) if running else [],
@@ -181,15 +194,19 @@ def look(app: str) -> dict[str, Any]:
 def hold(app: str, connections: int) -> dict[str, Any]:
     """The stack while every thread of Gunicorn is taken: what does not fit stays in the kernel's queue."""
     path = socket_path(app)
-    held = []
+    held: list[socket.socket] = []
+    until = time.monotonic() + SETTLE_SECONDS
     try:
-        for _ in range(connections):
+        while len(held) < connections and time.monotonic() < until:
             client = socket.socket(socket.AF_UNIX)
-            held.append(client)
-            client.settimeout(PATIENCE_SECONDS)
-            client.connect(path)
+            client.setblocking(False)
+            if client.connect_ex(path) == 0:
+                held.append(client)
+            else:
+                client.close()  # The queue is full, until the workers have taken what is in it.
+                time.sleep(0.01)
         time.sleep(SETTLE_SECONDS)
-        return look(app)
+        return {**look(app), "held": len(held)}
     finally:
         for client in held:
             client.close()

@@ -140,14 +140,13 @@ def body_limit(living: Living) -> Value:
 
 
 def switch(living: Living) -> Value:
-    """Whether the slot that serves was up before the other one began to stop."""
+    """Whether the slot that serves was up before the other one was asked to stop."""
     active = living.stack["active"]
-    new = living.stack["slots"][active]["unit"]
-    old = living.stack["slots"]["b" if active == "a" else "a"]["unit"]
-    stopped = int(old["ActiveExitTimestampMonotonic"])
-    if stopped == 0:
+    started = living.stack["slots"][active]["started"]
+    stopping = living.stack["slots"]["b" if active == "a" else "a"]["stopping"]
+    if started is None or stopping is None:
         raise NoEvidence("no deploy has switched slots since the host was started")
-    return "overlap" if int(new["ActiveEnterTimestampMonotonic"]) < stopped else "stop-start"
+    return "overlap" if started < stopping else "stop-start"
 
 
 READERS: dict[str, tuple[Reader, ...]] = {
