@@ -106,4 +106,5 @@ def _expectations(project: Project, name: str, role: str) -> dict[str, object]:
         "release_root": f"/srv/{app.name}",
         "slots": ["a", "b"],
         "tls": environment.tls is not None,
+        "secrets": app.secrets,
     }
