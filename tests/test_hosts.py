@@ -165,9 +165,20 @@ def test_the_image_holds_nothing_that_a_role_has_to_install(image: ModuleType) -
     assert not {"nginx", "nginx-light", "python3-venv", "python3-pip"} & set(image.PACKAGES)
 
 
-def test_an_unknown_system_is_refused_with_the_known_ones(image: ModuleType) -> None:
+def test_an_unknown_system_is_refused_with_the_known_ones(image: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(image.HostError, match=r"^system 'suse' is not known; known are debian12, debian13$"):
-        image.ensure(image.Engine("podman", {}), "suse")
+        image.ensure("suse", tmp_path)
+
+
+def test_the_engine_is_called_in_the_first_way_that_works(image: ModuleType, tmp_path: Path) -> None:
+    tool = tmp_path / "tool"
+    tool.write_text('#!/bin/sh\n[ "$LIMITS" = modest ] || { echo "operation not permitted" >&2; exit 126; }\n')
+    tool.chmod(0o755)
+    plain = image.Engine(str(tool), {})
+    modest = image.Engine(str(tool), {"LIMITS": "modest"})
+    assert image.first_that_can([plain, modest], "run") is modest
+    with pytest.raises(image.HostError, match=r"run: operation not permitted$"):
+        image.first_that_can([plain], "run")
 
 
 @pytest.mark.parametrize("name", ["", "Web1", "-a", "a_b", "a.b", "a" * 64])

@@ -76,7 +76,7 @@ def test_quotes_comments_and_braces_in_text_are_no_blocks(nginx_conf: ModuleType
 
 
 def test_a_domain_that_nobody_serves_is_named(nginx_conf: ModuleType) -> None:
-    with pytest.raises(LookupError, match="passes requests for other.example.org on"):
+    with pytest.raises(LookupError, match=r"passes requests for other\.example\.org on"):
         nginx_conf.application_server(nginx_conf.parse(PRINTED), "other.example.org")
 
 

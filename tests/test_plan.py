@@ -33,7 +33,7 @@ def plan(
     return plan_all([facts or host()], workload, overrides or {})["web1"]
 
 
-def refusal(overrides: Mapping[str, Value], facts: HostFacts | None = None, workload: Workload = ORDINARY) -> str:
+def refused(overrides: Mapping[str, Value], facts: HostFacts | None = None, workload: Workload = ORDINARY) -> str:
     with pytest.raises(DoesNotFitError) as caught:
         plan(facts, workload, overrides)
     return "\n".join(caught.value.messages)
@@ -123,7 +123,8 @@ def test_an_operators_value_is_kept_and_the_rest_follows() -> None:
 
 def test_a_backlog_set_once_holds_for_the_whole_queue() -> None:
     found = plan(overrides={"systemd.Backlog": 300})
-    assert [found.value(name) for name in ("gunicorn.backlog", "systemd.Backlog", "nginx.listen_backlog")] == [300] * 3
+    assert [found.value(name) for name in ("gunicorn.backlog", "systemd.Backlog")] == [300] * 2
+    assert found.value("nginx.listen_backlog") == 511, "a short queue before NGINX would drop new clients"
     assert found.settings["gunicorn.backlog"].reason == "Equal to what the operator set for the same queue."
 
 
@@ -158,11 +159,12 @@ def test_unwise_values_are_kept_with_a_warning() -> None:
         ),
         (
             {"kernel.net.core.somaxconn": 128},
-            "web1: kernel.net.core.somaxconn 128 cuts the backlog of 994: need 994",
+            "web1: kernel.net.core.somaxconn 128 cuts gunicorn.backlog 994: need 994\n"
+            "web1: kernel.net.core.somaxconn 128 cuts nginx.listen_backlog 994: need 994",
         ),
         (
-            {"gunicorn.backlog": 100, "nginx.listen_backlog": 200},
-            "web1: nginx.listen_backlog 200 contradicts gunicorn.backlog 100: they are one queue, set one of them",
+            {"gunicorn.backlog": 100, "systemd.Backlog": 200},
+            "web1: systemd.Backlog 200 contradicts gunicorn.backlog 100: they are one queue, set one of them",
         ),
         (
             {"systemd.MemoryMax": 100 * MB},
@@ -179,11 +181,11 @@ def test_unwise_values_are_kept_with_a_warning() -> None:
 def test_what_breaks_a_budget_is_refused_with_need_limit_and_breakdown(
     overrides: dict[str, Value], message: str
 ) -> None:
-    assert refusal(overrides) == message
+    assert refused(overrides) == message
 
 
 def test_a_host_on_which_nothing_fits() -> None:
-    assert refusal({}, host(cpus=1, memory_mb=190)) == (
+    assert refused({}, host(cpus=1, memory_mb=190)) == (
         "web1: no plan fits: one slot of 1 worker with 1 thread each need 116 MB (35 MB master + 1 x (80 MB worker + "
         "1 x 0.5 MB "
         "threads) = 116 MB a slot), but the limit is 110 MB (190 MB usable - 64 MB reserve - 16 MB for NGINX = 110 MB)"
@@ -197,7 +199,7 @@ def test_memory_for_one_slot_only_means_stop_then_start() -> None:
 
 
 def test_clients_that_wait_less_than_a_request_takes() -> None:
-    message = refusal({}, workload=Workload(request_limit_seconds=59, stated=STATED))
+    message = refused({}, workload=Workload(request_limit_seconds=59, stated=STATED))
     assert message.startswith(
         "web1: no timeout chain fits: a request may take 59 s and the margin 2 s, which need 61 s, but clients wait "
         "60 s"
@@ -240,12 +242,12 @@ def test_all_hosts_that_do_not_fit_are_named_at_once() -> None:
     assert [message.partition(":")[0] for message in caught.value.messages] == ["web1", "web2"]
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(
     st.floats(0.1, 128),
     st.integers(64, 500_000),
-    st.floats(0.0005, 5),
-    st.floats(0, 10),
+    st.floats(0.001, 5),
+    st.floats(0, 2),
     st.integers(1, 50),
     st.booleans(),
 )
@@ -257,8 +259,12 @@ def test_whatever_the_host_a_plan_keeps_its_own_laws(
     )
     try:
         found = plan(host(cpus, memory_mb), work)
-    except DoesNotFitError as refused:
-        assert "no plan fits" in refused.messages[0], "a plan of Farrier's own never contradicts itself"
+    except DoesNotFitError as error:
+        refusal = error.messages[0]
+    else:
+        refusal = ""
+    if refusal:
+        assert "no plan fits" in refusal, "a plan of Farrier's own never contradicts itself"
         return
     value = values(found)
     number = {name: int(v) for name, v in value.items() if not isinstance(v, str)}
@@ -268,7 +274,7 @@ def test_whatever_the_host_a_plan_keeps_its_own_laws(
     assert found.predicted_memory_mb * MB <= number["systemd.MemoryMax"] + MB
     assert number["systemd.MemoryHigh"] <= number["systemd.MemoryMax"]
     assert number["gunicorn.worker_connections"] == number["gunicorn.threads"]
-    assert number["gunicorn.backlog"] == number["systemd.Backlog"] == number["nginx.listen_backlog"]
-    assert number["gunicorn.backlog"] <= number["kernel.net.core.somaxconn"]
+    assert number["gunicorn.backlog"] == number["systemd.Backlog"] <= number["nginx.listen_backlog"]
+    assert number["nginx.listen_backlog"] <= number["kernel.net.core.somaxconn"]
     assert limit < number["gunicorn.graceful_timeout"] < number["systemd.TimeoutStopSec"]
     assert limit < number["nginx.proxy_read_timeout"] <= 60

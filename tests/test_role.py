@@ -81,6 +81,12 @@ def test_hosts_that_differ_take_a_row_and_equal_ones_share_it() -> None:
     assert defaults["notes_production_gunicorn_timeout"] == 30, "what is equal stays a literal"
 
 
+def test_some_megabytes_make_no_other_size() -> None:
+    defaults = loaded(tree({"web1": (2.0, 3952), "web2": (2.0, 3936)}), "defaults/main.yml")
+    assert defaults["notes_production_sized_for_memory_mb"] == 3936, "the smaller of the two"
+    assert defaults["notes_production_gunicorn_workers"] == 3
+
+
 @pytest.mark.parametrize("hosts", [ONE_SIZE, TWO_SIZES], ids=["one size", "two sizes"])
 def test_every_default_has_its_reason_in_a_comment_above(hosts: dict[str, tuple[float, int]]) -> None:
     lines = tree(hosts)["roles/notes_production/defaults/main.yml"].decode().splitlines()

@@ -116,7 +116,7 @@ def _rendered(environment: Jinja, text: str, context: Mapping[str, object], path
 
 def _files(directory: Path) -> Iterator[Path]:
     for path in sorted(directory.rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts:
+        if path.is_file() and not any(part.endswith(("__pycache__", "_cache")) for part in path.parts):
             yield path
 
 

@@ -28,7 +28,7 @@ class RoleVariable:
 
 @dataclass(frozen=True)
 class Size:
-    """Hosts that get the same values."""
+    """Hosts that get the same values; `plan` is that of the smallest, which the others are at least as large as."""
 
     name: str
     hosts: tuple[str, ...]
@@ -47,20 +47,20 @@ def size_values(plan: Plan) -> dict[str, JsonValue]:
 
 
 def sizes(plans: Mapping[str, Plan]) -> tuple[Size, ...]:
-    """The hosts grouped by equal values, the largest group first; a name says CPUs and memory."""
-    groups: dict[tuple[tuple[str, object], ...], list[Plan]] = {}
+    """The hosts grouped by equal settings, the largest group first; a name says CPUs and memory.
+
+    Hosts with the same CPUs and settings share a size even if one has some megabytes more than the other.
+    """
+    groups: dict[tuple[object, ...], list[Plan]] = {}
     for plan in plans.values():
-        groups.setdefault(tuple(sorted(size_values(plan).items(), key=lambda item: item[0])), []).append(plan)
-    ordered = sorted(groups.values(), key=lambda group: (-len(group), group[0].host))
+        groups.setdefault((plan.cpus, *(plan.value(spec.name) for spec in SPECS)), []).append(plan)
     named: list[Size] = []
-    taken: set[str] = set()
-    for group in ordered:
-        first = group[0]
-        name = f"{first.cpus:g}_cpus_{first.memory_mb}_mb".replace(".", "_")
-        if name in taken:
-            name = f"{name}_{len(taken)}"
-        taken.add(name)
-        named.append(Size(name, tuple(plan.host for plan in group), first))
+    for group in sorted(groups.values(), key=lambda group: (-len(group), group[0].host)):
+        smallest = min(group, key=lambda plan: plan.memory_mb)
+        name = f"{smallest.cpus:g}_cpus_{smallest.memory_mb}_mb".replace(".", "_")
+        if any(size.name == name for size in named):
+            name = f"{name}_{len(named) + 1}"
+        named.append(Size(name, tuple(plan.host for plan in group), smallest))
     return tuple(named)
 
 
@@ -119,8 +119,7 @@ def _size_table(groups: tuple[Size, ...], role: str) -> list[RoleVariable]:
         RoleVariable(
             "size",
             f"{role}_size",
-            f"{{{{ {role}_size_of_host[inventory_hostname] | default(undef(hint=inventory_hostname ~ ' was not planned: "
-            f"gather its facts and generate the role again, or set {role}_size in host_vars')) }}}}",
+            f"{{{{ {role}_size_of_host[inventory_hostname] | default(undef(hint=__{role}_unplanned)) }}}}",
             "str",
             "The row of the table of sizes that a host takes; set it for a host that the plan did not know",
             "Sizes",

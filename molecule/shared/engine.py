@@ -57,27 +57,36 @@ def find_engine() -> str:
     raise HostError("neither podman nor docker is installed; on Debian: apt-get install podman runc netavark iptables")
 
 
+def plain_engine() -> Engine:
+    """Return the engine as it comes; enough for all that starts no process in a container."""
+    return Engine(find_engine(), {})
+
+
+def ways_to_start(state: Path) -> list[Engine]:
+    """Return the engine as it comes and, for podman, with limits that any machine grants."""
+    plain = plain_engine()
+    if plain.name != "podman":
+        return [plain]
+    return [plain, Engine(plain.name, {"CONTAINERS_CONF": str(_modest_configuration(state))})]
+
+
 def open_engine(state: Path, image: str) -> Engine:
     """Return the engine as it has to be called on this machine; tried out once and remembered in `state`."""
-    name = find_engine()
     memory = state / "engine.json"
-    if memory.exists() and (known := json.loads(memory.read_text())).get("name") == name:
-        return Engine(name, known["environment"])
-    engine = _first_that_starts(name, state, image)
-    memory.write_text(json.dumps({"name": name, "environment": engine.environment}) + "\n")
+    if memory.exists() and (known := json.loads(memory.read_text()))["name"] == find_engine():
+        return Engine(known["name"], known["environment"])
+    engine = first_that_can(ways_to_start(state), "run", "--rm", "--privileged", "--network=none", image, "true")
+    memory.write_text(json.dumps({"name": engine.name, "environment": engine.environment}) + "\n")
     return engine
 
 
-def _first_that_starts(name: str, state: Path, image: str) -> Engine:
-    plain = Engine(name, {})
-    candidates = [plain]
-    if name == "podman":
-        candidates.append(Engine(name, {"CONTAINERS_CONF": str(_modest_configuration(state))}))
-    for engine in candidates:
-        if engine.attempt("run", "--rm", "--privileged", "--network=none", image, "/bin/true").returncode == 0:
+def first_that_can(engines: list[Engine], *arguments: str) -> Engine:
+    """Return the first engine with which the command succeeds; raises HostError with the last one's complaint."""
+    for engine in engines[:-1]:
+        if engine.attempt(*arguments).returncode == 0:
             return engine
-    plain.run("run", "--rm", "--privileged", "--network=none", image, "/bin/true")
-    raise HostError(f"{name} could not start a container at first, and then could; try again")
+    engines[-1].run(*arguments)
+    return engines[-1]
 
 
 def _modest_configuration(state: Path) -> Path:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,14 +51,28 @@ class Deployed:
 
     def get(self, path: str, connection: http.client.HTTPConnection | None = None) -> Answer:
         """Asks NGINX for a page, on the given connection or on one of its own."""
+        return self.ask("GET", path, connection=connection)
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        connection: http.client.HTTPConnection | None = None,
+    ) -> Answer:
+        """Sends one request to NGINX and waits for the whole answer."""
         connection = connection or self.connect()
         asked = time.monotonic()
         try:
-            connection.request("GET", path, headers={"Host": DOMAIN, "Connection": "close"})
+            # A body may be refused before all of it was sent; the answer is there all the same.
+            with suppress(BrokenPipeError, ConnectionResetError):
+                sent = {"Host": DOMAIN, "Connection": "close", **(headers or {})}
+                connection.request(method, path, body, sent)
             answer = connection.getresponse()
-            body = answer.read().decode("utf-8", "replace")
-            headers = {name.lower(): value for name, value in answer.getheaders()}
-            return Answer(answer.status, headers, body, asked, time.monotonic())
+            text = answer.read().decode("utf-8", "replace")
+            received = {name.lower(): value for name, value in answer.getheaders()}
+            return Answer(answer.status, received, text, asked, time.monotonic())
         finally:
             connection.close()
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from deployed import ENVIRONMENT, HOST_TOOL, ROOT, farrier, run, write_project
 
 pytestmark = pytest.mark.host

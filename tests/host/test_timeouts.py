@@ -5,36 +5,18 @@ The environment states two limits, a request's and a queue's; the others are the
 
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from http.client import HTTPConnection
-from pathlib import Path
 
 import pytest
-from deployed import Answer, Deployed, deployed
+from deployed import Answer, Deployed
+from impatient import QUEUE_BUDGET_SECONDS, REQUEST_LIMIT_SECONDS, REQUEST_MS
 
 pytestmark = pytest.mark.host
 
-REQUEST_LIMIT_SECONDS = 4
-QUEUE_BUDGET_SECONDS = 3
-# One request of the declared work: long, so that few fill the queue and a full one is seen at leisure.
-REQUEST_MS = 1000
 SHORT_MS = 200
 # Longer than anybody waits; not much, because a thread of gthread is held to the end.
 HOPELESS_MS = 12_000
-WORKLOAD = {
-    "cpu_seconds": 0.01,
-    "wait_seconds": REQUEST_MS / 1000,
-    "peak_rps": 1,
-    "request_limit_seconds": REQUEST_LIMIT_SECONDS,
-    "queue_budget_seconds": QUEUE_BUDGET_SECONDS,
-    "client_timeout_seconds": 30,
-    "boot_seconds": 1,
-}
-OVERRIDES = {
-    "sync": {"gunicorn.worker_class": "sync", "gunicorn.workers": 2},
-    "gthread": {"gunicorn.worker_class": "gthread", "gunicorn.workers": 2, "gunicorn.threads": 2},
-}
 # NGINX, Gunicorn, Django and the way to the host.
 OVERHEAD_SECONDS = 0.5
 # Gunicorn's master looks once a second, and what it has killed needs a moment to go.
@@ -42,14 +24,6 @@ GUNICORN_LOOKS_SECONDS = 2
 # Workers take requests one after the other; what they have not taken yet is in the queue.
 ACCEPTED_SECONDS = 0.2
 SURPLUS = 6
-
-
-@pytest.fixture(scope="module", params=["sync", "gthread"])
-def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
-    worker_class: str = request.param
-    project: Path = tmp_path_factory.mktemp(worker_class)
-    with deployed(f"timeouts-{worker_class}", project, WORKLOAD, OVERRIDES[worker_class]) as running:
-        yield running
 
 
 @pytest.fixture(autouse=True)

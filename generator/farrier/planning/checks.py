@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from farrier import policy
 from farrier.errors import DoesNotFitError
 from farrier.planning.draft import Draft
 from farrier.sizing import timeouts
@@ -73,13 +74,18 @@ def _timeouts(draft: Draft) -> Iterator[str]:
 
 
 def _queue(draft: Draft) -> Iterator[str]:
-    backlog = draft.number("gunicorn.backlog")
-    for name in ("systemd.Backlog", "nginx.listen_backlog"):
-        if draft.number(name) != backlog:
-            yield f"{name} {draft.number(name)} contradicts gunicorn.backlog {backlog}: they are one queue, set one of them"
+    backlog, own = draft.number("gunicorn.backlog"), draft.number("systemd.Backlog")
+    if own != backlog:
+        yield f"systemd.Backlog {own} contradicts gunicorn.backlog {backlog}: they are one queue, set one of them"
     somaxconn = draft.number("kernel.net.core.somaxconn")
-    if somaxconn < backlog:
-        yield f"kernel.net.core.somaxconn {somaxconn} cuts the backlog of {backlog}: need {backlog}"
+    for name in ("gunicorn.backlog", "nginx.listen_backlog"):
+        if somaxconn < draft.number(name):
+            yield f"kernel.net.core.somaxconn {somaxconn} cuts {name} {draft.number(name)}: need {draft.number(name)}"
+    listen = draft.number("nginx.listen_backlog")
+    if listen < policy.NGINX_LISTEN_BACKLOG:
+        draft.warnings.append(
+            f"nginx.listen_backlog {listen} is short: clients that connect in a burst are dropped and try again a second later"
+        )
 
 
 def _files(draft: Draft) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The accept queue: one number in Gunicorn, systemd, the kernel and NGINX."""
+"""The accept queues: one number in Gunicorn and systemd, which NGINX and the kernel have to hold."""
 
 import math
 
@@ -6,7 +6,7 @@ from farrier import policy
 from farrier.planning.draft import Draft
 from farrier.units import counted, number
 
-AGREEING = ("gunicorn.backlog", "systemd.Backlog", "nginx.listen_backlog")
+AGREEING = ("gunicorn.backlog", "systemd.Backlog")
 """Settings that are one and the same number."""
 
 
@@ -26,13 +26,18 @@ def backlog(draft: Draft) -> None:
             "systemd.Backlog",
             "Equal to gunicorn.backlog: systemd makes the socket, so it must ask for the same queue.",
         ),
-        ("nginx.listen_backlog", "Equal to gunicorn.backlog: NGINX takes in what Gunicorn's queue can hold."),
     ):
         if own is None or name in draft.overrides:
             draft.calculated(name, upper, why)
         else:
             draft.calculated(name, value, "Equal to what the operator set for the same queue.")
-    _somaxconn(draft, value)
+    draft.calculated(
+        "nginx.listen_backlog",
+        max(value, policy.NGINX_LISTEN_BACKLOG),
+        f"At least the {value} of Gunicorn's queue, and never below NGINX's own {policy.NGINX_LISTEN_BACKLOG}: clients that "
+        "connect in a burst wait here for milliseconds, but a full queue costs them a second.",
+    )
+    _somaxconn(draft, max(value, draft.number("nginx.listen_backlog")))
     rate = work.peak_rps if work.peak_rps is not None else draft.capacity_rps
     needed = math.ceil(min(rate, draft.capacity_rps) * work.boot_seconds)
     if value < needed:
@@ -43,8 +48,7 @@ def backlog(draft: Draft) -> None:
     if value > upper:
         draft.warnings.append(
             f"a backlog of {value} holds more than the {upper} requests that can be answered within the queue budget "
-            f"of "
-            f"{draft.queue_budget} s: the last ones wait only to get 504"
+            f"of {draft.queue_budget} s: the last ones wait only to get 504"
         )
 
 
@@ -55,14 +59,14 @@ def _somaxconn(draft: Draft, backlog: int) -> None:
         draft.fact(
             "kernel.net.core.somaxconn",
             has,
-            f"The host's own value already holds the backlog of {backlog}; it is kept, so that nothing else on the "
+            f"The host's own value already holds queues of {backlog}; it is kept, so that nothing else on the "
             f"host changes.",
         )
         return
     draft.calculated(
         "kernel.net.core.somaxconn",
         max(backlog, min(floor, policy.MAX_BACKLOG)),
-        f"The kernel cuts every accept queue to this; it must hold the backlog of {backlog} and is never set below "
+        f"The kernel cuts every accept queue to this; it must hold {backlog} and is never set below "
         f"its own "
         f"default of {policy.DEFAULT_SOMAXCONN}.",
     )

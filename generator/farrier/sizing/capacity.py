@@ -80,8 +80,9 @@ def capacity_rps(workers: int, threads: int, cpu_seconds: float, wait_ratio: flo
 
 
 def slots_for(share: float, wait_ratio: float, cpus: float) -> int:
-    """The fewest requests in service at once that keep `share` of the CPUs busy."""
-    low, high = 1, max(2, math.ceil(2 * cpus * (1 + wait_ratio)) + 16)
+    """The fewest requests in service at once that keep `share` of the CPUs busy, or the most that can be planned."""
+    most = policy.MAX_WORKERS * policy.MAX_THREADS  # more cannot be planned anyway
+    low, high = 1, min(most, max(2, math.ceil(2 * cpus * (1 + wait_ratio)) + 16))
     while low < high:
         middle = (low + high) // 2
         if busy_cpus(middle, wait_ratio, cpus) >= share * cpus:

@@ -105,17 +105,25 @@ def _saturating_threads(demand: Demand) -> int:
 def _fitting(demand: Demand, cost: Cost, slot_mb: int) -> Iterator[tuple[int, int]]:
     """Pairs at the edge of memory: for each number of workers, threads up to what fits and still helps."""
     enough = demand.threads or _saturating_threads(demand)
-    most_workers = largest_workers(slot_mb, cost, demand.threads or 1)
-    for workers in range(1, min(policy.MAX_WORKERS, most_workers) + 1):
-        if demand.workers is not None and workers != demand.workers:
-            continue
+    for workers in _worker_steps(demand, min(policy.MAX_WORKERS, largest_workers(slot_mb, cost, demand.threads or 1))):
         most = largest_threads(slot_mb, cost, workers)
         if demand.threads is not None:
             if most >= demand.threads:
                 yield workers, demand.threads
         elif most >= 1:
             yield workers, min(most, enough)
-            if min(most, enough) > 1:
-                yield workers, 1
         if busy_cpus(workers, demand.wait_ratio, demand.cpus) >= policy.KNEE * demand.cpus:
             return
+
+
+def _worker_steps(demand: Demand, most: int) -> Iterator[int]:
+    """Numbers of workers to try: each up to 32, then in steps of 3 %, and always the most that fits."""
+    if demand.workers is not None:
+        yield from [demand.workers] if demand.workers <= most else []
+        return
+    workers = 1
+    while workers < most:
+        yield workers
+        workers += max(1, workers // 32)
+    if most >= 1:
+        yield most

@@ -65,6 +65,6 @@ class Environment(SimpleTestCase):
                 environment.secret_key(debug=False)
 
     def test_a_flag_that_is_neither_yes_nor_no_is_refused(self) -> None:
-        with mock.patch.dict(os.environ, {"DEBUG": "maybe"}):
-            with self.assertRaisesRegex(ImproperlyConfigured, "DEBUG is 'maybe': write 1 or 0."):
-                environment.flag("DEBUG")
+        maybe = mock.patch.dict(os.environ, {"DEBUG": "maybe"})
+        with maybe, self.assertRaisesRegex(ImproperlyConfigured, "DEBUG is 'maybe': write 1 or 0."):
+            environment.flag("DEBUG")

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import image
-from engine import Engine, HostError, find_engine, open_engine
+from engine import Engine, HostError, open_engine, plain_engine
 from state import State, state_of_project
 
 BOOT_SECONDS = 60
@@ -87,7 +87,7 @@ def up(wanted: Wanted, state: State) -> Host:
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", wanted.name):
         raise HostError(f"{wanted.name!r} is not a host name: it is made of a-z, 0-9 and -, at most 63 of them")
     with state.locked():
-        picture = image.ensure(Engine(find_engine(), {}), wanted.system)
+        picture = image.ensure(wanted.system, state.directory)
         engine = open_engine(state.directory, picture)
         host = load(state, wanted.name)
         if host and _is_running(engine, host):
@@ -162,7 +162,7 @@ def wait_for_boot(host: Host) -> None:
 def down(name: str, state: State) -> None:
     """Remove a host; one that is not there is no mistake."""
     with state.locked():
-        _remove(Engine(find_engine(), {}), name, state)
+        _remove(plain_engine(), name, state)
 
 
 def load(state: State, name: str) -> Host | None:
@@ -180,7 +180,7 @@ def clean(state: State) -> None:
     """Remove every host of this state directory, all images of test hosts, and what was cached."""
     for name in state.names():
         down(name, state)
-    image.remove_all(Engine(find_engine(), {}))
+    image.remove_all()
     shutil.rmtree(state.directory, ignore_errors=True)
 
 
@@ -233,7 +233,7 @@ def run_verb(arguments: argparse.Namespace, state: State) -> None:
     match arguments.verb:
         case "image":
             with state.locked():
-                print(image.ensure(Engine(find_engine(), {}), arguments.system))
+                print(image.ensure(arguments.system, state.directory))
         case "up":
             asked = {field.name: getattr(arguments, field.name) for field in fields(Wanted)}
             print(json.dumps(described(up(Wanted(**asked), state)), indent=2))

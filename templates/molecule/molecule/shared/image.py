@@ -11,7 +11,7 @@ import urllib.request
 from pathlib import Path
 
 from apt_sources import Mirrors, configured_sources, debian_mirrors
-from engine import Engine, HostError
+from engine import Engine, HostError, first_that_can, plain_engine, ways_to_start
 
 SUITES = {"debian12": "bookworm", "debian13": "trixie"}
 
@@ -38,22 +38,23 @@ FIRST_PROCESS = "/usr/local/sbin/host-init"
 SETUP = Path(__file__).with_name("image-setup.sh")
 
 
-def ensure(engine: Engine, system: str) -> str:
+def ensure(system: str, state: Path) -> str:
     """Return the image's name, after building it where it is missing (about half a minute)."""
     if system not in SUITES:
         raise HostError(f"system {system!r} is not known; known are {', '.join(SUITES)}")
     mirrors = debian_mirrors(configured_sources())
     name = tag(system, mirrors, SETUP.read_text(encoding="utf-8"))
-    if engine.attempt("image", "inspect", name).returncode:
+    if plain_engine().attempt("image", "inspect", name).returncode:
         if os.geteuid() == 0 and shutil.which("mmdebstrap") and mirrors:
-            _bootstrap(engine, SUITES[system], mirrors, name)
+            _bootstrap(plain_engine(), SUITES[system], mirrors, name)
         else:
-            _build(engine, SUITES[system], name)
+            _build(ways_to_start(state), SUITES[system], name)
     return name
 
 
-def remove_all(engine: Engine) -> None:
+def remove_all() -> None:
     """Remove the images of all systems and of all recipes that there have been."""
+    engine = plain_engine()
     found = engine.run("images", "--quiet", "--no-trunc", "--filter", f"reference={REPOSITORY}").split()
     if found:
         engine.run("rmi", "--force", *sorted(set(found)))
@@ -104,7 +105,7 @@ def _bootstrap(engine: Engine, suite: str, mirrors: Mirrors, name: str) -> None:
         raise HostError(f"the image of {suite} could not be made: {reason.strip()}")
 
 
-def _build(engine: Engine, suite: str, name: str) -> None:
+def _build(engines: list[Engine], suite: str, name: str) -> None:
     """Make the same image from Debian's official one, for machines with a registry but no mmdebstrap."""
     with tempfile.TemporaryDirectory() as scratch:
         shutil.copy(SETUP, scratch)
@@ -116,4 +117,4 @@ def _build(engine: Engine, suite: str, name: str) -> None:
             f'CMD ["{FIRST_PROCESS}"]\n',
             encoding="utf-8",
         )
-        engine.run("build", "--tag", name, "--file", f"{scratch}/Containerfile", scratch)
+        first_that_can(engines, "build", "--tag", name, "--file", f"{scratch}/Containerfile", scratch)

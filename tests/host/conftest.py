@@ -1,0 +1,17 @@
+"""The hosts that several modules look at."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from deployed import Deployed, deployed
+from impatient import OVERRIDES, WORKLOAD
+
+
+@pytest.fixture(scope="session", params=["sync", "gthread"])
+def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+    """The impatient environment, deployed once with each kind of worker."""
+    worker_class: str = request.param
+    project: Path = tmp_path_factory.mktemp(worker_class)
+    with deployed(f"impatient-{worker_class}", project, WORKLOAD, OVERRIDES[worker_class]) as running:
+        yield running
