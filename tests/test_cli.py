@@ -116,6 +116,29 @@ def test_facts_of_ansibles_setup_module(project: Path) -> None:
     assert any(w.startswith("cpu_quota is not known") for w in document["hosts"]["app1"]["warnings"])
 
 
+def test_facts_that_ansible_has_written_are_taken_over(project: Path) -> None:
+    (project / "farrier.yml").write_text(PROJECT.partition("    hosts:")[0])
+    (project / "tree").mkdir()
+    facts = {
+        "ansible_processor_nproc": 2,
+        "ansible_memtotal_mb": 2000,
+        "ansible_env": {"PASSWORD": "x"},
+        "ansible_mounts": [{"mount": "/", "size_available": 10 * 2**30, "size_total": 20 * 2**30, "uuid": "u"}],
+    }
+    (project / "tree/app1").write_text(json.dumps({"ansible_facts": facts}))
+    result = farrier(project, "facts", "production", "--from", "tree")
+    assert (result.returncode, result.stdout) == (0, "1 host taken from tree into facts/production\n")
+    assert json.loads((project / "facts/production/app1.json").read_text()) == {
+        "ansible_facts": {
+            "ansible_memtotal_mb": 2000,
+            "ansible_mounts": [{"mount": "/", "size_available": 10 * 2**30, "size_total": 20 * 2**30}],
+            "ansible_processor_nproc": 2,
+        }
+    }
+    from_tree = farrier(project, "plan", "production", "--facts", "tree", "--json").stdout
+    assert farrier(project, "plan", "production", "--json").stdout == from_tree
+
+
 def test_generate_check_and_diff(project: Path) -> None:
     result = farrier(project, "generate", "production", "--check")
     assert result.returncode == 1

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from farrier.errors import FarrierError
+from farrier.units import counted
 
 if TYPE_CHECKING:
     from farrier.session import Session
@@ -101,6 +102,14 @@ def facts(
     *,
     project: ProjectFile = PROJECT,
     limit: Annotated[str | None, typer.Option(metavar="PATTERN", help="Only these hosts; an Ansible pattern.")] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="DIR",
+            help="Ask no host: take what `ansible -m setup --tree DIR` or a JSON fact cache has written.",
+        ),
+    ] = None,
 ) -> None:
     """Gather host facts over Ansible's own connections into facts/ENV/HOST.json.
 
@@ -109,6 +118,10 @@ def facts(
     from farrier.report import gathering
 
     session = _session(project)
+    if source is not None:
+        hosts = session.import_facts(environment, source)
+        typer.echo(f"{counted(len(hosts), 'host')} taken from {source} into {session.facts_directory(environment)}")
+        return
     with gathering() as progress:
         result = session.collect(environment, limit, tuple(context.args), progress.show)
     for host in result.removed:

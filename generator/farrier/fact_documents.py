@@ -209,6 +209,24 @@ def setup_facts(document: Mapping[str, object], where: str) -> Mapping[str, obje
     )
 
 
+def kept_part(document: object, where: str) -> dict[str, object]:
+    """What is worth keeping of a host's document: all of Farrier's own; of Ansible's only what a plan reads."""
+    if not isinstance(document, dict) or "schema" in document:
+        return dict(document) if isinstance(document, dict) else {}
+    facts = setup_facts(document, where)
+    keys = sorted({key for keys in SETUP_FACTS.values() for key in keys})
+    kept: dict[str, object] = {key: value for key in keys if (value := fact_of(facts, key)) is not None}
+    systemd = fact_of(facts, "ansible_systemd")
+    if isinstance(systemd, dict):
+        kept["ansible_systemd"] = {"version": systemd.get("version")}
+    mounts = fact_of(facts, "ansible_mounts")
+    if isinstance(mounts, list):
+        parts = ("mount", "size_available", "size_total")
+        rows = [row for row in mounts if isinstance(row, dict) and row.get("mount") in ("/", "/srv")]
+        kept["ansible_mounts"] = [{part: row.get(part) for part in parts} for row in rows]
+    return {"ansible_facts": kept}
+
+
 def disk_facts(mounts: object) -> dict[str, tuple[str, object]]:
     """Space of the mount that /srv is on, in MB."""
     entries = [mount for mount in (mounts if isinstance(mounts, list) else ()) if isinstance(mount, dict)]

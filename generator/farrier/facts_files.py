@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from farrier.errors import FarrierError, HostError, InputError
-from farrier.fact_documents import CACHE_PAYLOAD, parse
+from farrier.fact_documents import CACHE_PAYLOAD, kept_part, parse
 from farrier.facts import HostFacts, require_supported
 from farrier.units import shown
 
@@ -57,6 +57,18 @@ def read_facts(
         kind = InputError if any(isinstance(error, InputError) for error in errors) else HostError
         raise kind(*(message for error in errors for message in error.messages))
     return dict(sorted(facts.items()))
+
+
+def import_facts(source: Path, output: Path) -> tuple[str, ...]:
+    """Take facts that people already have into `output`/<host>.json, reduced to what a plan reads; the hosts' names.
+
+    InputError or HostError as from `read_facts`, and then nothing is written.
+    """
+    origins = {Path(facts.origin): host for host, facts in read_facts(source).items()}
+    for path, host in origins.items():
+        kept = kept_part(load(path), f"host {host} ({path}): ")
+        write_atomically(output / f"{host}.json", json.dumps(kept, indent=2, sort_keys=True) + "\n")
+    return tuple(sorted(origins.values()))
 
 
 def fact_files(directory: Path) -> list[Path]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from farrier.errors import HostError, InputError
 from farrier.fact_documents import from_statements
 from farrier.facts import FACTS, HostFacts, Number, is_a
-from farrier.facts_files import read_facts
+from farrier.facts_files import import_facts, read_facts
 from farrier.plan import Plan
 from farrier.planner import plan_all
 from farrier.project import Environment, Project
@@ -59,6 +59,11 @@ class Session:
             cwd=self.root,
             on_event=on_event,
         )
+
+    def import_facts(self, name: str, source: Path) -> tuple[str, ...]:
+        """Take an environment's facts from files that Ansible wrote."""
+        environment_of(self.project, name)
+        return import_facts(source, self.facts_directory(name))
 
     def plan(
         self, name: str, directory: Path | None, stated: Stated, limit: str | None = None

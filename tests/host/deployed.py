@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from tricky import TRICKY
 
 ROOT = Path(__file__).resolve().parents[2]
 HOST_TOOL = ROOT / "templates" / "molecule" / "molecule" / "shared" / "host.py"
@@ -21,6 +23,7 @@ EXAMPLE = ROOT / "examples" / "django"
 ENVIRONMENT = "trial"
 DOMAIN = "trial.example.org"
 DEPLOY_SECONDS = 300
+SECRET = "of-a-host-that-lives-for-a-minute"
 PATIENCE_SECONDS = 60
 
 
@@ -84,7 +87,7 @@ class Deployed:
 
     def shell(self, command: str) -> str:
         """What a command prints that root runs on the host."""
-        return run([sys.executable, str(HOST_TOOL), "ssh", self.name, f"sudo sh -c {json.dumps(command)}"], ROOT)
+        return run([sys.executable, str(HOST_TOOL), "ssh", self.name, f"sudo sh -c {shlex.quote(command)}"], ROOT)
 
     def play(self, *arguments: str) -> str:
         """Runs the generated playbook."""
@@ -131,7 +134,7 @@ def write_project(
                 "directory": "static_root",
                 "command": "python manage.py collectstatic --noinput",
             },
-            "environment": {"NOTES_DATA": "/var/lib/notes"},
+            "environment": {"NOTES_DATA": "/var/lib/notes", **TRICKY},
             "secrets": ["SECRET_KEY"],
         },
         "environments": {
@@ -144,7 +147,7 @@ def write_project(
             }
         },
     }
-    secrets = {f"notes_{ENVIRONMENT}_secrets": {"SECRET_KEY": "of-a-host-that-lives-for-a-minute"}}
+    secrets = {f"notes_{ENVIRONMENT}_secrets": {"SECRET_KEY": SECRET}}
     inventory = {"all": {"hosts": {host["name"]: host["inventory"]}, "vars": secrets}}
     (project / "ansible.cfg").write_text("[defaults]\nroles_path = roles\n", encoding="utf-8")
     (project / "farrier.yml").write_text(yaml.safe_dump(description), encoding="utf-8")
