@@ -62,6 +62,7 @@ def _print_size(console: Console, size: Size) -> None:
             (f"{number(plan.capacity_rps, 1)} requests a second", "bold"),
             f" in {mb(plan.predicted_memory_mb)}",
             f", p95 {milliseconds(plan.p95_seconds)} at the peak" if plan.p95_seconds else "",
+            f"\nbound by {plan.bound}",
         )
     )
     table = Table(show_edge=False, pad_edge=False, expand=True)
