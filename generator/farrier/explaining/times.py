@@ -14,8 +14,8 @@ def backlog(sheet: Sheet) -> Derivation:
     raw = draft.capacity_rps * draft.queue_budget
     rate = min(work.peak_rps or draft.capacity_rps, draft.capacity_rps)
     return Derivation(
-        "X x q, rounded down, from 1 to MAX_BACKLOG: a request behind that many would be answered too late; and no fewer "
-        "than arrive while a worker boots",
+        "X x q, rounded down, from 1 to MAX_BACKLOG: a request behind that many would be answered too late; a warning "
+        "says where more arrive while a worker boots",
         (
             sheet.capacity(),
             _queue_budget(sheet),
