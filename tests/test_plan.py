@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -330,6 +331,45 @@ def test_a_wish_that_is_not_met_is_said_with_what_would_meet_it(
     facts: HostFacts, workload: Workload, overrides: dict[str, Value], said: str
 ) -> None:
     assert said in plan(facts, workload, overrides).warnings
+
+
+@given(st.floats(0.5, 8), st.integers(200, 1_500), st.floats(0.001, 0.1), st.floats(0, 0.5))
+def test_the_memory_that_is_named_is_the_least_that_brings_what_is_named(
+    cpus: float, memory_mb: int, cpu: float, wait: float
+) -> None:
+    work = Workload(cpu_seconds=cpu, wait_seconds=wait, stated=STATED)
+    try:
+        found = plan(host(cpus, memory_mb), work)
+    except DoesNotFitError:
+        return
+    named = re.search(r"^memory: .* with ([\d,]+) MB more, and carry ([\d,.]+) more", found.bound)
+    if named is None:
+        assert found.bound.startswith(("CPU", "Farrier's own ceiling"))
+        return
+    more, gain = (float(text.replace(",", "")) for text in named.groups())
+    reached = plan(host(cpus, memory_mb + int(more)), work).capacity_rps
+    assert reached - found.capacity_rps == pytest.approx(gain, abs=0.051)
+    assert plan(host(cpus, memory_mb + int(more) - 1), work).capacity_rps < reached
+
+
+@given(st.integers(1, 4), st.floats(0.002, 0.1), st.floats(0, 0.3), st.floats(1.1, 8), st.floats(1.2, 5))
+def test_the_cpus_that_are_named_are_the_fewest_that_do(
+    cpus: int, cpu: float, wait: float, times: float, patience: float
+) -> None:
+    """With memory enough: what is said to meet the wish does, and one CPU less does not."""
+    facts = host(float(cpus), 900_000)
+    work = Workload(cpu_seconds=cpu, wait_seconds=wait, stated=STATED)
+    peak = times * plan(facts, work).capacity_rps
+    work = replace(work, peak_rps=peak, latency_p95_seconds=patience * work.service_seconds)
+    (warning,) = (text for text in plan(facts, work).warnings if text.startswith("the peak"))
+    named = re.search(r": (\d+) CPUs would", warning)
+    assert named, warning
+
+    def met(number: int) -> bool:
+        return not any("would" in text for text in plan(host(float(number), 900_000), work).warnings)
+
+    assert met(int(named[1]))
+    assert not met(int(named[1]) - 1)
 
 
 def test_a_wish_that_is_met_is_not_mentioned() -> None:

@@ -1,12 +1,15 @@
 """What is asked of the host against what it can do; where it cannot, what would."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 from farrier import policy
-from farrier.facts import MEMORY_MB
+from farrier.facts import MEMORY_MB, HostFacts
 from farrier.planning.again import CONCURRENCY, operators_own, sized_again, smallest
 from farrier.planning.draft import Draft
+from farrier.settings import Value
 from farrier.units import counted, mb, milliseconds, number
+from farrier.workload import Workload
 
 
 def p95_at_the_peak(draft: Draft) -> float | None:
@@ -78,26 +81,58 @@ def _meets(again: Draft | None, objective: float | None) -> bool:
 
 
 def _cpus(draft: Draft, objective: float | None, *, freely: bool) -> int | None:
-    """The smallest number of CPUs that does with memory enough, from the host's own on if it is free to choose."""
-
-    def enough(cpus: int) -> bool:
-        return _meets(sized_again(draft, cpus=cpus, memory_mb=MEMORY_MB, freely=freely), objective)
-
-    if not enough(policy.SEARCHED_CPUS):
-        return None
-    return smallest(0, policy.SEARCHED_CPUS, enough)
+    """The smallest number of CPUs that does with memory enough."""
+    return _fewest_cpus(_wish(draft, freely=freely), objective)
 
 
 def _memory(draft: Draft, cpus: float, objective: float | None) -> int:
     """The least memory with which `cpus` do; the host's own where that does."""
+    have = draft.facts.memory_mb
+    if _meets(sized_again(draft, cpus=cpus), objective):
+        return have
+    least = _least_memory(_wish(draft), cpus, objective)
+    return least if least > have else _search_memory(draft, cpus, objective, have)
+
+
+Wish = tuple[Workload, tuple[tuple[str, Value], ...]]
+"""What the answer depends on besides the host; hosts of many sizes share one search."""
+
+
+def _wish(draft: Draft, *, freely: bool = False) -> Wish:
+    overrides = {k: v for k, v in draft.overrides.items() if not (freely and k in CONCURRENCY)}
+    return draft.workload, tuple(sorted(overrides.items()))
+
+
+def _any_host(wish: Wish) -> Draft:
+    work, overrides = wish
+    return Draft(HostFacts(host="", cpus=1.0, memory_mb=MEMORY_MB), work, dict(overrides))
+
+
+@lru_cache(maxsize=64)
+def _fewest_cpus(wish: Wish, objective: float | None) -> int | None:
+    host = _any_host(wish)
+
+    def enough(cpus: int) -> bool:
+        return _meets(sized_again(host, cpus=cpus), objective)
+
+    return smallest(0, policy.SEARCHED_CPUS, enough) if enough(policy.SEARCHED_CPUS) else None
+
+
+@lru_cache(maxsize=1024)
+def _least_memory(wish: Wish, cpus: float, objective: float | None) -> int:
+    return _search_memory(_any_host(wish), cpus, objective, 0)
+
+
+def _search_memory(draft: Draft, cpus: float, objective: float | None, low: int) -> int:
+    """The least memory above `low` with which `cpus` do; there is one."""
 
     def enough(memory_mb: int) -> bool:
         return _meets(sized_again(draft, cpus=cpus, memory_mb=memory_mb), objective)
 
-    have = high = draft.facts.memory_mb
+    high = max(2 * low, 64)
     while not enough(high):
-        high = min(2 * high, MEMORY_MB)
-    return have if high == have else smallest(max(have, high // 2), high, enough)
+        low, high = high, min(2 * high, MEMORY_MB)
+    return smallest(low, high, enough)
 
 
 def _with_memory(draft: Draft, cpus: int, objective: float | None) -> str:
