@@ -17,15 +17,17 @@ LAYERS = [
     {"sizing"},
     {"planning"},
     {"planner"},
+    {"explaining"},
     {"role_variables"},
     {"scenario"},
     {"render"},
     {"tree"},
     {"output"},
-    {"project_file", "facts_files", "modules", "discover", "schema"},
+    {"project_file", "facts_files", "modules", "discover", "schema", "policy_whys"},
     {"collect", "local", "init"},
     {"session"},
     {"report"},
+    {"sheets", "plot"},
     {"cli"},
     {"__main__", "__init__", "ansible_plugins"},
 ]
@@ -33,7 +35,7 @@ LAYERS = [
 
 PURE = {
     "errors", "units", "facts", "fact_documents", "settings", "policy", "workload", "inputs", "project", "plan", "sizing",
-    "planning", "planner", "role_variables", "scenario",
+    "planning", "planner", "explaining", "role_variables", "scenario",
 }  # fmt: skip
 IMPURE = {
     "os",

@@ -1,6 +1,7 @@
 """The formulas, against numbers worked out by hand and laws that always hold."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -12,11 +13,11 @@ from farrier.sizing.capacity import (
     capacity_rps,
     erlang_b,
     erlang_c,
-    p95_seconds,
     process_utilisation,
     slots_for,
 )
 from farrier.sizing.concurrency import Concurrency, Demand, choose
+from farrier.sizing.latency import Service, wait_p95_seconds
 from farrier.sizing.memory import Cost, budget, largest_threads, largest_workers
 
 # An application that computes 20 ms and waits 30 ms in each request: a = W/C = 1.5.
@@ -116,9 +117,45 @@ def test_gunicorns_timeout_outlasts_a_boot() -> None:
     assert timeouts.timeout("gthread", 5, 3) == 30
 
 
+def test_the_wait_for_one_of_two_servers() -> None:
+    # s = 2, rho = 1/2: a = 1, Erlang C = 1/3; 95 % wait at most ln((1/3) / 0.05) / (100 - 50) = 1.897 / 50 s.
+    assert wait_p95_seconds(2, 50, 100) == pytest.approx(0.03794, abs=1e-5)
+    assert wait_p95_seconds(1, 4, 100) == 0, "4 % wait at all"
+    assert wait_p95_seconds(1, 100, 100) == math.inf
+
+
 def test_p95_is_the_service_time_while_hardly_anyone_waits() -> None:
-    assert p95_seconds(0.1, 0.02, 0.03, 2.0) == pytest.approx(0.05)
-    assert p95_seconds(100, 0.02, 0.03, 2.0) == math.inf
+    service = Service(3, 3, 0.02, 0.03, 2.0)
+    assert service.p95_seconds(0.1) == pytest.approx(0.05)
+    assert service.p95_seconds(100) == math.inf
+
+
+def test_p95_of_many_slots_is_the_wait_for_a_cpu() -> None:
+    # 100 slots, 50 requests a second at 20 ms on 2 CPUs: rho = 1/2 as above, 50 ms + 37.9 ms.
+    assert Service(10, 10, 0.02, 0.03, 2.0).p95_seconds(50) == pytest.approx(0.08794, abs=1e-4)
+
+
+def test_p95_of_few_slots_is_the_wait_for_a_free_worker() -> None:
+    """2 ms CPU and 50 ms wait on one CPU: 3 sync workers carry 57.5 requests a second, though the CPU could do 500."""
+    few = Service(3, 1, 0.002, 0.05, 1.0)
+    # W/C = 25: weights 1, 0.12, 0.0096, 0.000384 keep 0.129984 / 1.129984 of the CPU busy
+    assert few.capacity_rps == pytest.approx(57.516, abs=0.001)
+    # rho = 50 / 57.516 = 0.869, a = 2.608: Erlang B 0.297, Erlang C 0.7635; ln(0.7635 / 0.05) / 7.516 = 0.363 s
+    assert few.thread_wait_seconds(50) == pytest.approx(0.363, abs=0.001)
+    # rho = 0.1: ln(0.1 / 0.05) / 450
+    assert few.cpu_wait_seconds(50) == pytest.approx(0.00154, abs=0.00001)
+    assert few.p95_seconds(50) == pytest.approx(0.415, abs=0.001)
+
+
+def test_one_process_waits_for_one_cpu_however_many_there_are() -> None:
+    assert Service(1, 8, 0.02, 0.03, 4.0).cpu_wait_seconds(25) == wait_p95_seconds(1, 25, 50)
+
+
+def test_the_rate_that_an_objective_allows() -> None:
+    service = Service(10, 10, 0.02, 0.03, 2.0)
+    assert service.rate_within(0.08794) == pytest.approx(50, abs=0.05)
+    assert service.rate_within(0.049) == 0
+    assert 0 < service.knee_rps < service.capacity_rps
 
 
 RATIOS = st.floats(0, 500)
@@ -156,3 +193,39 @@ def test_a_choice_fits_and_uses_what_it_is_given(
     assert copies * cost.slot_mb(chosen.workers, chosen.threads) <= available * (1 + 1e-9)
     carried = capacity_rps(chosen.workers, chosen.threads, cpu_seconds, ratio, cpus)
     assert 0 < carried <= cpus / cpu_seconds * (1 + 1e-6)
+
+
+SERVICES = st.builds(
+    Service, st.integers(1, 64), st.integers(1, 32), st.floats(0.0005, 2), st.floats(0, 5), st.floats(0.1, 64)
+)
+SHARES = st.floats(0, 0.999)
+
+
+@given(SERVICES, SHARES, SHARES)
+def test_p95_is_never_below_the_service_time_and_never_falls_with_the_rate(
+    service: Service, one: float, other: float
+) -> None:
+    less, more = sorted((one * service.capacity_rps, other * service.capacity_rps))
+    assert service.service_seconds <= service.p95_seconds(less) <= service.p95_seconds(more) * (1 + 1e-9) < math.inf
+    assert service.p95_seconds(service.capacity_rps) == math.inf
+
+
+@given(SERVICES, SHARES)
+def test_p95_never_rises_with_a_worker_or_a_cpu_more(service: Service, share: float) -> None:
+    rate = share * service.capacity_rps
+    for more in (replace(service, workers=service.workers + 1), replace(service, cpus=service.cpus + 1)):
+        assert more.p95_seconds(rate) <= service.p95_seconds(rate) * (1 + 1e-6)
+
+
+@given(st.integers(1, 200), SHARES)
+def test_more_servers_of_the_same_capacity_never_wait_longer(servers: int, share: float) -> None:
+    assert wait_p95_seconds(servers + 1, share * 100, 100) <= wait_p95_seconds(servers, share * 100, 100) * (1 + 1e-9)
+
+
+@given(SERVICES, st.floats(1, 20))
+def test_the_rate_within_an_objective_is_the_highest(service: Service, factor: float) -> None:
+    objective = factor * service.service_seconds
+    rate = service.rate_within(objective)
+    assert service.p95_seconds(rate) <= objective
+    if rate < 0.999 * service.capacity_rps:
+        assert service.p95_seconds(rate * 1.001 + 1e-6) >= objective * (1 - 1e-9)

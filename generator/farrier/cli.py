@@ -151,29 +151,64 @@ def plan(
     ] = None,
     local: Annotated[bool, typer.Option("--local", help="Plan for this machine, without a project file.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan for other programs.")] = False,
+    explain: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SETTING",
+            help="Show how this setting comes about, such as gunicorn.workers, with the numbers filled in; repeatable.",
+        ),
+    ] = None,
+    rules: Annotated[
+        bool, typer.Option("--rules", help="Show what common rules of thumb, such as 2n + 1, would do here.")
+    ] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw predicted latency against load into this .svg or .png file."),
+    ] = None,
+    cpus: Annotated[str | None, typer.Option(metavar="N", help="What if the hosts had N CPUs.")] = None,
+    memory: Annotated[str | None, typer.Option(metavar="MB", help="What if the hosts had this much memory.")] = None,
+    peak_rps: Annotated[
+        str | None, typer.Option(metavar="N", help="What if the peak were N requests a second.")
+    ] = None,
 ) -> None:
     """Show every setting of every host with its provenance and its reason."""
-    from farrier.session import local_plan, parse_stated
+    from farrier.session import local_plan, parse_peak, parse_settings, parse_stated
 
-    own = parse_stated(stated or [])
+    own, peak = parse_stated(stated or [], cpus, memory), parse_peak(peak_rps)
+    settings = parse_settings(explain or [])
+    if as_json and settings:
+        _fail(2, "--explain is for reading; leave out --json")
     if local:
         if environment is not None:
             _fail(2, f"--local plans for this machine; leave out the environment {environment!r}")
-        name, plans, workload = local_plan(own)
+        planned = local_plan(own, peak)
     else:
         if environment is None:
             _fail(2, "name an environment, such as `farrier plan production`, or use --local for this machine")
-        name = environment
-        plans, workload = _session(project).plan(environment, facts_directory, own, limit)
+        planned = _session(project).plan(environment, facts_directory, own, limit, peak)
+    if plot is not None:
+        from farrier.plot import draw
+
+        draw(planned.environment, planned.plans, planned.draft, plot)
     if as_json:
         from farrier.plan import plans_document
+        from farrier.planning.comparison import compare, with_rules
         from farrier.render import json_document
 
-        typer.echo(json_document(plans_document(name, plans)).decode(), nl=False)
-        return
-    from farrier.report import print_plans
+        document = plans_document(planned.environment, planned.plans)
+        if rules:
+            document = with_rules(document, {host: compare(planned.draft(host)) for host in planned.plans})
+        typer.echo(json_document(document).decode(), nl=False)
+    elif settings or rules:
+        from farrier.sheets import print_sheets
 
-    print_plans(name, plans, workload)
+        print_sheets(planned.environment, planned.plans, planned.workload, planned.draft, settings, rules=rules)
+    else:
+        from farrier.report import print_plans
+
+        print_plans(planned.environment, planned.plans, planned.workload)
+    if plot is not None:
+        typer.echo(f"written {plot}", err=True)
 
 
 @app.command()

@@ -1,6 +1,5 @@
 """What single values in the project file may be: names, paths, commands, figures, facts, settings. An allow-list."""
 
-import difflib
 import re
 from typing import Annotated, Any
 
@@ -8,6 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 from farrier.facts import FACTS, Number, Text, is_a, quoted
 from farrier.settings import BY_NAME, SPECS, SettingSpec, Value
+from farrier.units import nearest
 from farrier.workload import Workload
 
 RESERVED_USERS = frozenset(
@@ -112,7 +112,7 @@ def _facts(value: Any) -> Any:
         return value
     for name, given in value.items():
         if name not in FACTS:
-            raise ValueError(f"{name} is no fact; {_nearest(str(name), list(FACTS))}")
+            raise ValueError(f"{name} is no fact; {nearest(str(name), list(FACTS))}")
         if not is_a(FACTS[name].kind, given):
             raise ValueError(f"{name}: {quoted(given)} is not {FACTS[name].kind}")
     return value
@@ -142,7 +142,7 @@ def _overrides(value: Any) -> Any:
     for name, given in value.items():
         spec = BY_NAME.get(name)
         if spec is None:
-            raise ValueError(f"{name} is no setting; {_nearest(str(name), list(BY_NAME))}")
+            raise ValueError(f"{name} is no setting; {nearest(str(name), list(BY_NAME))}")
         if not spec.accepts(given):
             raise ValueError(f"{name}: {given!r} is not {spec.expected}")
     if value.get("gunicorn.worker_class") == "sync" and value.get("gunicorn.threads", 1) != 1:
@@ -150,11 +150,6 @@ def _overrides(value: Any) -> Any:
             "gunicorn.threads above 1 makes Gunicorn use gthread, which contradicts gunicorn.worker_class sync"
         )
     return value
-
-
-def _nearest(word: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(word, known, 1, 0.5)
-    return f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
 
 
 def _overrides_schema() -> dict[str, Any]:

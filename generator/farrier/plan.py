@@ -29,7 +29,10 @@ class Setting:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything decided for one host. Memory in MB, rate in requests per second, latency in seconds."""
+    """Everything decided for one host. Memory in MB, rate in requests per second, latency in seconds.
+
+    `bound` names what keeps the host from carrying more.
+    """
 
     host: str
     cpus: float
@@ -38,6 +41,7 @@ class Plan:
     capacity_rps: float
     predicted_memory_mb: int
     p95_seconds: float | None
+    bound: str
     warnings: tuple[str, ...]
 
     def value(self, name: str) -> Value:
@@ -49,6 +53,7 @@ class Plan:
         predicted: dict[str, object] = {
             "capacity_rps": round(self.capacity_rps, 1),
             "memory_mb": self.predicted_memory_mb,
+            "bound": self.bound,
         }
         if self.p95_seconds is not None:
             predicted["p95_seconds"] = round(self.p95_seconds, 3)

@@ -117,3 +117,13 @@ SCENARIO_SYSTEM_MB = 64
 
 SCENARIO_NOFILE = 20_000
 """Open files that a container engine grants a test host on a machine that cannot raise its own limits."""
+
+NOTICEABLE_SHARE = 0.01
+"""A gain in capacity below this share is not worth naming: no load test could tell it from chance."""
+
+SEARCHED_CPUS = 64
+"""What would meet an objective is looked for up to this many CPUs of one host, and this many hosts."""
+
+MEMORY_STEPS = (2, 4)
+"""Whether memory is the limit is found by planning with these multiples of it; twice is not enough where it buys the
+second slot instead of a worker."""

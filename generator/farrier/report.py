@@ -25,7 +25,8 @@ FULL_TABLES = 5
 STYLES = {"default": "dim", "fact": "cyan", "measured": "green", "calculated": "", "override": "yellow"}
 
 
-def _console(*, stderr: bool = False) -> Console:
+def console_for(*, stderr: bool = False) -> Console:
+    """A console that is as wide as the terminal, or as `WIDTH_WITHOUT_TERMINAL`."""
     console = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = WIDTH_WITHOUT_TERMINAL
@@ -34,13 +35,23 @@ def _console(*, stderr: bool = False) -> Console:
 
 def print_plans(environment: str, plans: Mapping[str, Plan], workload: Workload) -> None:
     """A table with reasons for each size of host, or a line per size where there are many."""
-    console = _console()
-    console.print(f"Environment {environment}: {counted(len(plans), 'host')}; {_workload_sentence(workload)}")
+    console = console_for()
+    print_environment(console, environment, plans, workload)
     groups = sizes(plans)
     for size in groups[:FULL_TABLES]:
         _print_size(console, size)
     if len(groups) > FULL_TABLES:
         _print_summary(console, groups)
+    print_warnings(console, plans)
+
+
+def print_environment(console: Console, environment: str, plans: Mapping[str, Plan], workload: Workload) -> None:
+    """What was planned, and for which work."""
+    console.print(f"Environment {environment}: {counted(len(plans), 'host')}; {_workload_sentence(workload)}")
+
+
+def print_warnings(console: Console, plans: Mapping[str, Plan]) -> None:
+    """Each warning once."""
     for warning in _warnings(plans):
         console.print(Text.assemble(("warning: ", "yellow"), warning))
 
@@ -51,7 +62,8 @@ def _workload_sentence(workload: Workload) -> str:
     return f"a request takes {milliseconds(workload.cpu_seconds)} of CPU and waits {milliseconds(workload.wait_seconds)} ({source}){peak}"
 
 
-def _print_size(console: Console, size: Size) -> None:
+def print_heading(console: Console, size: Size) -> None:
+    """Who, sized for what, what that carries, and what it is bound by."""
     plan = size.plan
     hosts = ", ".join(size.hosts[:6]) + (f" and {len(size.hosts) - 6} more" if len(size.hosts) > 6 else "")
     console.print(
@@ -62,14 +74,19 @@ def _print_size(console: Console, size: Size) -> None:
             (f"{number(plan.capacity_rps, 1)} requests a second", "bold"),
             f" in {mb(plan.predicted_memory_mb)}",
             f", p95 {milliseconds(plan.p95_seconds)} at the peak" if plan.p95_seconds else "",
+            f"\nbound by {plan.bound}",
         )
     )
+
+
+def _print_size(console: Console, size: Size) -> None:
+    print_heading(console, size)
     table = Table(show_edge=False, pad_edge=False, expand=True)
     table.add_column("setting", no_wrap=True)
     table.add_column("value", justify="right", no_wrap=True)
     table.add_column("provenance", no_wrap=True)
     table.add_column("reason", ratio=1)
-    for setting in plan.settings.values():
+    for setting in size.plan.settings.values():
         table.add_row(
             setting.name,
             _value(setting),
@@ -136,4 +153,4 @@ class Gathering:
 @contextmanager
 def gathering() -> Iterator[Gathering]:
     """Progress on standard error, so that standard output stays for results."""
-    yield Gathering(_console(stderr=sys.stderr is not None))
+    yield Gathering(console_for(stderr=sys.stderr is not None))

@@ -1,7 +1,7 @@
 """What each command does, without printing: reads the input, calls the pure parts, writes the output."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,14 +11,19 @@ from farrier.fact_documents import from_statements
 from farrier.facts import FACTS, HostFacts, Number, is_a
 from farrier.facts_files import import_facts, read_facts
 from farrier.plan import Plan
-from farrier.planner import plan_all
+from farrier.planner import drafted, plan_all
+from farrier.planning.draft import Draft
 from farrier.project import Environment, Project
 from farrier.project_file import environment_of, read_project, read_workload
-from farrier.units import counted, shown
+from farrier.settings import BY_NAME, Value
+from farrier.units import counted, nearest, number, shown
 from farrier.workload import Workload
 
 if TYPE_CHECKING:
     from farrier.collect import CollectResult, HostEvent
+
+MOST_RPS = 1_000_000
+"""The most that a workload file may state as its peak."""
 
 Stated = Mapping[str, float | int | str]
 
@@ -30,6 +35,21 @@ class Generated:
     changed: bool
     diff: Sequence[str]
     summary: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The plans of an environment by host, and what they were made from."""
+
+    environment: str
+    plans: Mapping[str, Plan]
+    workload: Workload
+    facts: Mapping[str, HostFacts]
+    overrides: Mapping[str, Value]
+
+    def draft(self, host: str) -> Draft:
+        """All quantities behind the plan of one host."""
+        return drafted(self.facts[host], self.workload, self.overrides)
 
 
 class Session:
@@ -66,9 +86,9 @@ class Session:
         return import_facts(source, self.facts_directory(name))
 
     def plan(
-        self, name: str, directory: Path | None, stated: Stated, limit: str | None = None
-    ) -> tuple[dict[str, Plan], Workload]:
-        """The plans of an environment's hosts."""
+        self, name: str, directory: Path | None, stated: Stated, limit: str | None = None, peak_rps: float | None = None
+    ) -> "Planned":
+        """The plans of an environment's hosts, for the workload's peak or another one."""
         environment = environment_of(self.project, name)
         workload = read_workload(environment, self.root)
         known = self._facts(name, environment, directory, stated)
@@ -76,7 +96,7 @@ class Session:
             known = {host: facts for host, facts in known.items() if fnmatchcase(host, limit)}
             if not known:
                 raise InputError(f"--limit {shown(limit)} matches no host that has facts")
-        return plan_all(known.values(), workload, environment.overrides), workload
+        return _planned(name, known, workload, environment.overrides, peak_rps)
 
     def generate(
         self,
@@ -132,30 +152,80 @@ class Session:
         return known
 
 
-def local_plan(stated: Stated) -> tuple[str, dict[str, Plan], Workload]:
+def local_plan(stated: Stated, peak_rps: float | None = None) -> Planned:
     """A plan for this machine, for the default workload."""
     from farrier.local import local_facts
 
     facts = local_facts()
-    workload = Workload()
-    return "local", plan_all([facts.with_overrides(stated) if stated else facts], workload, {}), workload
+    return _planned("local", {facts.host: facts.with_overrides(stated) if stated else facts}, Workload(), {}, peak_rps)
 
 
-def parse_stated(options: Sequence[str]) -> dict[str, float | int | str]:
-    """`--fact NAME=VALUE` options by name, each checked."""
+def _planned(
+    name: str,
+    facts: Mapping[str, HostFacts],
+    workload: Workload,
+    overrides: Mapping[str, Value],
+    peak_rps: float | None,
+) -> Planned:
+    if peak_rps is None:
+        return Planned(name, plan_all(facts.values(), workload, overrides), workload, facts, overrides)
+    before = "no peak" if workload.peak_rps is None else f"a peak of {number(workload.peak_rps)}"
+    note = (
+        f"stated with --peak-rps: a peak of {number(peak_rps)} requests a second; the workload itself states {before}"
+    )
+    workload = replace(workload, peak_rps=peak_rps, stated=workload.stated | {"peak_rps"})
+    plans = plan_all(facts.values(), workload, overrides)
+    noted = {host: replace(plan, warnings=(*plan.warnings, note)) for host, plan in plans.items()}
+    return Planned(name, noted, workload, facts, overrides)
+
+
+def parse_stated(
+    options: Sequence[str], cpus: str | None = None, memory: str | None = None
+) -> dict[str, float | int | str]:
+    """`--fact NAME=VALUE` options by name, each checked; `--cpus` and `--memory` state two of them."""
     stated: dict[str, float | int | str] = {}
     for option in options:
         name, equals, text = option.partition("=")
         if name not in FACTS or not equals:
             raise InputError(f"--fact {shown(option)}: expected NAME=VALUE with one of {', '.join(FACTS)}")
-        kind = FACTS[name].kind
-        value: float | int | str = text
-        if isinstance(kind, Number):
-            try:
-                value = int(text) if kind.whole else float(text)
-            except ValueError:
-                raise InputError(f"--fact {name}: {shown(text)} is not {kind}") from None
-        if not is_a(kind, value):
-            raise InputError(f"--fact {name}: {shown(text)} is not {kind}")
-        stated[name] = value
+        stated[name] = _fact(f"--fact {name}", name, text)
+    for option, name, given in (("--cpus", "cpus", cpus), ("--memory", "memory_mb", memory)):
+        if given is not None:
+            if name in stated:
+                raise InputError(f"{option} {given} and --fact {name}={number(float(stated[name]))}: state it once")
+            stated[name] = _fact(option, name, given)
     return stated
+
+
+def _fact(option: str, name: str, text: str) -> float | int | str:
+    kind = FACTS[name].kind
+    value: float | int | str = text
+    if isinstance(kind, Number):
+        try:
+            value = int(text) if kind.whole else float(text)
+        except ValueError:
+            raise InputError(f"{option}: {shown(text)} is not {kind}") from None
+    if not is_a(kind, value):
+        raise InputError(f"{option}: {shown(text)} is not {kind}")
+    return value
+
+
+def parse_peak(text: str | None) -> float | None:
+    """`--peak-rps`, within the same bounds as in a workload."""
+    if text is None:
+        return None
+    try:
+        peak = float(text)
+    except ValueError:
+        peak = 0.0
+    if not 0 < peak <= MOST_RPS:
+        raise InputError(f"--peak-rps: {shown(text)} is not a number above 0 to {MOST_RPS}")
+    return peak
+
+
+def parse_settings(names: Sequence[str]) -> list[str]:
+    """`--explain SETTING` options, each the name of a setting, in the order asked for."""
+    for name in names:
+        if name not in BY_NAME:
+            raise InputError(f"--explain {shown(name)} is no setting; {nearest(name, BY_NAME)}")
+    return list(dict.fromkeys(names))

@@ -1,6 +1,8 @@
 """Rounding and writing numbers the way the plan, the role and the errors show them."""
 
+import difflib
 import math
+from collections.abc import Iterable
 
 MB = 1024 * 1024
 """Bytes in a megabyte as Linux tools count it (`free -m`, systemd's `M`, NGINX's `m`)."""
@@ -37,3 +39,13 @@ def shown(value: object, width: int = 60) -> str:
     text = value if isinstance(value, str) else repr(value)
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return f"'{text[:width]}…'" if len(text) > width else f"'{text}'"
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """What a mistyped name was meant to be, for an error; of a dotted name its last part will do."""
+    names = {name: name for name in known}
+    for candidates in (names, {name.rpartition(".")[2]: name for name in names}):
+        near = difflib.get_close_matches(word, candidates, 1, 0.5)
+        if near:
+            return f"did you mean {candidates[near[0]]}?"
+    return f"known are {', '.join(names)}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from farrier.facts import HostFacts
 from farrier.plan import Provenance, Setting
 from farrier.settings import Value
+from farrier.sizing.latency import Service
 from farrier.sizing.memory import Budget, Cost
 from farrier.workload import Workload
 
@@ -63,3 +64,15 @@ class Draft:
         if isinstance(value, str):
             raise TypeError(f"{name} is not a number")
         return int(value)
+
+    @property
+    def service(self) -> Service:
+        """The workers and threads decided on, at this workload on this host."""
+        work = self.workload
+        return Service(
+            self.number("gunicorn.workers"),
+            self.number("gunicorn.threads"),
+            work.cpu_seconds,
+            work.wait_seconds,
+            self.facts.cpus,
+        )

@@ -12,6 +12,9 @@ from farrier import policy
 NEVER_WAITS = 1e-6
 """Below this W/C a request does nothing but compute, and the chain of `busy_cpus` would divide by next to nothing."""
 
+NOTHING = 1e-18
+"""A share too small to change a float: the rest of a sum that only falls from here is left out."""
+
 
 @lru_cache(maxsize=4096)
 def erlang_b(servers: int, offered: float) -> float:
@@ -65,9 +68,12 @@ def busy_cpus(slots: int, wait_ratio: float, cpus: float) -> float:
         return min(float(slots), cpus)
     weight, total, busy = 1.0, 1.0, 0.0
     for k in range(slots):
-        weight *= (slots - k) / (wait_ratio * min(k + 1, cpus))
+        growth = (slots - k) / (wait_ratio * min(k + 1, cpus))
+        weight *= growth
         total += weight
         busy += weight * min(k + 1, cpus)
+        if growth < 1 and weight < NOTHING * total:  # from its peak on it only falls
+            break
         if total > 1e250:  # only the ratio counts; keep it inside a float
             weight, total, busy = weight / total, 1.0, busy / total
     return busy / total
@@ -90,16 +96,3 @@ def slots_for(share: float, wait_ratio: float, cpus: float) -> int:
         else:
             low = middle + 1
     return low
-
-
-def p95_seconds(rate: float, cpu_seconds: float, wait_seconds: float, cpus: float) -> float:
-    """95 % of requests are answered within this: the service time, and the wait for a CPU by Erlang C.
-
-    P(wait > t) = C(c, a) exp(-(c - a) t / C); infinite at or above saturation.
-    """
-    offered = rate * cpu_seconds
-    if offered >= cpus:
-        return math.inf
-    delayed = erlang_c(cpus, offered)
-    wait = 0.0 if delayed <= 0.05 else math.log(delayed / 0.05) * cpu_seconds / (cpus - offered)
-    return cpu_seconds + wait_seconds + wait

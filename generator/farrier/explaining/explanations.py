@@ -1,0 +1,59 @@
+"""Every setting with its derivation."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+
+from farrier.explaining import gunicorn, limits, times
+from farrier.explaining.changes import Changes
+from farrier.explaining.sheet import Derivation, Sheet
+from farrier.plan import Setting
+from farrier.planning.draft import Draft
+
+DERIVATIONS: dict[str, Callable[[Sheet], Derivation]] = {
+    "gunicorn.worker_class": gunicorn.worker_class,
+    "gunicorn.workers": gunicorn.workers,
+    "gunicorn.threads": gunicorn.threads,
+    "gunicorn.worker_connections": gunicorn.worker_connections,
+    "gunicorn.backlog": times.backlog,
+    "gunicorn.preload_app": gunicorn.preload_app,
+    "gunicorn.timeout": times.timeout,
+    "gunicorn.graceful_timeout": times.graceful_timeout,
+    "gunicorn.keepalive": limits.no_keepalive,
+    "gunicorn.max_requests": gunicorn.max_requests,
+    "gunicorn.max_requests_jitter": gunicorn.max_requests_jitter,
+    "systemd.Backlog": times.same_backlog,
+    "systemd.TimeoutStopSec": times.stop_timeout,
+    "systemd.MemoryHigh": limits.memory_high,
+    "systemd.MemoryMax": limits.memory_max,
+    "systemd.LimitNOFILE": limits.limit_nofile,
+    "systemd.TasksMax": limits.tasks_max,
+    "kernel.net.core.somaxconn": times.somaxconn,
+    "nginx.worker_processes": limits.nginx_processes,
+    "nginx.worker_connections": limits.nginx_connections,
+    "nginx.worker_rlimit_nofile": limits.nginx_files,
+    "nginx.proxy_connect_timeout": partial(limits.fixed, constant="PROXY_CONNECT_SECONDS"),
+    "nginx.proxy_send_timeout": times.proxy_timeout,
+    "nginx.proxy_read_timeout": times.proxy_timeout,
+    "nginx.client_max_body_size": limits.body_size,
+    "nginx.client_header_timeout": partial(limits.fixed, constant="NGINX_CLIENT_SECONDS"),
+    "nginx.client_body_timeout": partial(limits.fixed, constant="NGINX_CLIENT_SECONDS"),
+    "nginx.keepalive_timeout": partial(limits.fixed, constant="NGINX_KEEPALIVE_SECONDS"),
+    "nginx.listen_backlog": times.listen_backlog,
+    "farrier.switch": gunicorn.switch,
+}
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A setting of the plan, how its value comes about, and what would change it."""
+
+    setting: Setting
+    derivation: Derivation
+    changes: tuple[str, ...]
+
+
+def explain(draft: Draft, names: Iterable[str]) -> list[Explanation]:
+    """Explanations of the settings `names`, in that order."""
+    sheet, changes = Sheet(draft), Changes(draft)
+    return [Explanation(draft.settings[name], DERIVATIONS[name](sheet), changes.of(name)) for name in names]

@@ -1,0 +1,207 @@
+"""Workers, threads, and what belongs to them."""
+
+import math
+
+from farrier import policy
+from farrier.explaining.sheet import Derivation, Input, Sheet
+from farrier.sizing.capacity import busy_cpus, erlang_b, process_utilisation
+from farrier.sizing.latency import Service
+from farrier.units import ceil_to, counted, mb, milliseconds, number
+
+
+def workers(sheet: Sheet) -> Derivation:
+    """P, from the CPUs, the GIL and memory."""
+    return Derivation(
+        "the P and T with the least memory at which X = min(P U(T), E[min(k, c)]) / C reaches k of c / C, U(T) being what "
+        "a process uses under its GIL and E[min(k, c)] the CPUs that P T requests keep busy; o slots of S fit into M, "
+        "else the P and T in M with the largest X",
+        (
+            *_work(sheet),
+            sheet.fact("c", "cpus"),
+            sheet.constant("k", "KNEE"),
+            sheet.constant("GIL", "GIL_CEILING"),
+            sheet.constant("P >=", "MINIMUM_WORKERS"),
+            sheet.workload("", "memory_private_mb"),
+            sheet.workload("", "memory_shared_mb"),
+            sheet.slot(),
+            sheet.budget(),
+            sheet.copies(),
+        ),
+        (*_capacity(sheet), _memory(sheet), *_neighbours(sheet, ((-1, 0), (1, 0)))),
+        sheet.workers,
+    )
+
+
+def threads(sheet: Sheet) -> Derivation:
+    """T, for the workers there are."""
+    work = sheet.work
+    little: tuple[str, ...] = ()
+    if work.peak_rps is not None:
+        need = work.peak_rps * work.service_seconds
+        little = (
+            f"Little's law: the peak keeps {number(work.peak_rps)} x {milliseconds(work.service_seconds)} = "
+            f"{number(need, 1)} requests in service at once; P T = {sheet.service.slots}",
+        )
+    return Derivation(
+        "the T that makes P x T the cheapest choice (see gunicorn.workers): U(T) = 1 - B(T, a) by Erlang B, at most GIL "
+        "of a CPU, and P T requests in service keep k of the CPUs busy",
+        (
+            *_work(sheet),
+            sheet.setting("P", "gunicorn.workers"),
+            sheet.constant("k", "KNEE"),
+            sheet.constant("GIL", "GIL_CEILING"),
+            sheet.constant("T <=", "MAX_THREADS"),
+            sheet.constant("t", "THREAD_MB", "MB"),
+            *([sheet.workload("", "peak_rps")] if little else []),
+        ),
+        (*_capacity(sheet), *_neighbours(sheet, ((0, -1), (0, 1))), *little),
+        sheet.threads,
+    )
+
+
+def worker_class(sheet: Sheet) -> Derivation:
+    """From the number of threads."""
+    one = sheet.threads == 1
+    return Derivation(
+        "sync where T = 1, gthread where T > 1 or the operator says so",
+        (sheet.setting("T", "gunicorn.threads"), *_work(sheet)),
+        (f"T = {sheet.threads}, as a request waits {number(sheet.work.wait_ratio)} s for each second of CPU",),
+        "sync" if one and sheet.draft.overrides.get("gunicorn.worker_class") != "gthread" else "gthread",
+    )
+
+
+def worker_connections(sheet: Sheet) -> Derivation:
+    """As many as threads."""
+    return Derivation(
+        "T: a worker accepts what it can start, the rest waits in the queue that all workers share",
+        (sheet.setting("T", "gunicorn.threads"),),
+        (
+            f"T = {sheet.threads}; with Gunicorn's default of 1,000 one worker would hold requests while others are idle",
+        ),
+        sheet.threads,
+    )
+
+
+def preload_app(sheet: Sheet) -> Derivation:
+    """By safety; the saving is told."""
+    cost = sheet.draft.cost
+    slots = [
+        type(cost)(cost.private_mb, cost.shared_mb, preload).slot_mb(sheet.workers, sheet.threads)
+        for preload in (False, True)
+    ]
+    return Derivation(
+        "on where the workload says that importing before the fork is safe",
+        (
+            sheet.workload("", "preload_safe"),
+            sheet.workload("", "memory_shared_mb"),
+            sheet.setting("P", "gunicorn.workers"),
+        ),
+        (
+            f"a slot takes {mb(slots[0])} without preload and {mb(slots[1])} with it: it saves {mb(slots[0] - slots[1])}",
+        ),
+        sheet.work.preload_safe,
+    )
+
+
+def max_requests(sheet: Sheet) -> Derivation:
+    """So that recycling takes a small share of a worker's time."""
+    per_worker = sheet.draft.capacity_rps / sheet.workers
+    preload = sheet.draft.cost.preload
+    boot = policy.PRELOADED_BOOT_SECONDS if preload else sheet.work.boot_seconds
+    raw = per_worker * boot / policy.RECYCLE_SHARE
+    return Derivation(
+        "X / P x b / s, rounded up to 500, at least m: b seconds of replacing a worker are s of the time it served",
+        (
+            sheet.capacity(),
+            sheet.setting("P", "gunicorn.workers"),
+            sheet.constant("b", "PRELOADED_BOOT_SECONDS", "s") if preload else sheet.workload("b", "boot_seconds"),
+            sheet.constant("s", "RECYCLE_SHARE"),
+            sheet.constant("m", "MINIMUM_MAX_REQUESTS"),
+        ),
+        (
+            f"X / P = {number(sheet.draft.capacity_rps)} / {sheet.workers} = {number(per_worker)} requests a second of "
+            "one worker",
+            f"{number(per_worker)} x {number(boot)} s / {number(policy.RECYCLE_SHARE)} = {number(raw, 0)}, rounded up: "
+            f"{number(ceil_to(raw, 500))}",
+        ),
+        max(policy.MINIMUM_MAX_REQUESTS, ceil_to(raw, 500)),
+    )
+
+
+def max_requests_jitter(sheet: Sheet) -> Derivation:
+    """A share of max_requests."""
+    every = sheet.draft.number("gunicorn.max_requests")
+    value = round(policy.RECYCLE_JITTER_SHARE * every)
+    return Derivation(
+        "j x max_requests",
+        (sheet.setting("", "gunicorn.max_requests"), sheet.constant("j", "RECYCLE_JITTER_SHARE")),
+        (f"{number(policy.RECYCLE_JITTER_SHARE)} x {number(every)} = {number(value)}",),
+        value,
+    )
+
+
+def switch(sheet: Sheet) -> Derivation:
+    """Whether two slots fit side by side."""
+    two = policy.SLOTS_WHILE_SWITCHING * sheet.draft.slot_mb
+    fits = sheet.draft.copies == policy.SLOTS_WHILE_SWITCHING
+    return Derivation(
+        "overlap where o slots of S fit into M, else stop-start",
+        (sheet.slot(), sheet.budget(), sheet.constant("o", "SLOTS_WHILE_SWITCHING")),
+        (f"o S = {mb(two)} {'fit' if fits else 'do not fit'} into M = {mb(sheet.draft.budget.gunicorn_mb)}",),
+        "overlap" if fits else "stop-start",
+    )
+
+
+def _work(sheet: Sheet) -> tuple[Input, Input]:
+    return sheet.workload("C", "cpu_seconds"), sheet.workload("W", "wait_seconds")
+
+
+def _capacity(sheet: Sheet) -> tuple[str, ...]:
+    """From C and W to X."""
+    work, (p, t), cpus = sheet.work, (sheet.workers, sheet.threads), sheet.cpus
+    ratio = work.wait_ratio
+    by_erlang, used = 1 - erlang_b(t, ratio), process_utilisation(t, ratio)
+    capped = f", under the GIL {number(used)}" if used < by_erlang - 0.005 else ""
+    busy = busy_cpus(p * t, ratio, cpus)
+    return (
+        f"a = W / C = {milliseconds(work.wait_seconds)} / {milliseconds(work.cpu_seconds)} = {number(ratio)}",
+        f"U({t}) = 1 - B({t}, {number(ratio)}) = {number(by_erlang)}{capped}: {counted(p, 'process', 'processes')} can use "
+        f"{p} x {number(used)} = {number(p * used)} CPUs",
+        f"{counted(p * t, 'request')} in service keep {number(busy)} of {counted(cpus, 'CPU')} busy",
+        f"X = {number(min(p * used, busy), 3)} / {milliseconds(work.cpu_seconds)} = {number(sheet.draft.capacity_rps)} of "
+        f"c / C = {number(cpus / work.cpu_seconds)} requests a second",
+    )
+
+
+def _memory(sheet: Sheet) -> str:
+    draft = sheet.draft
+    return (
+        f"{counted(draft.copies, 'slot')} of {number(draft.slot_mb, 1)} MB take "
+        f"{mb(math.ceil(draft.copies * draft.slot_mb))} of {mb(draft.budget.gunicorn_mb)}"
+    )
+
+
+def _neighbours(sheet: Sheet, steps: tuple[tuple[int, int], ...]) -> list[str]:
+    """What a worker or a thread less or more would carry, and cost."""
+    draft, work = sheet.draft, sheet.work
+    lines = []
+    for more_workers, more_threads in steps:
+        p, t = sheet.workers + more_workers, sheet.threads + more_threads
+        if p < 1 or t < 1:
+            continue
+        rate = Service(p, t, work.cpu_seconds, work.wait_seconds, sheet.cpus).capacity_rps
+        need = draft.cost.slot_mb(p, t)
+        verdict = ""
+        if draft.copies * need > draft.budget.gunicorn_mb:
+            verdict = f"; {counted(draft.copies, 'slot')} of it do not fit"
+        elif rate < policy.KNEE * sheet.cpus / work.cpu_seconds:
+            verdict = f"; below {number(100 * policy.KNEE)} % of c / C"
+        lines.append(
+            f"{p} x {t} instead: {number(rate, 1)} requests a second ({_differs(rate - draft.capacity_rps, 1)}) in "
+            f"{mb(need)} ({_differs(need - draft.slot_mb, 1)} MB){verdict}"
+        )
+    return lines
+
+
+def _differs(by: float, digits: int) -> str:
+    return f"{'+' if by >= 0 else ''}{number(by, digits)}"

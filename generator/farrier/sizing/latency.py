@@ -1,0 +1,87 @@
+"""How long a request takes at a rate: the time in service, and the wait for what is scarce.
+
+X is the capacity in requests a second, rho the rate as a share of it, N = P T the slots, c the usable CPUs.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+from farrier.sizing.capacity import capacity_rps, erlang_c
+
+TAIL = 0.05
+"""p95: this share of the requests may take longer."""
+
+KNEE_STEPS = 400
+"""Rates at which the knee is looked for, from nothing to capacity: finer than anybody can read off a plot."""
+
+
+def wait_p95_seconds(servers: float, rate: float, saturation_rps: float) -> float:
+    """95 % of requests wait at most this for one of `servers`, which together carry `saturation_rps`.
+
+    P(wait > t) = C(s, s rho) exp(-(X - rate) t), Erlang C's tail with s/H = X; infinite at or above saturation.
+    """
+    if rate >= saturation_rps:
+        return math.inf
+    delayed = erlang_c(servers, servers * rate / saturation_rps)
+    return 0.0 if delayed <= TAIL else math.log(delayed / TAIL) / (saturation_rps - rate)
+
+
+@dataclass(frozen=True)
+class Service:
+    """Workers with threads at one kind of work (C and W in seconds) on `cpus`."""
+
+    workers: int
+    threads: int
+    cpu_seconds: float
+    wait_seconds: float
+    cpus: float
+
+    @property
+    def slots(self) -> int:
+        """N: requests in service at once."""
+        return self.workers * self.threads
+
+    @property
+    def service_seconds(self) -> float:
+        """H: one request alone."""
+        return self.cpu_seconds + self.wait_seconds
+
+    @property
+    def usable_cpus(self) -> float:
+        """A process computes on one CPU at a time, so few of them cannot use all CPUs."""
+        return min(self.cpus, float(self.workers))
+
+    @cached_property
+    def capacity_rps(self) -> float:
+        """X: requests a second at saturation."""
+        wait_ratio = self.wait_seconds / self.cpu_seconds
+        return capacity_rps(self.workers, self.threads, self.cpu_seconds, wait_ratio, self.cpus)
+
+    def thread_wait_seconds(self, rate: float) -> float:
+        """p95 of the wait for a free worker thread: Erlang C over the N slots, which carry X."""
+        return wait_p95_seconds(self.slots, rate, self.capacity_rps)
+
+    def cpu_wait_seconds(self, rate: float) -> float:
+        """p95 of the wait for a CPU: Erlang C over the usable CPUs, which carry c / C."""
+        return wait_p95_seconds(self.usable_cpus, rate, self.usable_cpus / self.cpu_seconds)
+
+    def p95_seconds(self, rate: float) -> float:
+        """95 % of requests are answered within this: H and the larger of the two waits; infinite from X on."""
+        return self.service_seconds + max(self.thread_wait_seconds(rate), self.cpu_wait_seconds(rate))
+
+    def rate_within(self, p95_seconds: float) -> float:
+        """The highest rate at which 95 % are answered within `p95_seconds`; 0 where a request alone takes longer."""
+        if p95_seconds < self.service_seconds:
+            return 0.0
+        low, high = 0.0, self.capacity_rps
+        for _ in range(50):
+            middle = (low + high) / 2
+            low, high = (middle, high) if self.p95_seconds(middle) <= p95_seconds else (low, middle)
+        return low
+
+    @cached_property
+    def knee_rps(self) -> float:
+        """Where the most rate is had for the latency: the rate at which rate / p95 is largest (Kleinrock's power)."""
+        rates = [self.capacity_rps * step / KNEE_STEPS for step in range(1, KNEE_STEPS)]
+        return max(rates, key=lambda rate: rate / self.p95_seconds(rate))

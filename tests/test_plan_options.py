@@ -1,0 +1,175 @@
+"""`farrier plan` with --explain, --rules, --plot and the what-if options, as people call it."""
+
+import json
+import os
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from test_cli import PROJECT, fails, farrier, project  # noqa: F401 - `project` is a fixture
+
+TWO_SIZES = PROJECT + "      web2: {cpus: 1, memory_mb: 512}\n"
+ASKED = PROJECT + "    workload: {cpu_seconds: 0.02, wait_seconds: 0.03, peak_rps: 50, latency_p95_seconds: 0.1}\n"
+
+
+def said(text: str) -> str:
+    """The words, however they were wrapped."""
+    return " ".join(text.split())
+
+
+def test_a_setting_is_explained_with_its_numbers(project: Path) -> None:  # noqa: F811
+    text = farrier(project, "plan", "production", "--explain", "systemd.TasksMax").stdout
+    lines = [line.strip() for line in text.splitlines()]
+    start = lines.index("systemd.TasksMax = 96  (calculated)")
+    assert said(" ".join(lines[start:])).startswith(
+        "systemd.TasksMax = 96 (calculated) "
+        "why 2 x the 13 processes and threads of Gunicorn + 64 for what the application starts: a fork bomb ends here. "
+        "formula f (1 + P (1 + T)) + t, rounded up to 8: a fork bomb ends here "
+        "inputs P = 3: gunicorn.workers, calculated "
+        "T = 3: gunicorn.threads, calculated "
+        "f = 2 (policy.TASKS_FACTOR): TasksMax as a multiple of Gunicorn's own processes and threads: the application may "
+        "start some, a fork bomb may not. "
+        "t = 64 (policy.TASKS_BASE): Tasks beyond that, for subprocesses and libraries' helper threads. "
+        "steps 1 master + 3 x (1 + 3) = 13 "
+        "2 x 13 + 64 = 90, rounded up: 96 "
+        "result 96 "
+        "would be "
+    )
+    assert "whatever `overrides: {systemd.TasksMax: ...}` in the project file says" in text
+
+
+def test_several_settings_of_several_sizes(project: Path) -> None:  # noqa: F811
+    (project / "farrier.yml").write_text(TWO_SIZES)
+    arguments = ["plan", "production", "--explain", "gunicorn.workers", "--explain", "gunicorn.backlog"]
+    text = farrier(project, *arguments).stdout
+    assert text.count("gunicorn.workers = ") == text.count("gunicorn.backlog = ") == 2
+    text = farrier(project, *arguments, "--limit", "web2").stdout
+    assert text.count("gunicorn.workers = ") == 1
+    assert "gunicorn.workers = 2  (calculated)" in text
+
+
+def test_an_operators_value_is_explained_beside_farriers(project: Path) -> None:  # noqa: F811
+    (project / "farrier.yml").write_text(PROJECT + "    overrides: {gunicorn.backlog: 300}\n")
+    text = said(farrier(project, "plan", "production", "--explain", "gunicorn.backlog").stdout)
+    assert "gunicorn.backlog = 300 (override)" in text
+    assert "result 994; the operator's 300 takes its place" in text
+    assert "would be 994 without `gunicorn.backlog` in `overrides:`" in text
+
+
+def test_the_heading_names_what_binds(project: Path) -> None:  # noqa: F811
+    text = farrier(project, "plan", "production").stdout
+    assert "\nbound by CPU: 1 more CPU would carry 49.7 more requests a second\n" in text
+
+
+def test_what_if(project: Path) -> None:  # noqa: F811
+    before = {p: p.read_bytes() for p in project.rglob("*") if p.is_file()}
+    arguments = ["plan", "production", "--cpus", "4", "--memory", "900", "--peak-rps", "150", "--json"]
+    web1 = json.loads(farrier(project, *arguments).stdout)["hosts"]["web1"]
+    assert web1["sized_for"] == {"cpus": 4.0, "memory_mb": 900}
+    assert web1["predicted"]["p95_seconds"] > 0.05
+    assert "stated by the operator, not gathered: cpus 4, memory_mb 900" in web1["warnings"]
+    assert (
+        "stated with --peak-rps: a peak of 150 requests a second; the workload itself states no peak"
+        in web1["warnings"]
+    )
+    assert {p: p.read_bytes() for p in project.rglob("*") if p.is_file()} == before
+
+
+def test_rules_beside_the_plan(project: Path) -> None:  # noqa: F811
+    (project / "farrier.yml").write_text(ASKED)
+    text = farrier(project, "plan", "production", "--rules").stdout
+    row = next(line for line in text.splitlines() if line.startswith("Gunicorn "))
+    # 35 + 5 x 80.5 = 437.5 MB; rho = 50 / 84.5 = 0.592, Erlang C of 5 servers 0.226: 50 ms + ln(0.226 / 0.05) / 34.5 s
+    assert [cell.strip() for cell in row.split("│")] == [
+        "Gunicorn",
+        "2n + 1",
+        "5 x 1",
+        "84.5",
+        "438 MB",
+        "93.8 ms",
+        "yes",
+    ]
+    document = json.loads(farrier(project, "plan", "production", "--rules", "--json").stdout)
+    rules = document["hosts"]["web1"]["rules"]
+    assert rules["p95_at_rps"] == 50
+    assert [choice["name"] for choice in rules["choices"]][:3] == ["Farrier", "Gunicorn's defaults", "Gunicorn"]
+    assert rules["choices"][1] == {
+        "name": "Gunicorn's defaults",
+        "formula": "1",
+        "workers": 1,
+        "threads": 1,
+        "capacity_rps": 20.0,
+        "memory_mb": 116,
+        "fits": True,
+        "p95_seconds": None,
+    }
+    assert "rules" not in json.loads(farrier(project, "plan", "production", "--json").stdout)["hosts"]["web1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--explain", "gunicorn.worker"], 2, "farrier: --explain 'gunicorn.worker' is no setting; did you mean gunicorn.workers?"),
+        (["--explain", "somaxcon"], 2, "farrier: --explain 'somaxcon' is no setting; did you mean kernel.net.core.somaxconn?"),
+        (["--explain", "gunicorn.workers", "--json"], 2, "farrier: --explain is for reading; leave out --json"),
+        (["--cpus", "none"], 2, "farrier: --cpus: 'none' is not a number above 0 to 4096"),
+        (["--memory", "1.5"], 2, "farrier: --memory: '1.5' is not a whole number from 1 to 67108864"),
+        (["--cpus", "4", "--fact", "cpus=2"], 2, "farrier: --cpus 4 and --fact cpus=2: state it once"),
+        (["--peak-rps", "nan"], 2, "farrier: --peak-rps: 'nan' is not a number above 0 to 1000000"),
+        (["--plot", "load.pdf"], 2, "farrier: --plot 'load.pdf': the name must end in .svg or .png"),
+        (["--plot", "none/load.svg"], 2, "farrier: --plot none/load.svg: no such file or directory; name a file that can be written"),
+    ],
+)  # fmt: skip
+def test_errors_are_one_line(project: Path, arguments: list[str], code: int, message: str) -> None:  # noqa: F811
+    assert fails(project, code, "plan", "production", *arguments) == message
+
+
+def test_more_sizes_than_one_picture_can_show(project: Path) -> None:  # noqa: F811
+    hosts = "".join(f"      web{i}: {{cpus: {i}, memory_mb: 8000}}\n" for i in range(2, 8))
+    (project / "farrier.yml").write_text(PROJECT + hosts)
+    assert fails(project, 2, "plan", "production", "--plot", "load.svg") == (
+        "farrier: --plot draws up to 4 sizes of hosts, and there are 6; use --limit HOST"
+    )
+
+
+def test_a_plot_has_the_curves_and_the_marks(project: Path) -> None:  # noqa: F811
+    (project / "farrier.yml").write_text(ASKED)
+    result = farrier(project, "plan", "production", "--plot", "load.svg")
+    assert (result.returncode, result.stderr) == (0, "written load.svg\n")
+    assert "gunicorn.workers" in result.stdout
+    picture = (project / "load.svg").read_text()
+    words = said(" ".join(ElementTree.fromstring(picture).itertext()))  # noqa: S314 - our own file
+    for expected in (
+        "web1: 2 CPUs, 3,936 MB; a request takes 20 ms of CPU and waits 30 ms",
+        "3 x 3 Farrier: 99.5/s",
+        "5 x 1 Gunicorn, Heroku: 84.5/s",
+        "1 x 1 Gunicorn's defaults: 20/s",
+        "backlog of 994 full, 10 s: the rest gets 503",
+        "capacity 99.5/s",
+        "knee: 55.9/s in 97.3 ms",
+        "peak: 50/s in 87.9 ms",
+        "objective 100 ms",
+    ):
+        assert expected in words
+    farrier(project, "plan", "production", "--plot", "again.svg")
+    assert (project / "again.svg").read_text() == picture, "the same plan gives the same picture"
+    assert {p.name for p in project.iterdir()} == {"farrier.yml", "load.svg", "again.svg"}
+
+
+def test_a_plot_as_png(project: Path) -> None:  # noqa: F811
+    assert farrier(project, "plan", "production", "--json", "--plot", "load.png").returncode == 0
+    assert (project / "load.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_plot_without_matplotlib(
+    project: Path,  # noqa: F811
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    missing = tmp_path_factory.mktemp("missing")
+    (missing / "matplotlib.py").write_text("raise ImportError('No module named matplotlib')\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(missing), os.environ.get("PYTHONPATH", "")]))
+    assert fails(project, 2, "plan", "production", "--plot", "load.svg") == (
+        "farrier: --plot draws with matplotlib, which is not installed: pip install 'farrier[plot]'"
+    )

@@ -1,0 +1,87 @@
+"""Other people's rules beside Farrier's: their numbers on hosts worked out by hand, and what each would carry."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from farrier.facts import HostFacts
+from farrier.planner import drafted
+from farrier.planning.comparison import compare
+from farrier.sizing.rules import RULES
+from farrier.workload import Workload
+
+STATED = frozenset({"cpu_seconds", "wait_seconds"})
+
+
+@pytest.mark.parametrize(
+    ("cpus", "memory_mb", "chosen"),
+    [
+        # R = 3936, M = 80: 0.75 x 3936 / 80 = 36.9; 3936 / 256 = 15.4; (3936 - 43) / 40 = 97.3
+        (2.0, 3936, [(1, 1), (5, 1), (36, 1), (5, 1), (4, 1), (3, 1), (2, 4), (2, 1)]),
+        (8.0, 3936, [(1, 1), (17, 1), (36, 1), (15, 1), (12, 1), (9, 1), (8, 4), (8, 1)]),
+        # R = 200: 1.9 workers; 0.8, at least 1; 3.9
+        (1.0, 200, [(1, 1), (3, 1), (1, 1), (1, 1), (2, 1), (2, 1), (2, 4), (2, 1)]),
+        # half a CPU counts as one
+        (0.5, 3936, [(1, 1), (3, 1), (36, 1), (3, 1), (2, 1), (2, 1), (2, 4), (2, 1)]),
+    ],
+)
+def test_the_rules_numbers(cpus: float, memory_mb: int, chosen: list[tuple[int, int]]) -> None:
+    assert [rule.choose(cpus, memory_mb, 80) for rule in RULES] == chosen
+
+
+def test_each_rule_has_its_formula_and_its_source() -> None:
+    assert [(rule.name, rule.formula) for rule in RULES] == [
+        ("Gunicorn's defaults", "1"),
+        ("Gunicorn", "2n + 1"),
+        ("Passenger", "0.75 R / M"),
+        ("Heroku", "min(2n + 1, R / 256)"),
+        ("sclorg", "min(2n, (R - 43) / 40, 12)"),
+        ("debops", "n + 1"),
+        ("GitLab", "max(2, n), 4 threads"),
+        ("tiangolo", "max(n, 2)"),
+    ]
+    assert all(len(rule.source) > 15 for rule in RULES)
+
+
+def test_the_rules_beside_farriers_choice_for_requests_that_wait() -> None:
+    """2 ms CPU and 50 ms wait on 1 CPU: `2n + 1` = 3 sync workers carry 57.5 of 500 requests a second."""
+    work = Workload(cpu_seconds=0.002, wait_seconds=0.05, peak_rps=50, stated=STATED | {"peak_rps"})
+    found = compare(drafted(HostFacts(host="web1", cpus=1, memory_mb=2000), work, {}))
+    own, *rules = found.rows
+    assert (own.name, found.at_rps, found.is_peak) == ("Farrier", 50, True)
+    assert own.service.capacity_rps > 420
+    gunicorn = rules[1].as_document()
+    assert gunicorn == {
+        "name": "Gunicorn",
+        "formula": "2n + 1",
+        "workers": 3,
+        "threads": 1,
+        "capacity_rps": 57.5,
+        "memory_mb": 276,  # 35 + 3 x 80.5
+        "fits": True,
+        "p95_seconds": 0.415,  # worked out in test_sizing
+    }
+    defaults = rules[0]
+    # One worker carries 1 / 52 ms = 19.2 requests a second: it cannot carry the peak.
+    assert defaults.service.capacity_rps == pytest.approx(19.23, abs=0.01)
+    assert defaults.p95_seconds is None
+    passenger = rules[2].as_document()
+    # 0.75 x 2000 / 80 = 18 workers: 35 + 18 x 80.5 = 1,484 MB, but (2000 - 200 - 16) / 2 = 892 MB are left for a slot
+    assert (passenger["workers"], passenger["memory_mb"], passenger["fits"]) == (18, 1484, False)
+    assert found.budget_mb == 892
+
+
+def test_without_a_peak_latency_is_compared_at_70_percent_of_capacity() -> None:
+    found = compare(drafted(HostFacts(host="web1", cpus=2, memory_mb=3936), Workload(stated=STATED), {}))
+    assert found.at_rps == pytest.approx(0.7 * 99.46, abs=0.01)
+    assert not found.is_peak
+
+
+@given(st.floats(0.1, 64), st.integers(2_000, 100_000), st.floats(0.0005, 1), st.floats(0, 2))
+def test_no_rule_that_fits_carries_noticeably_more(cpus: float, memory_mb: int, cpu: float, wait: float) -> None:
+    """Farrier stops at 97 % of what the CPUs can do, and tries workers in steps of 3 %: that much a rule may be ahead."""
+    work = Workload(cpu_seconds=cpu, wait_seconds=wait, stated=STATED)
+    own, *rules = compare(drafted(HostFacts(host="web1", cpus=cpus, memory_mb=memory_mb), work, {})).rows
+    for row in rules:
+        if row.fits:
+            assert row.service.capacity_rps <= own.service.capacity_rps / 0.94, row.name
