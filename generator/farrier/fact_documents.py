@@ -57,13 +57,13 @@ SETUP_SIGNS = (
 SETUP_UNKNOWN = (
     Missing(
         "cpu_quota",
-        "Ansible's own facts hold no cgroup limits, so the plan takes all CPUs of the machine; "
-        "in a container that is too many",
+        "Ansible's own facts hold no cgroup limits, so the plan takes all CPUs of the machine; in a container that "
+        "is too many",
     ),
     Missing(
         "memory_limit_mb",
-        "Ansible's own facts hold no cgroup limits, so the plan takes all memory of the "
-        "machine; in a container that is too much",
+        "Ansible's own facts hold no cgroup limits, so the plan takes all memory of the machine; in a container that "
+        "is too much",
     ),
 )
 """What Ansible's own facts never say although it bounds the host."""
@@ -204,8 +204,8 @@ def setup_facts(document: Mapping[str, object], where: str) -> Mapping[str, obje
     if "msg" in result:
         raise HostError(f"{where}Ansible could not gather its facts: {shown(result['msg'], 200)}")
     raise InputError(
-        f"{where}the file holds no host facts; it must be a fact document of Farrier (with `schema`), "
-        "a result of `ansible -m setup --tree`, or an entry of a JSON fact cache"
+        f"{where}the file holds no host facts; it must be a fact document of Farrier (with `schema`), a result of "
+        "`ansible -m setup --tree`, or an entry of a JSON fact cache"
     )
 
 

@@ -244,8 +244,8 @@ def require_supported(facts: HostFacts) -> None:
     # Debian's testing and unstable carry no number; they are newer than every release.
     if name is not None and (oldest is None or (release and release < oldest)):
         problems.append(
-            f"{where}the system is {shown(f'{name} {version}'.strip())}; "
-            "supported are Debian 12 or newer and Ubuntu 22.04 or newer"
+            f"{where}the system is {shown(f'{name} {version}'.strip())}; supported are Debian 12 or newer and Ubuntu "
+            "22.04 or newer"
         )
     if facts.systemd is not None and facts.systemd < OLDEST_SYSTEMD:
         problems.append(f"{where}systemd is {facts.systemd}; it must be {OLDEST_SYSTEMD} or newer")

@@ -122,8 +122,8 @@ def host_of(path: Path, document: object) -> str:
         name = name[: -len(".json")]
     if not valid_host_name(name):
         raise InputError(
-            f"{shown(str(path), 200)}: {shown(name)} is no name of a host; "
-            "it must be made of letters, digits, `.`, `_`, `:` and `-`, and start with none of `.` and `-`"
+            f"{shown(str(path), 200)}: {shown(name)} is no name of a host; it must be made of letters, digits, `.`, "
+            "`_`, `:` and `-`, and start with none of `.` and `-`"
         )
     return name
 

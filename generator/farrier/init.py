@@ -59,8 +59,8 @@ def _source(directory: Path, target: Path) -> str:
         return source.relative_to(base).as_posix()
     except ValueError:
         raise InputError(
-            f"{shown(str(directory), 200)} is not below {base}; write the project file beside or above the source "
-            f"with --project"
+            f"{shown(str(directory), 200)} is not below {base}; write the project file beside or above the source with "
+            "--project"
         ) from None
 
 

@@ -100,8 +100,7 @@ class Output:
             raise InputError(
                 *(
                     f"{self.root / path}: was changed since Farrier wrote it; move the change to farrier.yml or "
-                    f"host_vars, "
-                    "or run with --force, which keeps a copy"
+                    "host_vars, or run with --force, which keeps a copy"
                     for path in changes.foreign
                 )
             )

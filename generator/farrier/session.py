@@ -145,9 +145,8 @@ class Session:
                 known[host] = from_statements(host, own)
         if not known:
             raise HostError(
-                f"environment {name} has no host facts: {source} has none; gather them with `farrier facts {name}`, "
-                f"or state "
-                "cpus and memory_mb of each host under `hosts:` in the project file"
+                f"environment {name} has no host facts: {source} has none; gather them with `farrier facts {name}`, or "
+                "state cpus and memory_mb of each host under `hosts:` in the project file"
             )
         return known
 

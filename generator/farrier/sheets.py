@@ -106,7 +106,7 @@ def _print_rules(console: Console, found: Comparison) -> None:
     console.print(table)
     rate = "the peak" if found.is_peak else "70 % of Farrier's capacity, as no peak is stated"
     console.print(
-        f"n: CPUs, R: MB of memory, M: MB of a worker. All for the same application, predicted by the same model; p95 at "
-        f"{rate}; fits: within the {mb(found.budget_mb)} that a slot may take.",
+        "n: CPUs, R: MB of memory, M: MB of a worker. All for the same application, predicted by the same model; p95 "
+        f"at {rate}; fits: within the {mb(found.budget_mb)} that a slot may take.",
         style="dim",
     )

@@ -12,9 +12,9 @@ from farrier.units import ceil_to, counted, mb, milliseconds, number
 def workers(sheet: Sheet) -> Derivation:
     """P, from the CPUs, the GIL and memory."""
     return Derivation(
-        "the P and T with the least memory at which X = min(P U(T), E[min(k, c)]) / C reaches k of c / C, U(T) being what "
-        "a process uses under its GIL and E[min(k, c)] the CPUs that P T requests keep busy; o slots of S fit into M, "
-        "else the P and T in M with the largest X",
+        "the P and T with the least memory at which X = min(P U(T), E[min(k, c)]) / C reaches k of c / C, U(T) being "
+        "what a process uses under its GIL and E[min(k, c)] the CPUs that P T requests keep busy; o slots of S fit "
+        "into M, else the P and T in M with the largest X",
         (
             *_work(sheet),
             sheet.fact("c", "cpus"),
@@ -43,8 +43,8 @@ def threads(sheet: Sheet) -> Derivation:
             f"{number(need, 1)} requests in service at once; P T = {sheet.service.slots}",
         )
     return Derivation(
-        "the T that makes P x T the cheapest choice (see gunicorn.workers): U(T) = 1 - B(T, a) by Erlang B, at most GIL "
-        "of a CPU, and P T requests in service keep k of the CPUs busy",
+        "the T that makes P x T the cheapest choice (see gunicorn.workers): U(T) = 1 - B(T, a) by Erlang B, at most "
+        "GIL of a CPU, and P T requests in service keep k of the CPUs busy",
         (
             *_work(sheet),
             sheet.setting("P", "gunicorn.workers"),
@@ -119,8 +119,8 @@ def max_requests(sheet: Sheet) -> Derivation:
             sheet.constant("m", "MINIMUM_MAX_REQUESTS"),
         ),
         (
-            f"X / P = {number(sheet.draft.capacity_rps)} / {sheet.workers} = {number(per_worker)} requests a second of "
-            "one worker",
+            f"X / P = {number(sheet.draft.capacity_rps)} / {sheet.workers} = {number(per_worker)} requests a second "
+            "of one worker",
             f"{number(per_worker)} x {number(boot)} s / {number(policy.RECYCLE_SHARE)} = {number(raw, 0)}, rounded up: "
             f"{number(ceil_to(raw, 500))}",
         ),
@@ -165,11 +165,11 @@ def _capacity(sheet: Sheet) -> tuple[str, ...]:
     busy = busy_cpus(p * t, ratio, cpus)
     return (
         f"a = W / C = {milliseconds(work.wait_seconds)} / {milliseconds(work.cpu_seconds)} = {number(ratio)}",
-        f"U({t}) = 1 - B({t}, {number(ratio)}) = {number(by_erlang)}{capped}: {counted(p, 'process', 'processes')} can use "
-        f"{p} x {number(used)} = {number(p * used)} CPUs",
+        f"U({t}) = 1 - B({t}, {number(ratio)}) = {number(by_erlang)}{capped}: {counted(p, 'process', 'processes')} can "
+        f"use {p} x {number(used)} = {number(p * used)} CPUs",
         f"{counted(p * t, 'request')} in service keep {number(busy)} of {counted(cpus, 'CPU')} busy",
-        f"X = {number(min(p * used, busy), 3)} / {milliseconds(work.cpu_seconds)} = {number(sheet.draft.capacity_rps)} of "
-        f"c / C = {number(cpus / work.cpu_seconds)} requests a second",
+        f"X = {number(min(p * used, busy), 3)} / {milliseconds(work.cpu_seconds)} = {number(sheet.draft.capacity_rps)} "
+        f"of c / C = {number(cpus / work.cpu_seconds)} requests a second",
     )
 
 

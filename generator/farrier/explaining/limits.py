@@ -109,8 +109,8 @@ def nginx_connections(sheet: Sheet) -> Derivation:
     wanted = max(policy.NGINX_CONNECTIONS_MINIMUM, ceil_to(raw, 256))
     hard = draft.facts.nofile_hard
     return Derivation(
-        "s (2 (P T + B) + r k) / n, rounded up to 256, at least m, at most half of the files that the host grants: two "
-        "connections for each request in service or queued, one for each idle client",
+        "s (2 (P T + B) + r k) / n, rounded up to 256, at least m, at most half of the files that the host grants: "
+        "two connections for each request in service or queued, one for each idle client",
         (
             Input("P T", "requests in service", number(slots), "calculated"),
             sheet.setting("B", "gunicorn.backlog"),
@@ -172,8 +172,8 @@ def no_keepalive(sheet: Sheet) -> Derivation:
         "0, whatever the host and the workload: NGINX opens a connection for each request",
         (sheet.setting("", "gunicorn.worker_connections"),),
         (
-            "on a unix socket a new connection costs microseconds, no request can meet one that is just being closed, and no "
-            "thread waits for a second request",
+            "on a unix socket a new connection costs microseconds, no request can meet one that is just being closed, "
+            "and no thread waits for a second request",
         ),
         value,
     )

@@ -341,8 +341,8 @@ class Switch:
         need = memory_mb(processes)
         if need > available:
             raise Failure(
-                f"A second slot beside the running one takes about {need} MB, and {available} MB are available. "
-                "Free some memory, or let the plan choose stop-start."
+                f"A second slot beside the running one takes about {need} MB, and {available} MB are available. Free "
+                "some memory, or let the plan choose stop-start."
             )
         return True
 

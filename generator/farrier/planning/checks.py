@@ -29,15 +29,15 @@ def _memory(draft: Draft) -> Iterator[str]:
     elif high < need * MB * (1 - 1e-9):
         draft.warnings.append(
             f"MemoryHigh {mb(high / MB)} is below the {mb(need)} that a slot needs ({breakdown}): it will be slowed "
-            f"down all the time"
+            "down all the time"
         )
     if high > maximum:
         yield f"systemd.MemoryHigh {high} is above systemd.MemoryMax {maximum}: the slot would be killed before it is slowed down"
     if draft.copies * maximum > draft.budget.gunicorn_mb * MB * (1 + 1e-9):
         yield (
             f"systemd.MemoryMax {maximum} ({mb(maximum / MB)}) in {draft.copies} slots needs "
-            f"{mb(draft.copies * maximum / MB)}, "
-            f"but the limit is {mb(draft.budget.gunicorn_mb)} ({draft.budget.breakdown()})"
+            f"{mb(draft.copies * maximum / MB)}, but the limit is {mb(draft.budget.gunicorn_mb)} "
+            f"({draft.budget.breakdown()})"
         )
 
 
@@ -53,9 +53,8 @@ def _timeouts(draft: Draft) -> Iterator[str]:
     graceful = draft.number("gunicorn.graceful_timeout")
     if graceful < stated:
         yield (
-            f"gunicorn.graceful_timeout {graceful} s cuts requests that may take {stated} s (request_limit_seconds) "
-            f"at each deploy: "
-            f"need {stated}"
+            f"gunicorn.graceful_timeout {graceful} s cuts requests that may take {stated} s (request_limit_seconds) at "
+            f"each deploy: need {stated}"
         )
     stop = draft.number("systemd.TimeoutStopSec")
     if stop <= graceful:
@@ -69,7 +68,7 @@ def _timeouts(draft: Draft) -> Iterator[str]:
     if read > work.client_timeout_seconds:
         draft.warnings.append(
             f"proxy_read_timeout {read} s outlasts the {work.client_timeout_seconds} s that clients wait: NGINX works "
-            f"for clients that have left"
+            "for clients that have left"
         )
 
 

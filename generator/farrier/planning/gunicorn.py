@@ -66,20 +66,20 @@ def _switch(draft: Draft, chosen: Concurrency) -> None:
             "farrier.switch",
             "overlap",
             f"Two slots of {mb(slot)} fit into the {left} left for Gunicorn, so the new release starts beside the old "
-            f"one.",
+            "one.",
         )
         return
     draft.calculated(
         "farrier.switch",
         "stop-start",
-        f"Two slots of {mb(slot)} do not fit into the {left} left for Gunicorn, so the old one stops first "
-        "while the queue holds the requests.",
+        f"Two slots of {mb(slot)} do not fit into the {left} left for Gunicorn, so the old one stops first while the "
+        "queue holds the requests.",
     )
     if not draft.is_override("farrier.switch"):
         draft.warnings.append(
-            f"memory holds one slot only: during a deploy requests wait in the queue for about "
+            "memory holds one slot only: during a deploy requests wait in the queue for about "
             f"{number(draft.workload.boot_seconds, 1)} s; {mb(math.ceil(2 * slot - draft.budget.gunicorn_mb))} more "
-            f"would let two overlap"
+            "would let two overlap"
         )
 
 
@@ -109,8 +109,7 @@ def _workers(draft: Draft, chosen: Concurrency) -> None:
         ):
             draft.warnings.append(
                 f"the operator's workers and threads carry {number(draft.capacity_rps, 1)} of the {number(ideal, 1)} "
-                f"requests a "
-                f"second that {counted(cpus, 'CPU')} could answer"
+                f"requests a second that {counted(cpus, 'CPU')} could answer"
             )
     draft.calculated("gunicorn.workers", chosen.workers, reason)
 
@@ -135,16 +134,14 @@ def _threads(draft: Draft, chosen: Concurrency) -> None:
     draft.calculated(
         "gunicorn.threads",
         chosen.threads,
-        f"With {counted(chosen.workers, 'worker')} this makes {counted(chosen.workers * chosen.threads, 'request')} "
-        f"in service at once; "
-        f"{ratio}, so by Erlang B more threads would wait for the CPU, not work.{little}",
+        f"With {counted(chosen.workers, 'worker')} this makes {counted(chosen.workers * chosen.threads, 'request')} in "
+        f"service at once; {ratio}, so by Erlang B more threads would wait for the CPU, not work.{little}",
     )
     draft.calculated(
         "gunicorn.worker_connections",
         chosen.threads,
         f"Equal to the {counted(chosen.threads, 'thread')} of a worker: it accepts only what it can start, and the "
-        f"rest waits in the "
-        "queue that all workers share.",
+        "rest waits in the queue that all workers share.",
     )
     own = draft.fixed("gunicorn.worker_connections")
     if own is not None and own < chosen.threads:
@@ -172,9 +169,8 @@ def _preload(draft: Draft, chosen: Concurrency) -> None:
     draft.default(
         "gunicorn.preload_app",
         False,
-        f"Nobody has said that the application may be imported before the fork (threads and sockets would not survive "
-        f"it); "
-        f"`preload_safe: true` in the workload would save {saved}.",
+        "Nobody has said that the application may be imported before the fork (threads and sockets would not survive "
+        f"it); `preload_safe: true` in the workload would save {saved}.",
     )
     if draft.overrides.get("gunicorn.preload_app"):
         draft.warnings.append(
@@ -194,22 +190,20 @@ def _recycling(draft: Draft, chosen: Concurrency) -> None:
         "gunicorn.max_requests",
         requests,
         f"A worker that answers {number(per_worker, 1)} requests a second and takes {number(boot, 1)} s to replace "
-        f"loses at most "
-        f"{share} % of its time to recycling, which bounds leaks.",
+        f"loses at most {share} % of its time to recycling, which bounds leaks.",
     )
     every = draft.number("gunicorn.max_requests")
     draft.calculated(
         "gunicorn.max_requests_jitter",
         round(policy.RECYCLE_JITTER_SHARE * every),
         f"{number(100 * policy.RECYCLE_JITTER_SHARE, 0)} % of max_requests, so that workers are not replaced all at "
-        f"once.",
+        "once.",
     )
     draft.default(
         "gunicorn.keepalive",
         0,
         "NGINX opens a connection for each request: on a unix socket that costs microseconds, and no request can meet "
-        "a "
-        "connection that is just being closed.",
+        "a connection that is just being closed.",
     )
     if draft.fixed("gunicorn.keepalive"):
         draft.warnings.append("keepalive is above 0: NGINX closes each connection, so it only keeps threads waiting")

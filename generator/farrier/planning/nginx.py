@@ -14,7 +14,7 @@ def limits(draft: Draft) -> None:
         "nginx.worker_processes",
         math.ceil(cpus),
         f"One for each of {counted(cpus, 'usable CPU')}; `auto` would count the CPUs of the whole machine, whatever "
-        f"this host may use.",
+        "this host may use.",
     )
     draft.default(
         "nginx.keepalive_timeout",
@@ -27,14 +27,14 @@ def limits(draft: Draft) -> None:
         "nginx.client_max_body_size",
         draft.workload.upload_limit_mb * MB,
         f"The upload limit of {draft.workload.upload_limit_mb} MB; a larger body gets 413 before it reaches the "
-        f"application.",
+        "application.",
     )
     for name, what in (("nginx.client_header_timeout", "header"), ("nginx.client_body_timeout", "body")):
         draft.default(
             name,
             policy.NGINX_CLIENT_SECONDS,
             f"A client that pauses longer while it sends its {what} gets 408; it occupies a connection, never a "
-            f"worker.",
+            "worker.",
         )
 
 
@@ -50,17 +50,15 @@ def _connections(draft: Draft) -> None:
     allowed = wanted if hard is None else min(wanted, hard // 2)
     reason = (
         f"{number(slots)} requests in service and {number(queued)} queued take 2 connections each, {number(rate, 1)} "
-        f"new clients a second "
-        f"leave up to {number(idle)} idle ones: {number(need)} in all, times {policy.NGINX_SPREAD} for uneven "
-        f"sharing, over "
-        f"{counted(processes, 'process', 'processes')}; at least {policy.NGINX_CONNECTIONS_MINIMUM}"
+        f"new clients a second leave up to {number(idle)} idle ones: {number(need)} in all, times "
+        f"{policy.NGINX_SPREAD} for uneven sharing, over {counted(processes, 'process', 'processes')}; at least "
+        f"{policy.NGINX_CONNECTIONS_MINIMUM}"
     )
     if allowed < wanted:
         reason += f", and no more than half of the {number(hard or 0)} open files that the host grants"
         draft.warnings.append(
             f"NGINX would want {number(wanted)} connections per process, but the host grants {number(hard or 0)} open "
-            f"files; "
-            f"{number(allowed)} are planned"
+            f"files; {number(allowed)} are planned"
         )
     draft.calculated("nginx.worker_connections", allowed, reason + ".")
     connections = draft.number("nginx.worker_connections")
@@ -69,5 +67,5 @@ def _connections(draft: Draft) -> None:
         "nginx.worker_rlimit_nofile",
         files,
         f"A file for each of {number(connections)} connections, and as many for static files, logs and buffered "
-        f"bodies.",
+        "bodies.",
     )

@@ -17,8 +17,7 @@ def limits(draft: Draft) -> None:
         "systemd.TasksMax",
         ceil_to(policy.TASKS_FACTOR * own + policy.TASKS_BASE, 8),
         f"{policy.TASKS_FACTOR} x the {own} processes and threads of Gunicorn + {policy.TASKS_BASE} for what the "
-        f"application starts: "
-        "a fork bomb ends here.",
+        "application starts: a fork bomb ends here.",
     )
 
 
@@ -28,15 +27,14 @@ def _memory(draft: Draft) -> None:
     maximum = math.floor(min(share, ample))
     if share < ample:
         reason = (
-            f"{counted(draft.copies, 'slot')} at their limit fill the {mb(draft.budget.gunicorn_mb)} that are left "
-            f"for Gunicorn "
-            f"({draft.budget.breakdown()}); a slot should need {mb(draft.slot_mb)}."
+            f"{counted(draft.copies, 'slot')} at their limit fill the {mb(draft.budget.gunicorn_mb)} that are left for "
+            f"Gunicorn ({draft.budget.breakdown()}); a slot should need {mb(draft.slot_mb)}."
         )
     else:
         reason = (
             f"{number(policy.MEMORY_MAX_FACTOR)} x the {mb(draft.slot_mb)} that a slot should need "
             f"({draft.cost.breakdown(draft.number('gunicorn.workers'), draft.number('gunicorn.threads'))}): a leak "
-            f"ends in its own slot."
+            "ends in its own slot."
         )
     draft.calculated("systemd.MemoryMax", maximum * MB, reason)
     maximum = draft.number("systemd.MemoryMax") // MB
@@ -45,8 +43,7 @@ def _memory(draft: Draft) -> None:
         "systemd.MemoryHigh",
         min(high, maximum) * MB,
         f"{number(100 * policy.MEMORY_HIGH_SHARE, 0)} % of MemoryMax ({mb(maximum)}), and not below the "
-        f"{mb(draft.slot_mb)} that a slot should "
-        "need: reclaimed before anything is killed.",
+        f"{mb(draft.slot_mb)} that a slot should need: reclaimed before anything is killed.",
     )
 
 
@@ -56,8 +53,7 @@ def _files(draft: Draft, threads: int) -> None:
     draft.calculated(
         "systemd.LimitNOFILE",
         wanted if hard is None else min(wanted, hard),
-        f"{policy.FILES_PER_WORKER} for a worker + {policy.FILES_PER_THREAD} for each of "
-        f"{counted(threads, 'thread')}, at least "
-        f"{policy.LIMIT_NOFILE_MINIMUM}"
+        f"{policy.FILES_PER_WORKER} for a worker + {policy.FILES_PER_THREAD} for each of {counted(threads, 'thread')}, "
+        f"at least {policy.LIMIT_NOFILE_MINIMUM}"
         + ("." if hard is None else f", at most the {number(hard)} that the host grants."),
     )

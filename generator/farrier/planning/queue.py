@@ -34,8 +34,8 @@ def backlog(draft: Draft) -> None:
     draft.calculated(
         "nginx.listen_backlog",
         max(value, policy.NGINX_LISTEN_BACKLOG),
-        f"At least the {value} of Gunicorn's queue, and never below NGINX's own {policy.NGINX_LISTEN_BACKLOG}: clients that "
-        "connect in a burst wait here for milliseconds, but a full queue costs them a second.",
+        f"At least the {value} of Gunicorn's queue, and never below NGINX's own {policy.NGINX_LISTEN_BACKLOG}: clients "
+        "that connect in a burst wait here for milliseconds, but a full queue costs them a second.",
     )
     _somaxconn(draft, max(value, draft.number("nginx.listen_backlog")))
     rate = work.peak_rps if work.peak_rps is not None else draft.capacity_rps
@@ -59,14 +59,13 @@ def _somaxconn(draft: Draft, backlog: int) -> None:
         draft.fact(
             "kernel.net.core.somaxconn",
             has,
-            f"The host's own value already holds queues of {backlog}; it is kept, so that nothing else on the "
-            f"host changes.",
+            f"The host's own value already holds queues of {backlog}; it is kept, so that nothing else on the host "
+            "changes.",
         )
         return
     draft.calculated(
         "kernel.net.core.somaxconn",
         max(backlog, min(floor, policy.MAX_BACKLOG)),
-        f"The kernel cuts every accept queue to this; it must hold {backlog} and is never set below "
-        f"its own "
-        f"default of {policy.DEFAULT_SOMAXCONN}.",
+        f"The kernel cuts every accept queue to this; it must hold {backlog} and is never set below its own default of "
+        f"{policy.DEFAULT_SOMAXCONN}.",
     )

@@ -36,15 +36,13 @@ def _gunicorn_timeout(draft: Draft, worker_class: str) -> None:
     value = timeouts.timeout(worker_class, work.request_limit_seconds, work.boot_seconds)
     if worker_class == "sync":
         reason = (
-            f"A sync worker is killed when one request takes longer: the request limit of "
-            f"{work.request_limit_seconds} s, "
-            f"and at least {policy.BOOT_FACTOR} times the {work.boot_seconds:g} s that a worker takes to start."
+            f"A sync worker is killed when one request takes longer: the request limit of {work.request_limit_seconds} "
+            f"s, and at least {policy.BOOT_FACTOR} times the {work.boot_seconds:g} s that a worker takes to start."
         )
     else:
         reason = (
-            f"Limits no request of a gthread worker, only notices one that stands still; at least "
-            f"{policy.BOOT_FACTOR} times "
-            f"the {work.boot_seconds:g} s that a worker takes to start."
+            f"Limits no request of a gthread worker, only notices one that stands still; at least {policy.BOOT_FACTOR} "
+            f"times the {work.boot_seconds:g} s that a worker takes to start."
         )
     draft.calculated("gunicorn.timeout", value, reason)
 
@@ -54,7 +52,7 @@ def _stopping(draft: Draft, links: timeouts.Chain) -> None:
         "gunicorn.graceful_timeout",
         links.graceful,
         f"The slowest legitimate request takes {links.request_limit} s, plus {policy.MARGIN_SECONDS} s; it may finish "
-        f"when its slot stops.",
+        "when its slot stops.",
     )
     graceful = draft.number("gunicorn.graceful_timeout")
     draft.calculated(
@@ -80,5 +78,5 @@ def _proxy(draft: Draft, links: timeouts.Chain) -> None:
         "nginx.proxy_read_timeout",
         links.proxy_read,
         f"{total}: to NGINX the wait in the accept queue is reading time; below the {links.client_timeout} s that "
-        f"clients wait.",
+        "clients wait.",
     )

@@ -28,8 +28,8 @@ class Cost:
         """The sum of `slot_mb` written out."""
         process = number(self.worker_mb(0))
         return (
-            f"{number(self.shared_mb)} MB master + {workers} x ({process} MB worker "
-            f"+ {threads} x {number(policy.THREAD_MB)} MB threads) = {mb(math.ceil(self.slot_mb(workers, threads)))}"
+            f"{number(self.shared_mb)} MB master + {workers} x ({process} MB worker + {threads} x "
+            f"{number(policy.THREAD_MB)} MB threads) = {mb(math.ceil(self.slot_mb(workers, threads)))}"
         )
 
 
@@ -49,8 +49,8 @@ class Budget:
     def breakdown(self) -> str:
         """How the budget comes about."""
         return (
-            f"{mb(self.usable_mb)} usable - {mb(self.reserve_mb)} reserve - {mb(self.nginx_mb)} for NGINX "
-            f"= {mb(self.gunicorn_mb)}"
+            f"{mb(self.usable_mb)} usable - {mb(self.reserve_mb)} reserve - {mb(self.nginx_mb)} for NGINX = "
+            f"{mb(self.gunicorn_mb)}"
         )
 
 
