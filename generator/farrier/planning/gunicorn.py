@@ -131,11 +131,18 @@ def _threads(draft: Draft, chosen: Concurrency) -> None:
         if work.peak_rps
         else ""
     )
+    slots = counted(chosen.workers * chosen.threads, "request")
+    enough = (
+        "a sync worker has one thread"
+        if kind == "sync"
+        else "by Erlang B more threads would wait for the CPU, not work"
+    )
+    if chosen.bound == "memory":
+        enough = "memory allows no more"
     draft.calculated(
         "gunicorn.threads",
         chosen.threads,
-        f"With {counted(chosen.workers, 'worker')} this makes {counted(chosen.workers * chosen.threads, 'request')} in "
-        f"service at once; {ratio}, so by Erlang B more threads would wait for the CPU, not work.{little}",
+        f"With {counted(chosen.workers, 'worker')} this makes {slots} in service at once; {ratio}, and {enough}.{little}",
     )
     draft.calculated(
         "gunicorn.worker_connections",
@@ -157,7 +164,7 @@ def _threads(draft: Draft, chosen: Concurrency) -> None:
 
 def _preload(draft: Draft, chosen: Concurrency) -> None:
     work = draft.workload
-    saved = mb((chosen.workers - 1) * work.memory_shared_mb + work.memory_shared_mb)
+    saved = mb(chosen.workers * work.memory_shared_mb)
     if work.preload_safe:
         draft.calculated(
             "gunicorn.preload_app",
