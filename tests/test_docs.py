@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,17 @@ def test_the_table_of_exit_codes_is_complete() -> None:
 def test_the_table_of_settings_is_the_registry() -> None:
     rows = [line for line in README.splitlines() if re.match(r"\| `(gunicorn|systemd|kernel|nginx|farrier)\.", line)]
     assert rows == [f"| `{spec.name}` | {spec.meaning} |" for spec in SPECS]
+
+
+def test_the_plan_in_the_readme_is_the_repositorys_own() -> None:
+    command = [sys.executable, "-m", "farrier", "plan", "production"]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    excerpt = README[README.index("    $ farrier plan production") :].split("\n\n")[0].splitlines()
+    for line in excerpt[1:3]:
+        assert line.strip() in printed
+    for line in excerpt[4:-1]:
+        setting, value = line.split()[:2]
+        assert any(row.replace("│", " ").split()[:2] == [setting, value] for row in printed), line
 
 
 def test_the_project_file_in_the_readme_is_valid() -> None:
