@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,12 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deployed import DOMAIN, ENVIRONMENT, EXAMPLE, PLAY, Deployed, attempt, environment, run
+from deployed import DOMAIN, ENVIRONMENT, EXAMPLE, HOST_TOOL, PLAY, ROOT, Deployed, attempt, environment, run
 from load import Load, Report, load
 
 # The full count of deploys and rollbacks (20, in FAULTS.md) is for `FARRIER_FAULTS=20 pytest tests/host/test_faults.py`.
 DEPLOYS = int(os.environ.get("FARRIER_FAULTS", "3"))
 SETTLE_SECONDS = 30
+BOOT_SECONDS = 60
 WORKERS = 3
 THREADS = 4
 BACKLOG = 400
@@ -69,7 +71,7 @@ class Living:
     workers: tuple[int, ...]
     slots: dict[str, str]
     socket: str
-    waiting: int
+    waiting: int = field(compare=False)
 
     @property
     def settled(self) -> bool:
@@ -212,10 +214,18 @@ class Stage:
         self.settled()
 
     def reboot(self) -> None:
-        """Restarts the host, and waits until it answers."""
-        before = self.shell("cat /proc/sys/kernel/random/boot_id")
-        attempt(["ansible", "all", "-i", "inventory.yml", "-b", "-m", "ansible.builtin.reboot"], self.stack.project)
-        assert self.shell("cat /proc/sys/kernel/random/boot_id") != before
+        """Restarts the host, and waits until it has booted."""
+        boot = "cat /proc/sys/kernel/random/boot_id"
+        before = self.shell(boot)
+        self.shell("systemctl --no-block reboot")
+        ssh = [sys.executable, str(HOST_TOOL), "ssh", self.stack.name]
+        give_up = time.monotonic() + BOOT_SECONDS
+        while True:
+            done = attempt([*ssh, f"systemctl is-system-running --wait >&2; {boot}"], ROOT)
+            if done.returncode == 0 and done.stdout != before:
+                return
+            assert time.monotonic() < give_up, done
+            time.sleep(0.2)
 
 
 def table(stage: Stage) -> Sequence[str]:

@@ -48,6 +48,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
     root: Path = tmp_path_factory.mktemp("faults")
     with deployed("faults", root / "project", WORKLOAD, OVERRIDES, 1024, write_release) as stack:
         stage = Stage(stack, root / "answers")
+        stage.deploy("# both slots have been used")
         stage.settled()
         with load(stage.port, DOMAIN, stage.answers) as running:
             time.sleep(REST_SECONDS)
@@ -171,6 +172,7 @@ def test_stop_then_start(stage: Stage) -> None:
 )
 def test_stop_then_start_of_a_broken_release(stage: Stage, broken: str, said: str) -> None:
     before = stage.look()
+    broken += "\n# stop-start"
     stop_start = ("-e", "notes_trial_switch=stop-start")
     with stage.row("stop-start: a broken release is refused before anything stops") as load:
         assert said in stage.refused(broken, *stop_start)
@@ -224,7 +226,7 @@ def test_a_deploy_that_is_killed_between_start_and_enable(stage: Stage) -> None:
     idle = {"a": "b", "b": "a"}[before.slot]
     name = "16: a deploy that is killed between start and enable"
     with stage.row(f"{name}: until the reboot") as load:
-        play = stage.start_deploy(f"{SLOW}  # killed")
+        play = stage.start_deploy("import time\ntime.sleep(3)")
         give_up = time.monotonic() + 60
         while stage.look().slots[idle] not in ("activating", "active"):
             assert time.monotonic() < give_up
