@@ -39,8 +39,6 @@ def application(environ, start_response):
     return [b"the forge is cold"]
 """
 SLOW = f"import time\ntime.sleep({BOOT_SECONDS})"
-# What a killed worker may take with it: it accepts no more than it has threads.
-IN_FLIGHT = THREADS
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +61,10 @@ def stage(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
 def rested(stage: Stage) -> None:
     """Each fault happens to a host as it was planned, and recovered from the one before."""
     stage.mutation = ""
-    stage.settled()
+    try:
+        stage.settled()
+    except AssertionError:  # that test has failed; this one need not
+        stage.repair()
 
 
 # ---- Releases ----
@@ -262,37 +263,39 @@ def test_a_reboot(stage: Stage) -> None:
 # ---- Processes ----
 
 
-def check_killed_worker(stage: Stage) -> None:
-    """Kills a worker while requests queue up: it has as many as it will ever have."""
+def check_killed_workers(stage: Stage, victims: int) -> None:
+    """Kills workers while requests queue up: they have as many as they will ever have."""
     before = stage.look()
-    with stage.row("6: a worker is killed") as load, ThreadPoolExecutor(1) as pool:
+    with stage.row(f"6: {victims} of {WORKERS} workers are killed") as load, ThreadPoolExecutor(1) as pool:
         posts = pool.submit(burst, stage.port, DOMAIN, 5 * WORKERS * THREADS)
         time.sleep(POST_SECONDS / 2)
-        stage.shell(f"kill -9 {before.workers[0]}")
+        stage.shell(f"kill -9 {' '.join(map(str, before.workers[:victims]))}")
         killed = time.monotonic()
         lost = [*posts.result().lost, *load.stop().lost]
-        assert len(lost) <= IN_FLIGHT, f"{len(lost)} requests lost, and the worker has {THREADS} threads"
+        assert len(lost) <= victims * THREADS, f"{len(lost)} requests lost by {victims} workers of {THREADS} threads"
         assert lost
         assert {record.status for record in lost} == {502}
         assert max(record.due for record in lost) < killed
         after = stage.settled()
         assert after.main_pid == before.main_pid
-        assert len(set(before.workers) - set(after.workers)) == 1
+        assert len(set(before.workers) - set(after.workers)) == victims
 
 
-def test_a_killed_worker(stage: Stage) -> None:
-    check_killed_worker(stage)
+@pytest.mark.parametrize("victims", [1, WORKERS])
+def test_killed_workers(stage: Stage, victims: int) -> None:
+    check_killed_workers(stage, victims)
 
 
-def test_without_worker_connections_a_killed_worker_takes_the_queue_with_it(stage: Stage) -> None:
+def test_without_worker_connections_killed_workers_take_the_queue_with_them(stage: Stage) -> None:
     slot = stage.look().slot
     stage.mutation = "worker_connections = 1000"
     try:
         config = f"/srv/notes/slots/{slot}/gunicorn.conf.py"
         with stage.altered(config, "^worker_connections = .*", "worker_connections = 1000"):
             stage.shell(f"systemctl restart notes@{slot}")
-            with pytest.raises(AssertionError, match="requests lost, and the worker has 4 threads"):
-                check_killed_worker(stage)
+            stage.settled()
+            with pytest.raises(AssertionError, match="requests lost by 3 workers"):
+                check_killed_workers(stage, WORKERS)
     finally:
         stage.repair()
 
@@ -327,17 +330,18 @@ def test_without_kill_mode_control_group_a_killed_master_takes_requests_with_it(
 
 
 def check_failing_slot(stage: Stage) -> None:
-    """Starts the idle slot with a release that cannot start, until systemd's usual limit (5 in 10 s) is passed."""
+    """Starts the idle slot without its programs, until systemd's usual limit (5 starts in 10 s) is passed."""
     before = stage.look()
     idle = {"a": "b", "b": "a"}[before.slot]
-    config = f"/srv/notes/slots/{idle}/gunicorn.conf.py"
+    venv = f"/srv/notes/slots/{idle}/venv"
     with stage.row("2, 3: a slot that fails again and again") as load:
         try:
-            with stage.altered(config, "^worker_class = .*", "raise SystemExit(1)"):
-                stage.shell(f"systemctl start --no-block notes@{idle}; sleep 8")
-                tried = int(stage.shell(f"systemctl show --value -p NRestarts notes@{idle}"))
+            stage.shell(f"mv {venv} {venv}.gone; systemctl start --no-block notes@{idle}; sleep 7")
+            tried = int(stage.shell(f"systemctl show --value -p NRestarts notes@{idle}"))
         finally:
-            stage.shell(f"systemctl stop notes@{idle}; systemctl reset-failed notes@{idle}")
+            stage.shell(
+                f"mv {venv}.gone {venv}; systemctl stop notes@{idle}; systemctl reset-failed notes@{idle} || true"
+            )
         load.stop().require_none_lost()
         assert tried > 5
         assert stage.settled() == before
@@ -368,7 +372,7 @@ def test_a_worker_out_of_memory(stage: Stage) -> None:
         after = stage.settled()
         lost = load.stop().lost
         # One of its threads ate the memory.
-        assert len(lost) <= IN_FLIGHT - 1
+        assert len(lost) <= THREADS - 1
         assert after.main_pid == before.main_pid
         assert len(set(before.workers) - set(after.workers)) == 1
 
@@ -381,8 +385,9 @@ def check_full_temporary_directory(stage: Stage) -> None:
         stage.shell(f"systemctl restart notes@{slot}")
         before = stage.settled()
         with stage.row("11: the temporary directory is full") as load:
-            fill = "for n in $(seq 99); do : >$directory/$n; done"
-            stage.shell(f"directory=$(echo /tmp/systemd-private-*-notes@{slot}.service-*/tmp); ({fill}) 2>&1 || true")
+            directory = stage.shell(f"echo /tmp/systemd-private-*-notes@{slot}.service-*/tmp").strip()
+            count = f"n=0; while [ $n -lt 99 ] && touch {directory}/$n; do n=$((n + 1)); done; echo $n"
+            assert 0 < int(stage.shell(count)) < 99
             stage.shell(f"kill {before.workers[0]}")
             time.sleep(3)
             after = stage.settled()
@@ -433,7 +438,8 @@ def test_an_overflowing_backlog(stage: Stage) -> None:
 def test_both_slots_are_dead(stage: Stage) -> None:
     before = stage.look()
     with stage.row("21: both slots are dead") as load:
-        stage.shell("systemctl stop notes@a notes@b")
+        # The next request may start the active one before it has wholly stopped, and `stop` says so.
+        stage.shell("systemctl stop notes@a notes@b || true")
         after = stage.settled()
         load.stop().require_none_lost()
         assert (after.slot, after.release) == (before.slot, before.release)
