@@ -21,7 +21,8 @@ SETTLE_SECONDS = 30
 BOOT_SECONDS = 60
 WORKERS = 3
 THREADS = 4
-BACKLOG = 400
+# Room for all that comes while a slot cannot start for some seconds.
+BACKLOG = 600
 WORKLOAD = {
     "cpu_seconds": 0.008,
     "wait_seconds": 0.06,
