@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ HOST_TOOL = ROOT / "templates" / "molecule" / "molecule" / "shared" / "host.py"
 EXAMPLE = ROOT / "examples" / "django"
 ENVIRONMENT = "trial"
 DOMAIN = "trial.example.org"
+PLAY = ("ansible-playbook", "-i", "inventory.yml")
 DEPLOY_SECONDS = 300
 SECRET = "of-a-host-that-lives-for-a-minute"
 PATIENCE_SECONDS = 60
@@ -91,16 +92,24 @@ class Deployed:
 
     def play(self, *arguments: str) -> str:
         """Runs the generated playbook."""
-        playbook = f"playbooks/{ENVIRONMENT}.yml"
-        return run(["ansible-playbook", "-i", "inventory.yml", playbook, *arguments], self.project)
+        return run([*PLAY, f"playbooks/{ENVIRONMENT}.yml", *arguments], self.project)
 
 
 @contextmanager
-def deployed(name: str, project: Path, workload: Mapping[str, Any], overrides: Mapping[str, Any]) -> Iterator[Deployed]:
-    """The example application on a host of its own, which is gone afterwards."""
-    host = json.loads(run([sys.executable, str(HOST_TOOL), "up", name, "--cpus", "1", "--memory-mb", "768"], ROOT))
+def deployed(
+    name: str,
+    project: Path,
+    workload: Mapping[str, Any],
+    overrides: Mapping[str, Any],
+    memory_mb: int = 768,
+    prepare: Callable[[Path], object] = lambda _project: None,
+) -> Iterator[Deployed]:
+    """The example application on a host of its own, which is gone afterwards; `prepare` may change the project first."""
+    limits = ["--cpus", "1", "--memory-mb", str(memory_mb)]
+    host = json.loads(run([sys.executable, str(HOST_TOOL), "up", name, *limits], ROOT))
     try:
         write_project(project, host, workload, overrides)
+        prepare(project)
         farrier(project, "facts", ENVIRONMENT)
         farrier(project, "generate", ENVIRONMENT)
         plan = json.loads(farrier(project, "plan", ENVIRONMENT, "--json"))
@@ -159,17 +168,27 @@ def farrier(project: Path, *arguments: str) -> str:
     return run([sys.executable, "-m", "farrier", *arguments], project)
 
 
-def run(command: list[str], directory: Path) -> str:
+def run(command: Sequence[str], directory: Path) -> str:
     """What a command prints; a failed one shows all it said."""
-    scripts = Path(sys.executable).parent
-    result = subprocess.run(
+    result = attempt(command, directory)
+    assert result.returncode == 0, f"{' '.join(command)}\n{result.stdout}\n{result.stderr}"
+    return result.stdout
+
+
+def attempt(command: Sequence[str], directory: Path) -> subprocess.CompletedProcess[str]:
+    """Runs a command that may fail."""
+    return subprocess.run(
         command,
         cwd=directory,
-        env={**os.environ, "PATH": f"{scripts}:{os.environ['PATH']}", "ANSIBLE_PIPELINING": "1"},
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=DEPLOY_SECONDS,
         check=False,
     )
-    assert result.returncode == 0, f"{' '.join(command)}\n{result.stdout}\n{result.stderr}"
-    return result.stdout
+
+
+def environment() -> dict[str, str]:
+    """What our programs and Ansible's find in their environment."""
+    scripts = Path(sys.executable).parent
+    return {**os.environ, "PATH": f"{scripts}:{os.environ['PATH']}", "ANSIBLE_PIPELINING": "1"}

@@ -92,7 +92,7 @@ def run(*command: str) -> str:
 
 def show(unit: str) -> dict[str, str]:
     """What systemd knows about a unit."""
-    names = "ActiveState,MainPID,NRestarts,InvocationID,UnitFileState,NeedDaemonReload,Result"
+    names = "ActiveState,MainPID,NRestarts,UnitFileState,NeedDaemonReload,Result"
     return dict(line.split("=", 1) for line in run("systemctl", "show", "-p", names, unit).splitlines() if "=" in line)
 
 
@@ -155,6 +155,7 @@ class Slot:
         self.directory = Path(params["home"], "slots", name)
         self.unit = f"{app}-preflight.service" if name == "preflight" else f"{app}@{name}.service"
         self.runtime = RUN / f"{app}-{name}"
+        self.begun = 0
         self.facts = read_json(self.directory / "slot.json")
 
     @property
@@ -187,6 +188,7 @@ class Slot:
     def start(self, count: int) -> list[int]:
         """Start it and wait until every worker is ready; stop it again and show its own words when that fails."""
         limit = time.monotonic() + self.params["boot_seconds"]
+        self.begun = int(time.time())
         with contextlib.suppress(Failure):
             run("systemctl", "reset-failed", self.unit)
         begun = show(self.unit)["NRestarts"]
@@ -208,15 +210,16 @@ class Slot:
             raise Failure(f"{self.unit} did not start{cause}.\n{self.abandon() or failure}") from None
 
     def abandon(self) -> str:
-        """Stop it, and return the end of what it logged since it was started."""
-        invocation = show(self.unit)["InvocationID"]
+        """Stop it, and return the end of what it logged since it was started; it may have been started again since."""
         with contextlib.suppress(Failure):
             run("systemctl", "stop", self.unit)
         with contextlib.suppress(Failure):
             run("systemctl", "reset-failed", self.unit)
         run("journalctl", "--sync")
-        since = ["-u", self.unit, "--no-pager", "--quiet", "--output=cat", "--lines=60"]
-        text = run("journalctl", *since, f"_SYSTEMD_INVOCATION_ID={invocation}") if invocation else ""
+        text = run(
+            *("journalctl", "--unit", self.unit, f"--since=@{self.begun}"),
+            *("--no-pager", "--quiet", "--output=cat", "--lines=60"),
+        )
         return "\n".join(line for line in text.splitlines() if line.strip() and "[INFO]" not in line)
 
 
@@ -379,7 +382,12 @@ class Switch:
                     self.try_alone(new)
         except Failure:
             swing(self.link, f"slots/{old.name}")
-            run("systemctl", "start", "--no-block", old.unit)
+            # Until now a waiting request made the activator start the new slot again, whatever stopped it.
+            try:
+                run("systemctl", "stop", f"{self.params['application']}-activate.service")
+                run("systemctl", "stop", new.unit)
+            finally:
+                run("systemctl", "start", "--no-block", old.unit)
             raise
         return pids
 

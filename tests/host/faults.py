@@ -1,0 +1,244 @@
+"""The host of the fault suite, its releases, and the hands of an operator and of an accident."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from deployed import DOMAIN, ENVIRONMENT, EXAMPLE, HOST_TOOL, PLAY, ROOT, Deployed, attempt, environment, run
+from load import Load, Report, load
+
+# The full count of deploys and rollbacks (20, in FAULTS.md) is for `FARRIER_FAULTS=20 pytest tests/host/test_faults.py`.
+DEPLOYS = int(os.environ.get("FARRIER_FAULTS", "3"))
+SETTLE_SECONDS = 30
+BOOT_SECONDS = 60
+WORKERS = 3
+THREADS = 4
+# Room for all that comes while a slot cannot start for some seconds.
+BACKLOG = 600
+WORKLOAD = {
+    "cpu_seconds": 0.008,
+    "wait_seconds": 0.06,
+    "memory_private_mb": 30,
+    "memory_shared_mb": 30,
+    "preload_safe": True,
+    "boot_seconds": 1,
+    "request_limit_seconds": 20,
+}
+OVERRIDES = {
+    "gunicorn.worker_class": "gthread",
+    "gunicorn.workers": WORKERS,
+    "gunicorn.threads": THREADS,
+    "gunicorn.backlog": BACKLOG,
+    "systemd.Backlog": BACKLOG,
+    # A worker that is replaced in its turn would be taken for one that a fault has ended.
+    "gunicorn.max_requests": 0,
+    "gunicorn.max_requests_jitter": 0,
+}
+SERVICE = "/etc/systemd/system/notes@.service"
+
+# Every release has a page that eats memory until something stops it.
+HUNGRY = """
+_notes, _eaten = application, []
+
+
+def application(environ, start_response):
+    if environ["PATH_INFO"] == "/eat/":
+        _eaten.extend(b"x" * 4_000_000 for _ in range(150))
+    return _notes(environ, start_response)
+"""
+
+
+def write_release(project: Path, text: str = "") -> None:
+    """Makes another release of the project: this at the end of its WSGI module."""
+    original = (EXAMPLE / "notes/wsgi.py").read_text(encoding="utf-8")
+    (project / "app/notes/wsgi.py").write_text(f"{original}{HUNGRY}\n{text}\n", encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Living:
+    """What runs: the active slot, its release and processes, and the states of both slots and the socket."""
+
+    slot: str
+    release: str
+    main_pid: int
+    workers: tuple[int, ...]
+    slots: dict[str, str]
+    socket: str
+    waiting: int = field(compare=False)
+
+    @property
+    def settled(self) -> bool:
+        """Whether exactly the active slot runs, and the queue is short."""
+        other = {"a": "b", "b": "a"}[self.slot]
+        running = self.slots[self.slot] == "active" and self.slots[other] in ("inactive", "failed")
+        return running and self.socket == "active" and self.waiting <= WORKERS * THREADS
+
+
+LOOK = """
+slot=$(basename $(readlink /srv/notes/active))
+echo $slot
+basename $(readlink /srv/notes/active/release)
+systemctl show --value -p MainPID notes@$slot
+echo $(ls /run/notes-$slot/workers 2>&1 | grep -x '[0-9]*')
+echo $(systemctl is-active notes@a notes@b notes.socket)
+ss -lxnH src /run/notes.sock | awk '{n += $3} END {print n + 0}'
+"""
+
+
+@dataclass
+class Row:
+    """A row of the table: a fault and what was seen."""
+
+    name: str
+    outcome: str = "failed"
+    report: Report | None = None
+
+
+@dataclass
+class Stage:
+    """The one host on which all faults happen, and what has been seen."""
+
+    stack: Deployed
+    answers: Path
+    rest: Report = field(default_factory=lambda: Report(()))
+    rows: list[Row] = field(default_factory=list)
+    mutation: str = ""
+
+    @property
+    def port(self) -> int:
+        """Where the host's port 80 is."""
+        return self.stack.http_port
+
+    def shell(self, command: str) -> str:
+        """What a command prints that root runs on the host."""
+        return self.stack.shell(command)
+
+    def look(self) -> Living:
+        """What runs now."""
+        slot, release, main, workers, states, waiting = self.shell(LOOK).splitlines()
+        a, b, socket = states.split()
+        pids = tuple(int(pid) for pid in workers.split())
+        return Living(slot, release, int(main), pids, {"a": a, "b": b}, socket, int(waiting))
+
+    def settled(self, workers: int = WORKERS) -> Living:
+        """What runs, once exactly one slot does, with all its workers."""
+        give_up = time.monotonic() + SETTLE_SECONDS
+        while True:
+            living = self.look()
+            if living.settled and len(living.workers) == workers:
+                return living
+            assert time.monotonic() < give_up, f"not settled within {SETTLE_SECONDS} s: {living}"
+            time.sleep(0.2)
+
+    @contextmanager
+    def row(self, name: str, limit_seconds: float = 120) -> Iterator[Load]:
+        """A row of the table: load for the time of the block, which says by failing that the fault was not survived."""
+        row = Row(f"{name}, with {self.mutation}" if self.mutation else name)
+        self.rows.append(row)
+        self.answers.parent.mkdir(exist_ok=True)
+        with load(self.port, DOMAIN, self.answers, limit_seconds) as running:
+            try:
+                yield running
+                row.outcome = "held"
+            finally:
+                row.report = running.report()
+
+    def held(self, name: str) -> None:
+        """A row of the table whose fault leaves nothing to ask for, such as a reboot."""
+        self.rows.append(Row(name, "held"))
+
+    def deploy(self, text: str, *arguments: str) -> str:
+        """Deploys a release, which has to succeed."""
+        write_release(self.stack.project, text)
+        return self.stack.play(*arguments)
+
+    def refused(self, text: str, *arguments: str) -> str:
+        """Deploys a release, which has to fail; what the play says."""
+        write_release(self.stack.project, text)
+        done = attempt([*PLAY, f"playbooks/{ENVIRONMENT}.yml", *arguments], self.stack.project)
+        assert done.returncode != 0, done.stdout
+        # Newlines and quotes as they were before Ansible wrote them into JSON.
+        return (done.stdout + done.stderr).replace("\\n", "\n").replace('\\"', '"')
+
+    def start_deploy(self, text: str) -> "subprocess.Popen[bytes]":
+        """Begins to deploy a release, in a process group of its own."""
+        write_release(self.stack.project, text)
+        command = [*PLAY, f"playbooks/{ENVIRONMENT}.yml"]
+        return subprocess.Popen(
+            command,
+            cwd=self.stack.project,
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def roll_back(self) -> str:
+        """Back to the release before."""
+        return run([*PLAY, f"playbooks/{ENVIRONMENT}-rollback.yml"], self.stack.project)
+
+    def switch(self, **parameters: Any) -> "subprocess.CompletedProcess[str]":
+        """Calls the role's switch by itself."""
+        fixed = {"application": "notes", "home": "/srv/notes", "config": "/etc/notes", "workers": WORKERS}
+        wish = {**fixed, "host": DOMAIN, "health_path": "/health/", **parameters}
+        library = f"roles/notes_{ENVIRONMENT}/library"
+        module = ["-b", "-M", library, "-m", "farrier_switch", "-a", json.dumps(wish)]
+        return attempt(["ansible", "all", "-i", "inventory.yml", *module], self.stack.project)
+
+    @contextmanager
+    def altered(self, path: str, old: str, new: str) -> Iterator[None]:
+        """A generated file on the host with something else in it, and systemd aware of it; later as it was."""
+        kept = f"/root/kept{path.replace('/', '-')}"
+        change = f"s\x01{old}\x01{new}\x01"
+        self.shell(
+            f"cp {path} {kept} && sed -i {shlex.quote(change)} {path} && ! cmp -s {path} {kept} && systemctl daemon-reload"
+        )
+        try:
+            yield
+        finally:
+            self.shell(f"cp {kept} {path} && rm {kept} && systemctl daemon-reload")
+
+    def repair(self) -> None:
+        """What an operator would do after a fault that was not survived."""
+        self.shell(
+            "systemctl stop notes@a notes@b; systemctl reset-failed; "
+            "systemctl start notes.socket && systemctl start notes-activate"
+        )
+        self.settled()
+
+    def reboot(self) -> None:
+        """Restarts the host, and waits until it has booted."""
+        boot = "cat /proc/sys/kernel/random/boot_id"
+        before = self.shell(boot)
+        self.shell("systemctl --no-block reboot")
+        ssh = [sys.executable, str(HOST_TOOL), "ssh", self.stack.name]
+        give_up = time.monotonic() + BOOT_SECONDS
+        while True:
+            done = attempt([*ssh, f"systemctl is-system-running --wait >&2; {boot}"], ROOT)
+            if done.returncode == 0 and done.stdout != before:
+                return
+            assert time.monotonic() < give_up, done
+            time.sleep(0.2)
+
+
+def table(stage: Stage) -> Sequence[str]:
+    """What has been seen, a line for each row."""
+    rest = stage.rest.seconds(0.99) * 1000
+    lines = [f"{'row':<72} {'outcome':<8} {'requests':>8} {'not 2xx':>8} {'p99 ms':>7} {'at rest':>7}"]
+    for row in stage.rows:
+        found = row.report
+        counts = (
+            f"{len(found.records):>8} {len(found.lost):>8} {found.seconds(0.99) * 1000:>7.0f} {rest:>7.0f}"
+            if found
+            else ""
+        )
+        lines.append(f"{row.name:<72} {row.outcome:<8} {counts}".rstrip())
+    return lines
