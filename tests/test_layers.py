@@ -12,7 +12,8 @@ LAYERS = [
     {"facts", "settings", "policy"},
     {"fact_documents", "workload", "yaml_input"},
     {"inputs"},
-    {"project"},
+    {"project", "measurement"},
+    {"workload_file"},
     {"plan"},
     {"sizing"},
     {"planning"},
@@ -24,6 +25,7 @@ LAYERS = [
     {"output"},
     {"project_file", "facts_files", "modules", "discover", "schema"},
     {"collect", "local", "init"},
+    {"measure"},
     {"session"},
     {"report"},
     {"cli"},
@@ -33,7 +35,7 @@ LAYERS = [
 
 PURE = {
     "errors", "units", "facts", "fact_documents", "settings", "policy", "workload", "inputs", "project", "plan", "sizing",
-    "planning", "planner", "role_variables", "scenario",
+    "planning", "planner", "role_variables", "scenario", "measurement", "workload_file",
 }  # fmt: skip
 IMPURE = {
     "os",
