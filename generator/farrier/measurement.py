@@ -129,7 +129,7 @@ def evaluate(found: Document, weights: Mapping[str, float]) -> Measured:
     if not urls:
         raise InputError("no URL could be measured: " + "; ".join(skipped))
     _refuse_growth(plain["growth_kb"], len(plain["samples"]))
-    walls = sum(sample[3] for sample in plain["samples"])
+    walls = sum(sample[4] for sample in plain["samples"])
     preloaded = found["preload"]
     return Measured(
         tuple(urls),
@@ -140,7 +140,7 @@ def evaluate(found: Document, weights: Mapping[str, float]) -> Measured:
         memory_of(preloaded["memory"]) if "memory" in preloaded else None,
         thread_mb(found["threads"]["steps"]),
         tuple(unsafe_to_preload(plain["held"], preloaded)),
-        sum(sample[5] for sample in plain["samples"]) / walls if walls else 0.0,
+        sum(sample[6] for sample in plain["samples"]) / walls if walls else 0.0,
     )
 
 
@@ -149,10 +149,14 @@ def _not_answered(probe: Document) -> str:
 
 
 def _cost(path: str, weight: float, samples: Sequence[Sequence[int]]) -> UrlCost:
-    """Samples hold position, status, bytes, and microseconds: as the client saw it, CPU, delay, the client's own."""
-    cpu = [sample[4] / 1e6 for sample in samples]
-    # What is neither computing nor waiting for a CPU, there or here, is waiting for somebody else.
-    wait = [(sample[3] - sample[4] - sample[5] - sample[6]) / 1e6 for sample in samples]
+    """Samples hold position, status, bytes, and microseconds: all CPU; then wall, CPU, delay and own CPU of the client.
+
+    The latter are those between question and answer; delay is standing ready without a CPU, here or there.
+    """
+    cpu = [sample[3] / 1e6 for sample in samples]
+    # What is neither computing nor standing ready, there or here, is waiting for somebody else. While one of both
+    # computes, the other may stand ready: the larger figure of the two holds the smaller one.
+    wait = [(wall - inside - max(delay, own)) / 1e6 for *_, wall, inside, delay, own in samples]
     mean_cpu, mean_wait = max(1e-6, _average(cpu)), max(0.0, _average(wait))
     variance = _variance([max(0.0, c + w) for c, w in zip(cpu, wait, strict=True)])
     return UrlCost(

@@ -29,6 +29,7 @@ from ansible.module_utils.measured_process import (
     in_turn,
     memory_kb,
     native_threads,
+    schedule_ns,
     sockets,
 )
 
@@ -378,26 +379,31 @@ class Gunicorn:
         return found
 
     def requests(self, seconds: float, pids: list[int]) -> list[list[int]]:
-        """One request after the other: position, status, bytes, and microseconds of wall, CPU, delay and our own."""
-        me = os.getpid()
+        """One request after the other: position, status, bytes, CPU; then wall, CPU, delay and our own CPU, in µs."""
+
+        def used() -> int:
+            return sum(cpu_ns(pid) for pid in pids)
+
+        me = [os.getpid()]
         samples: list[list[int]] = []
         limit = time.monotonic() + seconds
         try:
-            before = [sum(map(cpu_ns, pids)), sum(map(delay_ns, pids))]
+            before = used()
             while len(samples) < MOST_REQUESTS and (time.monotonic() < limit or len(samples) < len(self.urls)):
                 which = next(self.turn)
-                own, waited = time.thread_time_ns(), delay_ns(me)
-                begun = time.perf_counter_ns()
+                waited = schedule_ns(pids), schedule_ns(me)
+                begun = time.perf_counter_ns(), used(), 0, time.thread_time_ns()
                 try:
                     status, size = self.ask(self.urls[which])
                 except TimeoutError:
                     raise Failure(f"{self.urls[which]} answered at first, then hung for {ANSWER_SECONDS} s") from None
-                wall = time.perf_counter_ns() - begun
-                own = time.thread_time_ns() - own + delay_ns(me) - waited
-                now = [sum(map(cpu_ns, pids)), sum(map(delay_ns, pids))]
-                used = [(new - old) // 1000 for new, old in zip(now, before)]  # noqa: B905 - the oldest Python has no strict=
-                samples.append([which, status, size, wall // 1000, *used, own // 1000])
-                before = now
+                wall, own = time.perf_counter_ns(), time.thread_time_ns()
+                delay = delay_ns(waited[0], schedule_ns(pids)) + delay_ns(waited[1], schedule_ns(me))
+                ended = wall, used(), delay, own
+                # Within the answer's time, and all since the last one: a worker has still to close and to log.
+                inside = [(end - begin) // 1000 for begin, end in zip(begun, ended)]  # noqa: B905 - for the oldest Python
+                samples.append([which, status, size, (ended[1] - before) // 1000, *inside])
+                before = ended[1]
         except (ProcessLookupError, ConnectionError, http.client.HTTPException):
             raise self.gone() from None
         return samples
