@@ -22,7 +22,7 @@ SECONDS = 15
 LEFTOVERS = (
     "ls -d /srv/notes-measure /run/farrier-measure-* /run/systemd/transient/farrier-measure* 2>&1 | grep -v 'No such'; "
     "systemctl list-units --all --plain --no-legend 'farrier-measure*'; "
-    "ps -eo args | grep -E 'notes[-]measure'; true"
+    "ps -u notes -o args= | grep measure; true"
 )
 
 
