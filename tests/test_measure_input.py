@@ -11,7 +11,7 @@ import yaml
 import farrier
 from farrier.errors import InputError
 from farrier.facts import HostFacts
-from farrier.measure import _write
+from farrier.measure import _write, measure
 from farrier.plan import Provenance
 from farrier.planner import plan_all
 from farrier.project_file import read_project, read_workload
@@ -82,7 +82,7 @@ def test_the_playbook_measures_on_one_host_and_always_cleans_up(tmp_path: Path) 
     assert play["hosts"] == "all[0]"
     block = play["tasks"][-1]
     phases = [task["application_measurement"] for task in block["block"] if "application_measurement" in task]
-    assert [phase.get("seconds") for phase in phases] == [None, 36.0, 12.0, 12.0]
+    assert [phase.get("seconds") for phase in phases] == [60, 36.0, 12.0, 12.0]
     assert phases[1]["urls"] == {"/": 3.0}
     assert block["always"][0]["application_measurement"] == {"phase": "clean"}
     _write(tmp_path, project, "production", tmp_path, "web2", 60)
@@ -114,3 +114,16 @@ def test_only_the_busiest_threads_delay_counts(living: ModuleType) -> None:
     before = {"1": (100, 10), "2": (100, 10)}
     assert living.delay_ns(before, {"1": (150, 400), "2": (900, 15), "3": (5, 700)}) == 5
     assert living.delay_ns({}, {}) == 0
+
+
+@pytest.mark.parametrize("host", ["web*", "web1,web2", "web1:web2", "all[0]", "!web1", "-i", ""])
+def test_one_host_is_named_and_no_pattern(tmp_path: Path, host: str) -> None:
+    project = read_project(write(tmp_path))
+    with pytest.raises(InputError, match="must be the name of one host of the inventory"):
+        measure(project, "production", tmp_path, host=host, seconds=60, extra=[], on_event=lambda event: None)
+
+
+def test_a_missing_inventory_is_named(tmp_path: Path) -> None:
+    project = read_project(write(tmp_path))
+    with pytest.raises(InputError, match=r"inventory 'hosts\.yml' does not exist"):
+        measure(project, "production", tmp_path, host=None, seconds=60, extra=[], on_event=lambda event: None)

@@ -121,7 +121,7 @@ def test_what_a_fork_would_break_is_named() -> None:
     }
     assert evaluate(document, WEIGHTS).unsafe == (
         "import starts a thread named statistics",
-        "import starts 1 threads outside Python (python)",
+        "import starts 1 thread outside Python (python)",
         "import opens a socket to 10.0.0.5:5432",
     )
 

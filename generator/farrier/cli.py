@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from farrier.errors import FarrierError
+from farrier.policy import MEASURE_SECONDS
 
 if TYPE_CHECKING:
     from farrier.session import Session
@@ -134,7 +135,7 @@ def measure(
     ] = None,
     seconds: Annotated[
         float, typer.Option(min=10, max=3600, metavar="N", help="Time for requests; boots come on top.")
-    ] = 60,
+    ] = MEASURE_SECONDS,
 ) -> None:
     """Measure what a request costs on a host and write workloads/ENV.yml.
 

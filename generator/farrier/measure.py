@@ -1,6 +1,7 @@
 """Measures an application on one of its hosts: a playbook of its own, used once, that leaves the host as it was."""
 
 import json
+import re
 import shutil
 import signal
 import tempfile
@@ -35,6 +36,10 @@ PHASES = {
 
 FAULTS: Mapping[str, type[FarrierError]] = {"input": InputError, "fit": DoesNotFitError, "host": HostError}
 """Whose fault a failure is, as the module says it."""
+
+
+HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+"""A host's name that is no pattern for several."""
 
 
 class MeasureEvent(NamedTuple):
@@ -99,6 +104,8 @@ def measure(
     InputError when it does not start or answer, DoesNotFitError when it takes too much memory, HostError when
     the host cannot be used. Whatever happens, also when interrupted, the host is left as it was.
     """
+    if host is not None and not HOST.fullmatch(host):
+        raise InputError(f"--host {shown(host)}: must be the name of one host of the inventory, such as web1")
     inventory = project.environments[name].inventory
     if not (root / inventory).exists():
         raise InputError(f"inventory {shown(inventory, 200)} does not exist; it must be one that Ansible reads")
@@ -164,6 +171,7 @@ def _write(place: Path, project: Project, name: str, root: Path, host: str | Non
         "pattern": host or "all[0]",
         "source": app.source if app.is_git else str((root / app.source).resolve()),
         "urls": measured_urls(project),
+        "seconds": seconds,
         "reserve_mb": policy.RESERVE_MINIMUM_MB,
         "phases": [
             {

@@ -8,7 +8,7 @@ from typing import Any
 
 from farrier import policy
 from farrier.errors import DoesNotFitError, InputError
-from farrier.units import mb, milliseconds, number
+from farrier.units import counted, mb, milliseconds, number
 
 Document = Mapping[str, Any]
 
@@ -203,7 +203,9 @@ def unsafe_to_preload(plain: Document, preloaded: Document) -> list[str]:
     found = [f"import starts a thread named {name}" for name in held["threads"]]
     native = len(held["native"]) - len(plain["native"]) - len(held["threads"])
     if native > 0:
-        found.append(f"import starts {native} threads outside Python ({', '.join(sorted(set(held['native'])))})")
+        found.append(
+            f"import starts {counted(native, 'thread')} outside Python ({', '.join(sorted(set(held['native'])))})"
+        )
     before = list(plain["sockets"])
     for each in held["sockets"]:
         if each in before:

@@ -26,7 +26,7 @@ def workload_text(environment: str, host: str, measured: Measured, earlier: Work
     lines = [
         f"# What a request costs in {environment}, measured on {host} by `farrier measure {environment}`.",
         "# Measure again rather than editing a figure.",
-        *(f"# {line}" for line in facts(measured)),
+        *(f"# {line}".rstrip() for line in facts(measured)),
         "",
         *(f"{name}: {value}" for name, value in figures.items()),
         f"measured: [{', '.join(figures)}]",

@@ -87,7 +87,7 @@ ANSWER_SECONDS = 10
 """A path that takes longer is reported, not measured."""
 
 EXPIRY_SECONDS = 900
-"""After this time all is removed, whatever has become of the control machine."""
+"""So long after the time for requests all is removed, whatever has become of the control machine."""
 
 LAST_LINES = 40
 POLL_SECONDS = 0.02
@@ -179,7 +179,12 @@ class Place:
                 target.write(content)
         (self.home / "gunicorn.conf.py").chmod(0o644)
         expiry = f"systemctl stop {self.unit}; rm -rf {self.home} {self.lock}"
-        timer = ["--quiet", "--collect", f"--unit={self.timer}", f"--on-active={EXPIRY_SECONDS}"]
+        timer = [
+            "--quiet",
+            "--collect",
+            f"--unit={self.timer}",
+            f"--on-active={int(self.params['seconds']) + EXPIRY_SECONDS}",
+        ]
         run("systemd-run", *timer, "/bin/sh", "-c", expiry)
 
 
