@@ -89,6 +89,9 @@ ANSWER_SECONDS = 10
 EXPIRY_SECONDS = 900
 """So long after the time for requests all is removed, whatever has become of the control machine."""
 
+NOISE = re.compile(r'\[INFO\]|^  File "[^"]*(gunicorn|/usr/lib/python|<frozen)[^"]*", line \d+ in ')
+"""Gunicorn's own progress, and what is not the application's own in a dump of where it stands."""
+
 LAST_LINES = 40
 POLL_SECONDS = 0.02
 
@@ -279,7 +282,7 @@ class Gunicorn:
 
     def said(self) -> str:
         """The end of what it logged, without Gunicorn's own progress."""
-        lines = [line for line in self.log().splitlines() if line.strip() and "[INFO]" not in line]
+        lines = [line for line in self.log().splitlines() if line.strip() and not NOISE.search(line)]
         return "\n".join(lines[-LAST_LINES:])
 
     def gone(self) -> Failure:
