@@ -266,6 +266,7 @@ class Gunicorn:
             if "SIGKILL" in self.log():
                 raise self.gone()
             if "[CRITICAL] WORKER TIMEOUT" in self.log() or time.monotonic() > limit:
+                time.sleep(1)  # It is just saying where it stands.
                 raise Failure(
                     f"the application hangs while it starts: no worker is ready within {self.params['boot_seconds']} s",
                     output=self.said(),
