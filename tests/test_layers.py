@@ -12,7 +12,8 @@ LAYERS = [
     {"facts", "settings", "policy"},
     {"fact_documents", "workload", "yaml_input"},
     {"inputs"},
-    {"project"},
+    {"project", "measurement"},
+    {"workload_file"},
     {"plan"},
     {"sizing"},
     {"planning"},
@@ -25,6 +26,7 @@ LAYERS = [
     {"output"},
     {"project_file", "facts_files", "modules", "discover", "schema", "policy_whys"},
     {"collect", "local", "init"},
+    {"measure"},
     {"session"},
     {"report"},
     {"sheets", "plot"},
@@ -35,7 +37,7 @@ LAYERS = [
 
 PURE = {
     "errors", "units", "facts", "fact_documents", "settings", "policy", "workload", "inputs", "project", "plan", "sizing",
-    "planning", "planner", "explaining", "role_variables", "scenario",
+    "planning", "planner", "explaining", "role_variables", "scenario", "measurement", "workload_file",
 }  # fmt: skip
 IMPURE = {
     "os",

@@ -64,7 +64,7 @@ environments:
         "at most 30, such as notes",
         ":3: application.wsgi: 'notes.wsgi' has a form that is not allowed here; expected module:callable, such as "
         "notes.wsgi:application",
-        ":4: application.colour: is no known key; known are name, source, ref, wsgi, requirements, health_path, "
+        ":4: application.colour: is no known key; known are name, source, ref, wsgi, requirements, health_path, urls, "
         "migrate, static, "
         "environment, secrets",
         ":6: environments.production.domain: is missing; expected a host name in lower case (an internationalised one "

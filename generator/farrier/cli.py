@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from farrier.errors import FarrierError
+from farrier.policy import MEASURE_SECONDS
 from farrier.units import counted
 
 if TYPE_CHECKING:
@@ -134,6 +135,36 @@ def facts(
         for note in result.notes:
             typer.echo(note, err=True)
     result.raise_for_failed()
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": False})
+def measure(
+    context: typer.Context,
+    environment: EnvironmentName,
+    *,
+    project: ProjectFile = PROJECT,
+    host: Annotated[
+        str | None, typer.Option(metavar="NAME", help="On this host of the inventory; without it on the first.")
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(min=10, max=3600, metavar="N", help="Time for requests; boots come on top.")
+    ] = MEASURE_SECONDS,
+) -> None:
+    """Measure what a request costs on a host and write workloads/ENV.yml.
+
+    The release of your source runs beside what is live, with the same Gunicorn, sandbox and database, and is asked for the
+    paths of `application.urls` with GET. What stands after `--` goes to ansible-playbook as it is.
+    """
+    from farrier.report import measuring
+    from farrier.workload_file import facts as measured_facts
+
+    with measuring() as progress:
+        measured, path, named = _session(project).measure(
+            environment, host, seconds, tuple(context.args), progress.show
+        )
+    for line in measured_facts(measured):
+        typer.echo(line)
+    typer.echo(f"\nwritten  {path}" + ("" if named else f"; name it in {project}: `workload: {path}`"))
 
 
 @app.command()

@@ -4,10 +4,12 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
@@ -35,6 +37,9 @@ LONGEST_REASON = 300
 NO_HOSTS = re.compile(r"no hosts to target|Could not match supplied host pattern|no hosts matched", re.IGNORECASE)
 """How Ansible says that a pattern matches nothing."""
 
+
+INTERRUPT_SECONDS = 5
+"""How long Ansible may take to end at each of three requests, the last of which is a kill."""
 
 UNREAD = re.compile(r"(Unable|Failed) to parse")
 """How Ansible says that it goes on without a part of the inventory."""
@@ -169,16 +174,16 @@ def collect(
     )
 
 
-def ansible_command() -> str:
-    """The `ansible` that people use, else the one that came with Farrier. InputError when there is none."""
-    beside = Path(sys.executable).parent / "ansible"
-    found = shutil.which("ansible") or (str(beside) if beside.exists() else None)
+def ansible_command(name: str = "ansible") -> str:
+    """The program of Ansible that people use, else the one that came with Farrier. InputError when there is none."""
+    beside = Path(sys.executable).parent / name
+    found = shutil.which(name) or (str(beside) if beside.exists() else None)
     if not found:
-        raise InputError("ansible: not found; install ansible-core so that `ansible` is on the PATH")
+        raise InputError(f"{name}: not found; install ansible-core so that `{name}` is on the PATH")
     return found
 
 
-def environment() -> dict[str, str]:
+def environment(callback: str = "farrier_events") -> dict[str, str]:
     """This process's environment, with our callback and without what would hide or garble its lines."""
     # Ansible refuses to start in the plain C locale.
     utf8 = {"LC_ALL": "C.UTF-8"} if os.environ.get("LC_ALL") in ("C", "POSIX") else {}
@@ -186,24 +191,29 @@ def environment() -> dict[str, str]:
         **os.environ,
         **utf8,
         "ANSIBLE_CALLBACK_PLUGINS": str(PACKAGE / "ansible_plugins/callback"),
-        "ANSIBLE_CALLBACKS_ENABLED": "farrier_events",
+        "ANSIBLE_CALLBACKS_ENABLED": callback,
         "ANSIBLE_FORCE_COLOR": "0",
         "ANSIBLE_INVENTORY_UNPARSED_FAILED": "1",
         "ANSIBLE_LOAD_CALLBACK_PLUGINS": "1",
         "ANSIBLE_NOCOLOR": "1",
         "ANSIBLE_NO_LOG": "0",
-        "ANSIBLE_STDOUT_CALLBACK": "farrier_events",
+        "ANSIBLE_STDOUT_CALLBACK": callback,
     }
 
 
-def run_ansible(command: Sequence[str], cwd: Path, take: Callable[[str], None]) -> tuple[list[str], int]:
-    """Runs Ansible, hands over its lines as they come; what it said on standard error, and its exit code."""
+def run_ansible(
+    command: Sequence[str], cwd: Path, take: Callable[[str], None], variables: Mapping[str, str] | None = None
+) -> tuple[list[str], int]:
+    """Runs Ansible, hands over its lines as they come; what it said on standard error, and its exit code.
+
+    An interrupted run ends Ansible, too. `variables` are its environment.
+    """
     notes: list[str] = []
     # Standard input stays the user's: Ansible may ask for a password of vault, SSH or become.
     with subprocess.Popen(  # noqa: S603 - no shell; the user's own arguments for the user's own Ansible
         command,
         cwd=cwd,
-        env=environment(),
+        env=variables or environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",
@@ -213,11 +223,24 @@ def run_ansible(command: Sequence[str], cwd: Path, take: Callable[[str], None]) 
         assert process.stderr is not None  # noqa: S101 - for the type checker
         reader = threading.Thread(target=_drain, args=(process.stderr, notes), daemon=True)
         reader.start()
-        for line in process.stdout:
-            take(line)
-        process.wait()
+        try:
+            for line in process.stdout:
+                take(line)
+            process.wait()
+        except BaseException:
+            _end(process)
+            raise
         reader.join(timeout=5)  # A process that Ansible left behind may hold the pipe open.
     return [note for note in notes if note], process.returncode
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    """Ends Ansible, which may have been told already by the same Ctrl-C."""
+    for request in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        process.send_signal(request)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=INTERRUPT_SECONDS)
+            return
 
 
 def _drain(stream: IO[str], lines: list[str]) -> None:

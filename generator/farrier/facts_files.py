@@ -153,14 +153,14 @@ def remove_others(output: Path, hosts: Sequence[str]) -> tuple[str, ...]:
     return tuple(removed)
 
 
-def require_writable(output: Path) -> None:
+def require_writable(output: Path, what: str = "facts") -> None:
     """InputError, before any host is asked, when documents could not be written."""
     nearest = next(place for place in (output.absolute(), *output.absolute().parents) if place.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        raise InputError(f"{output}: facts cannot be kept there; it must be a directory that you may write to")
+        raise InputError(f"{output}: {what} cannot be kept there; it must be a directory that you may write to")
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str, what: str = "facts") -> None:
     """Writes a file as a whole or not at all; leaves one alone that has this content already."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -171,4 +171,4 @@ def write_atomically(path: Path, text: str) -> None:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise InputError(f"{path}: {(error.strerror or 'unwritable').lower()}; facts are kept there") from error
+        raise InputError(f"{path}: {(error.strerror or 'unwritable').lower()}; {what} are kept there") from error

@@ -1,9 +1,9 @@
 """What single values in the project file may be: names, paths, commands, figures, facts, settings. An allow-list."""
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from farrier.facts import FACTS, Number, Text, is_a, quoted
 from farrier.settings import BY_NAME, SPECS, SettingSpec, Value
@@ -58,6 +58,8 @@ InnerPath = Annotated[str, Field(pattern=INNER_PATH, max_length=200)]
 Command = Annotated[str, Field(pattern=COMMAND, max_length=500)]
 HostName = Annotated[str, Field(pattern=HOST_NAME, max_length=253)]
 UrlPath = Annotated[str, Field(pattern=r"^/(\.?[A-Za-z0-9_~-][A-Za-z0-9._~-]*/?)*$", max_length=200)]
+RequestPath = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*$", max_length=500)]
+Weight = Annotated[float, Field(gt=0, le=1_000_000)]
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=100)]
 EnvironmentValue = Annotated[str, BeforeValidator(_text_of_scalar), Field(max_length=65_536, pattern="^[^\\x00]*$")]
 InventoryHost = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._:-]*$", max_length=253)]
@@ -73,6 +75,12 @@ def check_variables(names: dict[str, str]) -> None:
     """Refuse environment variables that belong to systemd or the plan."""
     if taken := sorted(set(names) & RESERVED_VARIABLES):
         raise ValueError(f"{', '.join(taken)} is set by systemd or decided by the plan; remove it")
+
+
+Measurable = Literal[
+    "cpu_seconds", "wait_seconds", "memory_private_mb", "memory_shared_mb", "boot_seconds", "preload_safe"
+]
+"""The keys of a workload that `farrier measure` finds out; the others are wishes."""
 
 
 class WorkloadInput(Model):
@@ -100,10 +108,30 @@ class WorkloadInput(Model):
         60, ge=2, le=172_800, description="whole seconds that clients or a load balancer wait"
     )
     upload_limit_mb: int = Field(10, ge=1, le=1_000_000, description="largest request body in whole MB")
+    measured: list[Measurable] = Field(
+        default_factory=list, description="the keys above that `farrier measure` has measured"
+    )
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if missing := [name for name in self.measured if name not in self.model_fields_set]:
+            raise ValueError(
+                f"measured names {', '.join(missing)}, which has no value here; remove it or measure again"
+            )
+        service = self.cpu_seconds + self.wait_seconds
+        if service > self.request_limit_seconds:
+            raise ValueError(
+                f"a request takes {service:g} s of CPU and wait, which is more than request_limit_seconds "
+                f"{self.request_limit_seconds}; raise the limit or correct the figures"
+            )
+        return self
 
     def workload(self) -> Workload:
         """The workload, knowing which of its figures were stated."""
-        return Workload(**self.model_dump(), stated=frozenset(self.model_fields_set))
+        figures = self.model_dump(exclude={"measured"})
+        return Workload(
+            **figures, stated=frozenset(self.model_fields_set - {"measured"}), measured=frozenset(self.measured)
+        )
 
 
 def _facts(value: Any) -> Any:

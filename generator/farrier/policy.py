@@ -127,3 +127,33 @@ SEARCHED_CPUS = 64
 MEMORY_STEPS = (2, 4)
 """Whether memory is the limit is found by planning with these multiples of it; twice is not enough where it buys the
 second slot instead of a worker."""
+
+MEASURE_SECONDS = 60
+"""Time of a measurement for requests; the boots and Ansible's steps come on top."""
+
+MEASURE_PHASES = {"plain": 0.6, "preload": 0.2, "threads": 0.2}
+"""How that time is divided: most for CPU and wait, the rest for memory with preload and with threads."""
+
+MEASURE_MINIMUM_REQUESTS = 5
+"""Answers of one path below which a mean says nothing."""
+
+MEASURE_UNCERTAIN = 0.05
+"""Standard error of the CPU per request, as a share of it, above which a plan may come out differently next time."""
+
+MEASURE_BUSY = 0.1
+"""Share of the time without a CPU from which on others disturb a measurement."""
+
+MEASURE_IO_BOUND = 2.0
+"""Waiting per CPU second from which on threads matter most."""
+
+MEASURE_CPU_BOUND = 0.25
+"""Waiting per CPU second up to which threads have next to nothing to do."""
+
+MEASURE_LEAK_MB = 8
+"""Growth of both workers below which nobody speaks of a leak: allocators keep that much."""
+
+MEASURE_LEAK_SHARE = 0.1
+"""... and the same as a share of what they had after warming."""
+
+MEASURE_LEAK_PERSISTS = 0.6
+"""A leak grows as fast in the second half as in the first; what fills up slows down."""

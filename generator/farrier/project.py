@@ -16,9 +16,11 @@ from farrier.inputs import (
     Model,
     Name,
     Overrides,
+    RequestPath,
     Stated,
     UrlPath,
     VariableName,
+    Weight,
     WorkloadInput,
     check_variables,
     inside,
@@ -56,6 +58,11 @@ class Application(Model):
     requirements: InnerPath = Field("requirements.txt", description="the requirements or lock file inside the source")
     health_path: UrlPath = Field(
         "/", description="a path that answers 2xx or 3xx when the application is well, such as /health/"
+    )
+    urls: dict[RequestPath, Weight] = Field(
+        default_factory=dict,
+        max_length=50,
+        description="paths that `farrier measure` asks for, with their share of the traffic, such as /: 3",
     )
     migrate: Command | None = Field(
         None, description="the command that migrates the database, such as python manage.py migrate"

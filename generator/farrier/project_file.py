@@ -27,10 +27,21 @@ def read_project(path: FilePath) -> Project:
 
 def read_workload(environment: Environment, root: FilePath) -> Workload:
     """The workload of an environment, from the project file or the file that it names, relative to `root`."""
+    return read_workload_input(environment, root).workload()
+
+
+def read_workload_input(environment: Environment, root: FilePath, *, optional: bool = False) -> WorkloadInput:
+    """The same with what was written and what was not; a file that is `optional` may be yet to come."""
     given = environment.workload
     if isinstance(given, WorkloadInput):
-        return given.workload()
-    return _validated(WorkloadInput, root / given, "it is named by `workload:` in the project file").workload()
+        return given
+    if optional and not (root / given).exists():
+        return WorkloadInput()
+    return _validated(
+        WorkloadInput,
+        root / given,
+        "it is named by `workload:` in the project file; `farrier measure` writes workloads/ENV.yml",
+    )
 
 
 def environment_of(project: Project, name: str) -> Environment:
@@ -86,6 +97,7 @@ def _line(model: type[BaseModel], details: ErrorDetails, document: Document, pat
 _KEYS = {
     "environments": "a name of lower-case letters, digits and single hyphens, such as production",
     "scenarios": "a name of lower-case letters, digits and single hyphens, such as small",
+    "urls": "a path that begins with a slash, such as /notes/?page=2",
     "hosts": "a host's name in the inventory",
     "environment": "a variable's name of letters, digits and underscores, such as SECRET_KEY",
 }

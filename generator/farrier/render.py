@@ -107,6 +107,11 @@ def render_tree(source: Path, context: Mapping[str, object], names: Mapping[str,
     return files
 
 
+def render_file(path: Path, context: Mapping[str, object]) -> bytes:
+    """One template."""
+    return _rendered(jinja(), path.read_text(encoding="utf-8"), context, path)
+
+
 def _rendered(environment: Jinja, text: str, context: Mapping[str, object], path: Path) -> bytes:
     try:
         return environment.from_string(text).render(context).encode()

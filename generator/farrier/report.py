@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -17,6 +18,7 @@ from farrier.workload import Workload
 
 if TYPE_CHECKING:
     from farrier.collect import HostEvent
+    from farrier.measure import MeasureEvent
 
 WIDTH_WITHOUT_TERMINAL = 120
 FULL_TABLES = 5
@@ -57,7 +59,7 @@ def print_warnings(console: Console, plans: Mapping[str, Plan]) -> None:
 
 
 def _workload_sentence(workload: Workload) -> str:
-    source = "assumed" if workload.is_assumed else "stated"
+    source = "measured" if workload.is_measured else "assumed" if workload.is_assumed else "stated"
     peak = f", {number(workload.peak_rps)} requests a second at the peak" if workload.peak_rps else ""
     return f"a request takes {milliseconds(workload.cpu_seconds)} of CPU and waits {milliseconds(workload.wait_seconds)} ({source}){peak}"
 
@@ -148,6 +150,27 @@ class Gathering:
         text = "facts gathered" if event.kind == "gathered" else f"{event.kind}: {event.reason}"
         style = "" if event.kind == "gathered" else "red"
         self.console.print(Text.assemble(f"[{event.done}/{event.total}] {event.host}: ", (text, style)))
+
+
+class Measuring:
+    """Shows each step of a measurement, and what the application said when it failed."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.begun = monotonic()
+
+    def show(self, event: "MeasureEvent") -> None:
+        """One line for each step, with the seconds so far."""
+        if event.kind == "output":
+            self.console.print(Text(event.text, "dim"), soft_wrap=True)
+        else:
+            self.console.print(f"{monotonic() - self.begun:4.0f} s  {event.text}")
+
+
+@contextmanager
+def measuring() -> Iterator[Measuring]:
+    """Progress on standard error."""
+    yield Measuring(console_for(stderr=sys.stderr is not None))
 
 
 @contextmanager

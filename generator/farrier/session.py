@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING
 from farrier.errors import HostError, InputError
 from farrier.fact_documents import from_statements
 from farrier.facts import FACTS, HostFacts, Number, is_a
-from farrier.facts_files import import_facts, read_facts
+from farrier.facts_files import import_facts, read_facts, require_writable, write_atomically
 from farrier.plan import Plan
 from farrier.planner import drafted, plan_all
 from farrier.planning.draft import Draft
 from farrier.project import Environment, Project
-from farrier.project_file import environment_of, read_project, read_workload
+from farrier.project_file import environment_of, read_project, read_workload, read_workload_input
 from farrier.settings import BY_NAME, Value
 from farrier.units import counted, nearest, number, shown
 from farrier.workload import Workload
 
 if TYPE_CHECKING:
     from farrier.collect import CollectResult, HostEvent
+    from farrier.measure import MeasureEvent
+    from farrier.measurement import Measured
 
 MOST_RPS = 1_000_000
 """The most that a workload file may state as its peak."""
@@ -84,6 +86,30 @@ class Session:
         """Take an environment's facts from files that Ansible wrote."""
         environment_of(self.project, name)
         return import_facts(source, self.facts_directory(name))
+
+    def measure(
+        self,
+        name: str,
+        host: str | None,
+        seconds: float,
+        extra: Sequence[str],
+        on_event: "Callable[[MeasureEvent], None]",
+    ) -> "tuple[Measured, Path, bool]":
+        """Measure the application on a host and write the workload file; its path, and whether the project names it."""
+        from farrier.measure import measure, measured_urls
+        from farrier.measurement import evaluate
+        from farrier.workload_file import workload_text
+
+        environment = environment_of(self.project, name)
+        earlier = read_workload_input(environment, self.root, optional=True)
+        relative = Path("workloads") / f"{name}.yml"
+        require_writable(self.root / relative.parent, "workloads")
+        where, found = measure(
+            self.project, name, self.root, host=host, seconds=seconds, extra=extra, on_event=on_event
+        )
+        measured = evaluate(found, measured_urls(self.project))
+        write_atomically(self.root / relative, workload_text(name, where, measured, earlier), "workloads")
+        return measured, relative, environment.workload == relative.as_posix()
 
     def plan(
         self, name: str, directory: Path | None, stated: Stated, limit: str | None = None, peak_rps: float | None = None

@@ -43,7 +43,7 @@ def _context(project: Project, name: str, plans: Mapping[str, Plan], workload: W
     return {
         "prefix": role,
         "role": role,
-        "app": _application(project, environment),
+        "app": application_context(project, environment),
         "environment": {
             "name": name,
             "inventory": environment.inventory,
@@ -64,7 +64,8 @@ def _context(project: Project, name: str, plans: Mapping[str, Plan], workload: W
     }
 
 
-def _application(project: Project, environment: Environment) -> dict[str, object]:
+def application_context(project: Project, environment: Environment) -> dict[str, object]:
+    """What templates know of the application in an environment."""
     app = project.application
     return {
         "name": app.name,

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Workload:
-    """The application's work; a field that nobody stated keeps its default, and `stated` says which are not.
+    """The application's work; a field that nobody stated keeps its default.
+
+    `stated` says which are not defaults, `measured` which of those somebody measured.
 
     The defaults describe an ordinary page of a Django application: a few queries and a template.
     """
@@ -23,6 +25,7 @@ class Workload:
     client_timeout_seconds: int = 60
     upload_limit_mb: int = 10
     stated: frozenset[str] = frozenset()
+    measured: frozenset[str] = frozenset()
 
     @property
     def service_seconds(self) -> float:
@@ -38,3 +41,8 @@ class Workload:
     def is_assumed(self) -> bool:
         """Whether the cost of a request is the default one, that is, a guess."""
         return not {"cpu_seconds", "wait_seconds"} <= self.stated
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether the cost of a request was measured, not estimated by somebody."""
+        return {"cpu_seconds", "wait_seconds"} <= self.measured

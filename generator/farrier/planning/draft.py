@@ -40,6 +40,10 @@ class Draft:
         """Put a value that the host itself gives."""
         self._put(Setting(name, value, Provenance.FACT, reason))
 
+    def measured(self, name: str, value: Value, reason: str) -> None:
+        """Put a value that a measurement found."""
+        self._put(Setting(name, value, Provenance.MEASURED, reason))
+
     def _put(self, setting: Setting) -> None:
         if setting.name in self.overrides:
             own = self.overrides[setting.name]

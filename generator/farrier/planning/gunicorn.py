@@ -165,6 +165,9 @@ def _threads(draft: Draft, chosen: Concurrency) -> None:
 def _preload(draft: Draft, chosen: Concurrency) -> None:
     work = draft.workload
     saved = mb(chosen.workers * work.memory_shared_mb)
+    if "preload_safe" in work.measured:
+        _measured_preload(draft, saved)
+        return
     if work.preload_safe:
         draft.calculated(
             "gunicorn.preload_app",
@@ -183,6 +186,28 @@ def _preload(draft: Draft, chosen: Concurrency) -> None:
         draft.warnings.append(
             "preload_app is on although the workload does not say that it is safe: threads and sockets made at import "
             "do not survive the fork"
+        )
+
+
+def _measured_preload(draft: Draft, saved: str) -> None:
+    work = draft.workload
+    if work.preload_safe:
+        draft.measured(
+            "gunicorn.preload_app",
+            True,
+            f"Measured: importing starts no thread and opens no connection, so the workers may share "
+            f"{mb(work.memory_shared_mb)} each, {saved} in all, and a broken release fails before it serves.",
+        )
+        return
+    draft.measured(
+        "gunicorn.preload_app",
+        False,
+        "Measured: importing starts threads or opens connections that would not survive the fork; the workload's file "
+        "names them.",
+    )
+    if draft.overrides.get("gunicorn.preload_app"):
+        draft.warnings.append(
+            "preload_app is on although threads or connections made at import were measured, which do not survive the fork"
         )
 
 

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: MIT
+"""Looks at living processes through /proc, and talks HTTP over a unix socket; for `application_measurement`."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def cpu_ns(pid: int) -> int:
+    """CPU time of a process and all its threads, from its own clock; ProcessLookupError when it is gone."""
+    try:
+        return time.clock_gettime_ns((~pid << 3) | 2)  # CPUCLOCK_SCHED, as clock_getcpuclockid(3) makes it
+    except OSError:
+        raise ProcessLookupError(pid) from None
+
+
+def schedule_ns(pids: list[int]) -> dict[str, tuple[int, int]]:
+    """By thread: its CPU time, and how long it stood ready without a CPU; nothing where the kernel keeps no account."""
+    found = {}
+    for pid in pids:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError, IndexError, ValueError):
+                used, ready = Path(f"/proc/{pid}/task/{task}/schedstat").read_text().split()[:2]
+                found[task] = int(used), int(ready)
+    return found
+
+
+def delay_ns(before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int]]) -> int:
+    """How long the thread that computed most in between stood ready.
+
+    Others stand ready while this one computes (every worker wakes up for a connection), which delays nobody.
+    """
+    changes = []
+    for task, (used, ready) in after.items():
+        used_before, ready_before = before.get(task, (0, 0))
+        changes.append((used - used_before, ready - ready_before))
+    return max(changes, default=(0, 0))[1]
+
+
+def memory_kb(pid: int) -> dict[str, int]:
+    """Private and shared memory of a process in KB."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    found = {name: int(value) for name, value in re.findall(r"^(\w+):\s+(\d+) kB", text, re.MULTILINE)}
+    return {
+        "private": found["Private_Clean"] + found["Private_Dirty"],
+        "shared": found["Shared_Clean"] + found["Shared_Dirty"],
+    }
+
+
+def children(pid: int) -> list[int]:
+    """Processes whose parent this is."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with contextlib.suppress(OSError, IndexError):
+                if int(Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()[1]) == pid:
+                    found.append(int(entry))
+    return sorted(found)
+
+
+def address(word: str) -> str:
+    """`0100007F:1538` of /proc/net/tcp as `127.0.0.1:5432`."""
+    digits, port = word.split(":")
+    packed = b"".join(bytes.fromhex(digits[i : i + 8])[::-1] for i in range(0, len(digits), 8))
+    family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
+    return f"{socket.inet_ntop(family, packed)}:{int(port, 16)}"
+
+
+def sockets(pid: int) -> list[str]:
+    """Stream sockets that a process has open, each as what it is connected to or listens on."""
+    inodes = set()
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if found := re.fullmatch(r"socket:\[(\d+)\]", os.readlink(each)):
+                inodes.add(found[1])
+    named = []
+    for protocol in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{pid}/net/{protocol}").read_text().splitlines()[1:]:
+                words = line.split()
+                if words[9] in inodes:
+                    listens = words[3] == "0A"
+                    named.append(f"{'listening on' if listens else 'to'} {address(words[1 if listens else 2])}")
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/net/unix").read_text().splitlines()[1:]:
+            words = line.split()
+            if words[6] in inodes and words[4] == "0001":  # datagrams survive a fork
+                named.append(f"unix {words[7]}" if len(words) > 7 else "unix, connected")
+    return sorted(named)
+
+
+def native_threads(pid: int) -> list[str]:
+    """Names of all threads of a process but the main one, as the kernel has them."""
+    tasks = Path(f"/proc/{pid}/task")
+    return sorted((tasks / each / "comm").read_text().strip() for each in os.listdir(tasks) if each != str(pid))
+
+
+def in_turn(weights: list[float]) -> Iterator[int]:
+    """Positions in proportion to their weights, evenly mixed: 2 and 1 give 0, 1, 0, 0, 1, 0."""
+    credit = [0.0] * len(weights)
+    while True:
+        credit = [have + weight for have, weight in zip(credit, weights)]  # noqa: B905 - the oldest Python has no strict=
+        chosen = max(range(len(weights)), key=credit.__getitem__)
+        credit[chosen] -= sum(weights)
+        yield chosen
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        """Remember the socket's path."""
+        super().__init__("localhost", timeout=timeout)
+        self.path = path
+
+    def connect(self) -> None:
+        """Connect to the path instead of a host."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+
+class SegmentWatch:
+    """Watches the threads of some processes while it is entered: how long does one compute without pausing by itself?"""
+
+    def __init__(self, pids: list[int]) -> None:
+        """Say whose threads."""
+        self.tasks = [f"/proc/{pid}/task/{task}" for pid in pids for task in os.listdir(f"/proc/{pid}/task")]
+        self.longest_ns = 0
+        self._begun: dict[str, tuple[str, int]] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        """End."""
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.001):
+            for task in self.tasks:
+                with contextlib.suppress(OSError, IndexError):
+                    self._look(task)
+
+    def _look(self, task: str) -> None:
+        used = int(Path(task, "schedstat").read_text().split()[0])
+        paused = Path(task, "status").read_text().rpartition("\nvoluntary_ctxt_switches:")[2].split()[0]
+        if self._begun.setdefault(task, (paused, used))[0] != paused:
+            self._begun[task] = (paused, used)
+        self.longest_ns = max(self.longest_ns, used - self._begun[task][1])

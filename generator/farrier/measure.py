@@ -1,0 +1,195 @@
+"""Measures an application on one of its hosts: a playbook of its own, used once, that leaves the host as it was."""
+
+import json
+import re
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from farrier import policy
+from farrier.collect import (
+    MARK,
+    PACKAGE,
+    ansible_command,
+    displayable,
+    environment,
+    nothing_to_do,
+    reason_of,
+    run_ansible,
+)
+from farrier.errors import DoesNotFitError, FarrierError, HostError, InputError
+from farrier.project import Project
+from farrier.render import render_file, templates_directory
+from farrier.tree import application_context
+from farrier.units import number, shown
+
+PHASES = {
+    "plain": "One request after the other, after boots and warm traffic: {seconds} s",
+    "preload": "The same with preload, for memory and what a fork would break: {seconds} s",
+    "threads": "Many at once, for the memory of a thread: {seconds} s",
+}
+
+FAULTS: Mapping[str, type[FarrierError]] = {"input": InputError, "fit": DoesNotFitError, "host": HostError}
+"""Whose fault a failure is, as the module says it."""
+
+
+HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+"""A host's name that is no pattern for several."""
+
+
+class MeasureEvent(NamedTuple):
+    """Something to show: a step that begins, or what the application said when it failed."""
+
+    kind: str
+    text: str
+
+
+@dataclass
+class _Run:
+    """One run of the playbook while it goes on."""
+
+    on_event: Callable[[MeasureEvent], None]
+    hosts: list[str] | None = None
+    found: list[dict[str, Any]] = field(default_factory=list)
+    error: FarrierError | None = None
+    task: str = ""
+    chatter: list[str] = field(default_factory=list)
+
+    def take(self, line: str) -> None:
+        """One line of Ansible's standard output."""
+        if not line.startswith(MARK):
+            self.chatter.append(line.rstrip())
+            return
+        event = json.loads(line[len(MARK) :])
+        match event["kind"]:
+            case "start":
+                self.hosts = event["hosts"]
+            case "task":
+                self.task = event["name"]
+                self.on_event(MeasureEvent("step", self.task))
+            case "ok" if event.get("measured"):
+                self.found.append(event["measured"])
+            case "failed" | "unreachable":
+                self.fail(event)
+
+    def fail(self, event: Mapping[str, Any]) -> None:
+        """Keep the first failure; what comes after it is cleaning up."""
+        if self.error:
+            return
+        reason = reason_of(event)
+        if event.get("output"):
+            self.on_event(MeasureEvent("output", event["output"]))
+        kind = HostError if event["kind"] == "unreachable" else FAULTS.get(str(event.get("fault")), InputError)
+        step = "" if event.get("fault") or kind is HostError else f"{self.task}: "
+        self.error = kind(f"host {displayable(event['host'])}: {step}{reason}")
+
+
+def measure(
+    project: Project,
+    name: str,
+    root: Path,
+    *,
+    host: str | None,
+    seconds: float,
+    extra: Sequence[str],
+    on_event: Callable[[MeasureEvent], None],
+) -> tuple[str, dict[str, Any]]:
+    """Runs the application on a host of the environment `name`; the host, and what each phase found.
+
+    InputError when it does not start or answer, DoesNotFitError when it takes too much memory, HostError when
+    the host cannot be used. Whatever happens, also when interrupted, the host is left as it was.
+    """
+    if host is not None and not HOST.fullmatch(host):
+        raise InputError(f"--host {shown(host)}: must be the name of one host of the inventory, such as web1")
+    inventory = project.environments[name].inventory
+    if not (root / inventory).exists():
+        raise InputError(f"inventory {shown(inventory, 200)} does not exist; it must be one that Ansible reads")
+    with tempfile.TemporaryDirectory(prefix="farrier-measure-") as directory, _terminable():
+        place = Path(directory)
+        _write(place, project, name, root, host, seconds)
+        command = [ansible_command("ansible-playbook"), "-i", inventory, *extra]
+        variables = environment("farrier_steps") | {
+            "ANSIBLE_LIBRARY": str(PACKAGE / "modules"),
+            "ANSIBLE_MODULE_UTILS": str(PACKAGE / "ansible_plugins/module_utils"),
+            "ANSIBLE_RETRY_FILES_ENABLED": "0",
+        }
+        run = _Run(on_event)
+        try:
+            notes, code = run_ansible([*command, str(place / "measure.yml")], root, run.take, variables)
+        except BaseException:
+            on_event(MeasureEvent("step", "Interrupted; the host is left as it was"))
+            # What it says is of no use now; a timer on the host does the same if it fails.
+            with suppress(FarrierError):
+                run_ansible([*command, str(place / "clean.yml")], root, lambda line: None, variables)
+            raise
+    if run.error:
+        raise run.error
+    notes = [*notes, *run.chatter]
+    if not run.hosts:
+        selection = f"--host {shown(host)}" if host else "all"
+        raise InputError(nothing_to_do(shown(inventory, 200), selection, notes, code if run.hosts is None else None))
+    if len(run.found) < len(PHASES):
+        raise HostError(f"host {displayable(run.hosts[0])}: Ansible ended with code {code} before all was measured")
+    return run.hosts[0], dict(zip(PHASES, run.found, strict=True))
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """A request to terminate ends as Ctrl-C does: with the host as it was."""
+
+    def interrupt(_signal: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {each: signal.signal(each, interrupt) for each in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def measured_urls(project: Project) -> dict[str, float]:
+    """The paths to ask for with their weights; without any it is the health path."""
+    return dict(project.application.urls) or {project.application.health_path: 1.0}
+
+
+def _write(place: Path, project: Project, name: str, root: Path, host: str | None, seconds: float) -> None:
+    """The playbooks and what they read; the role's own templates give the sandbox and the environment file."""
+    own = project.environments[name]
+    templates = templates_directory()
+    app = project.application
+    context = {
+        "app": application_context(project, own),
+        "prefix": project.role(name),
+        "environment": {"domains": [own.domain, *own.aliases], "tls": own.tls},
+        "differing": [],
+        "pattern": host or "all[0]",
+        "source": app.source if app.is_git else str((root / app.source).resolve()),
+        "urls": measured_urls(project),
+        "seconds": seconds,
+        "reserve_mb": policy.RESERVE_MINIMUM_MB,
+        "phases": [
+            {
+                "phase": phase,
+                "task": task.format(seconds=number(policy.MEASURE_PHASES[phase] * seconds, 0)),
+                "seconds": round(policy.MEASURE_PHASES[phase] * seconds, 1),
+            }
+            for phase, task in PHASES.items()
+        ],
+    }
+    for phase in ("measure", "clean"):
+        content = render_file(templates / "measure/measure.yml.tmpl", context | {"phase": phase})
+        (place / f"{phase}.yml").write_bytes(content)
+    (place / "role.yml").write_bytes(render_file(templates / "role/vars/main.yml.tmpl", context))
+    template = templates / "role/templates/etc/__app__/environment.j2.tmpl"
+    (place / "environment.j2").write_bytes(render_file(template, context))
+    shutil.copy(templates / "measure/gunicorn.conf.py", place)
+    # Ansible looks for these beside the playbook; secrets may be there.
+    for variables in ("group_vars", "host_vars"):
+        if (beside := root / "playbooks" / variables).is_dir():
+            (place / variables).symlink_to(beside.resolve())

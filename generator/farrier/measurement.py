@@ -1,0 +1,271 @@
+"""From what was seen on a host to what a request costs: means, spread, memory, whether preload is safe. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from statistics import median
+from typing import Any
+
+from farrier import policy
+from farrier.errors import DoesNotFitError, InputError
+from farrier.units import counted, mb, milliseconds, number
+
+Document = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class UrlCost:
+    """One path: seconds of CPU and of waiting per request, and the squared coefficient of variation of their sum."""
+
+    path: str
+    weight: float
+    status: int
+    requests: int
+    cpu_seconds: float
+    wait_seconds: float
+    spread: float
+    size_bytes: int
+    cpu_variance: float
+    variance: float
+
+
+@dataclass(frozen=True)
+class Memory:
+    """MB: `private` of one worker; `shared` is what master and workers hold together, counted once."""
+
+    private_mb: float
+    shared_mb: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a request costs, over all paths in proportion to their weights; `skipped` says what was not measured."""
+
+    urls: tuple[UrlCost, ...]
+    skipped: tuple[str, ...]
+    boots: tuple[float, ...]
+    longest_segment_seconds: float
+    plain: Memory
+    preloaded: Memory | None
+    thread_mb: float
+    unsafe: tuple[str, ...]
+    delayed_share: float
+
+    @property
+    def requests(self) -> int:
+        """Measured requests of all paths."""
+        return sum(url.requests for url in self.urls)
+
+    @property
+    def cpu_seconds(self) -> float:
+        """C."""
+        return self._mean([url.cpu_seconds for url in self.urls])
+
+    @property
+    def wait_seconds(self) -> float:
+        """W."""
+        return self._mean([url.wait_seconds for url in self.urls])
+
+    @property
+    def spread(self) -> float:
+        """Cs^2 of CPU and wait together: the variance within the paths and between them, over the mean squared."""
+        service = [url.cpu_seconds + url.wait_seconds for url in self.urls]
+        mean = self._mean(service)
+        within = self._mean([url.variance for url in self.urls])
+        between = self._mean([(each - mean) ** 2 for each in service])
+        return (within + between) / mean**2
+
+    @property
+    def uncertainty(self) -> float:
+        """The standard error of C, as a share of it."""
+        total = sum(url.weight for url in self.urls)
+        errors = [(url.weight / total) ** 2 * url.cpu_variance / url.requests for url in self.urls]
+        return sqrt(sum(errors)) / self.cpu_seconds
+
+    @property
+    def boot_seconds(self) -> float:
+        """The median boot."""
+        return median(self.boots)
+
+    @property
+    def preload_safe(self) -> bool:
+        """Whether nothing was found that a fork would break."""
+        return not self.unsafe
+
+    @property
+    def memory(self) -> Memory:
+        """The figures for the way in which the plan will run it, such that `sizing.memory.Cost` gives what was seen.
+
+        Without preload a worker costs both; what master and workers share through the page cache is the shared part.
+        """
+        if self.preload_safe and self.preloaded:
+            return self.preloaded
+        return Memory(max(1.0, self.plain.private_mb - self.plain.shared_mb), self.plain.shared_mb)
+
+    def _mean(self, values: Sequence[float]) -> float:
+        weights = [url.weight for url in self.urls]
+        return sum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights)
+
+
+def evaluate(found: Document, weights: Mapping[str, float]) -> Measured:
+    """What the phases `plain`, `preload` and `threads` of a measurement say together.
+
+    Raises:
+        InputError: no path was answered often enough.
+        DoesNotFitError: the workers grew all the time.
+    """
+    plain = found["plain"]
+    skipped = [_not_answered(probe) for probe in plain["probes"] if not 200 <= probe["status"] < 400]
+    urls = []
+    for position, path in enumerate(plain["urls"]):
+        samples = [sample for sample in plain["samples"] if sample[0] == position]
+        good = [sample for sample in samples if 200 <= sample[1] < 400]
+        if len(good) < len(samples):
+            skipped.append(f"{path}: {len(samples) - len(good)} of {len(samples)} answers were no 2xx or 3xx")
+        if len(good) >= policy.MEASURE_MINIMUM_REQUESTS:
+            urls.append(_cost(path, weights[path], good))
+        elif len(good) == len(samples):
+            skipped.append(f"{path}: {len(good)} answers are too few; measure for longer with --seconds")
+    if not urls:
+        raise InputError("no URL could be measured: " + "; ".join(skipped))
+    _refuse_growth(plain["growth_kb"], len(plain["samples"]))
+    walls = sum(sample[4] for sample in plain["samples"])
+    preloaded = found["preload"]
+    return Measured(
+        tuple(urls),
+        tuple(skipped),
+        tuple(plain["boots"]),
+        plain["longest_segment"],
+        memory_of(plain["memory"]),
+        memory_of(preloaded["memory"]) if "memory" in preloaded else None,
+        thread_mb(found["threads"]["steps"]),
+        tuple(unsafe_to_preload(plain["held"], preloaded)),
+        sum(sample[6] for sample in plain["samples"]) / walls if walls else 0.0,
+    )
+
+
+def _not_answered(probe: Document) -> str:
+    return f"{probe['path']}: {probe['error'] or 'answers ' + str(probe['status'])}; not measured"
+
+
+def _cost(path: str, weight: float, samples: Sequence[Sequence[int]]) -> UrlCost:
+    """Samples hold position, status, bytes, and microseconds: all CPU; then wall, CPU, delay and own CPU of the client.
+
+    The latter are those between question and answer; delay is standing ready without a CPU, here or there.
+    """
+    cpu = [sample[3] / 1e6 for sample in samples]
+    # What is neither computing nor standing ready, there or here, is waiting for somebody else. While one of both
+    # computes, the other may stand ready: the larger figure of the two holds the smaller one.
+    wait = [(wall - inside - max(delay, own)) / 1e6 for *_, wall, inside, delay, own in samples]
+    mean_cpu, mean_wait = max(1e-6, _average(cpu)), max(0.0, _average(wait))
+    variance = _variance([max(0.0, c + w) for c, w in zip(cpu, wait, strict=True)])
+    return UrlCost(
+        path,
+        weight,
+        samples[-1][1],
+        len(samples),
+        mean_cpu,
+        mean_wait,
+        variance / (mean_cpu + mean_wait) ** 2,
+        round(median(sample[2] for sample in samples)),
+        _variance(cpu),
+        variance,
+    )
+
+
+def _average(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _variance(values: Sequence[float]) -> float:
+    mean = _average(values)
+    return sum((value - mean) ** 2 for value in values) / max(1, len(values) - 1)
+
+
+def memory_of(found: Document) -> Memory:
+    """Memory of master and workers together: each one's private pages, and the shared ones once."""
+    workers = found["workers"]
+    shared = max(process["shared"] for process in [found["master"], *workers]) + found["master"]["private"]
+    return Memory(median(worker["private"] for worker in workers) / 1024, shared / 1024)
+
+
+def thread_mb(steps: Sequence[Sequence[float]]) -> float:
+    """MB that each further thread took, from (threads, private KB) with few and with many of them busy."""
+    (few, little), (many, much) = steps
+    return max(0.0, (much - little) / (many - few) / 1024) if many > few else 0.0
+
+
+def unsafe_to_preload(plain: Document, preloaded: Document) -> list[str]:
+    """What a fork would break, each in words; `plain` is the master without the application."""
+    if "failed" in preloaded:
+        return [f"with preload {preloaded['failed']}"]
+    held = preloaded["held"]
+    found = [f"import starts a thread named {name}" for name in held["threads"]]
+    native = len(held["native"]) - len(plain["native"]) - len(held["threads"])
+    if native > 0:
+        found.append(
+            f"import starts {counted(native, 'thread')} outside Python ({', '.join(sorted(set(held['native'])))})"
+        )
+    before = list(plain["sockets"])
+    for each in held["sockets"]:
+        if each in before:
+            before.remove(each)
+        else:
+            found.append(f"import opens a socket {each}")
+    return found
+
+
+def _refuse_growth(growth_kb: Sequence[int], requests: int) -> None:
+    """A leak: private memory grows by much, and in the second half of the requests about as fast as in the first."""
+    begin, half, end = growth_kb
+    total, second = end - begin, end - half
+    if total < max(policy.MEASURE_LEAK_MB * 1024, policy.MEASURE_LEAK_SHARE * begin):
+        return
+    if second >= policy.MEASURE_LEAK_PERSISTS * (half - begin):
+        raise DoesNotFitError(
+            f"the application leaks: its workers grew from {mb(begin / 1024)} to {mb(end / 1024)} during "
+            f"{requests} requests, about {number(total / requests, 1)} KB each, and did not stop; if that is a cache that "
+            "fills, measure for longer with --seconds"
+        )
+
+
+def sentence(measured: Measured) -> str:
+    """Bound by what, with the numbers."""
+    cpu, wait = measured.cpu_seconds, measured.wait_seconds
+    ratio = wait / cpu
+    kind = "mixed"
+    if ratio >= policy.MEASURE_IO_BOUND:
+        kind = "I/O-bound"
+    elif ratio <= policy.MEASURE_CPU_BOUND:
+        kind = "CPU-bound"
+    return (
+        f"{kind}: a request takes {milliseconds(cpu)} of CPU and waits {milliseconds(wait)}, "
+        f"{number(ratio)} s of waiting for each second of CPU (Cs^2 {number(measured.spread)}, "
+        f"{number(measured.requests)} requests)"
+    )
+
+
+def warnings(measured: Measured) -> list[str]:
+    """What makes the figures worth less."""
+    found = list(measured.skipped)
+    if measured.uncertainty > policy.MEASURE_UNCERTAIN:
+        found.append(
+            f"CPU per request varies so much that its mean is known to ±{number(200 * measured.uncertainty, 0)} % only; "
+            "measure for longer with --seconds"
+        )
+    if measured.delayed_share > policy.MEASURE_BUSY:
+        found.append(
+            f"the host was busy: requests stood ready for {number(100 * measured.delayed_share, 0)} % of the time while "
+            "others had the CPU; that is not counted, but caches were shared"
+        )
+    return found
+
+
+def preload_sentence(measured: Measured) -> str:
+    """Whether preload is safe, and what it saves."""
+    if measured.unsafe:
+        return "preload is not safe: " + ", ".join(measured.unsafe)
+    saving = f" and takes a worker from {mb(measured.plain.private_mb)} to {mb(measured.memory.private_mb)} of its own"
+    return "preload is safe: after import the master holds no further thread or stream socket" + (
+        saving if measured.preloaded else ""
+    )

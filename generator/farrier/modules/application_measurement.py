@@ -1,0 +1,520 @@
+#!/usr/bin/python
+"""Run a release under Gunicorn beside whatever is live, send it requests, and say what they cost."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import http.client
+import json
+import os
+import pwd
+import re
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.measured_process import (
+    SegmentWatch,
+    UnixConnection,
+    children,
+    cpu_ns,
+    delay_ns,
+    in_turn,
+    memory_kb,
+    native_threads,
+    schedule_ns,
+    sockets,
+)
+
+DOCUMENTATION = r"""
+module: application_measurement
+short_description: Measure what requests to an application cost on this host
+description:
+  - C(prepare) makes a place of its own, C(<home>-measure), beside what is live; virtual environments and the release are
+    borrowed from there if they exist. A timer removes it all if nobody else does.
+  - C(plain), C(preload) and C(threads) start Gunicorn in a transient unit with the service's sandbox, its own socket and
+    a low CPU weight, send requests, and stop it again. C(clean) removes everything.
+options:
+  phase: {type: str, required: true, choices: [prepare, plain, preload, threads, clean], description: What to do.}
+  application: {type: str, required: true, description: Name of the application and of its user.}
+  home: {type: path, required: true, description: Directory of what is live.}
+  release: {type: str, description: Name of the release.}
+  venv: {type: path, description: Its virtual environment.}
+  wsgi: {type: str, description: Its callable.}
+  environment: {type: str, description: Content of its environment file.}
+  config: {type: str, description: Content of the Gunicorn configuration.}
+  sandbox: {type: list, elements: str, default: [], description: systemd settings of the service.}
+  memory_mb: {type: int, description: Memory that it may take.}
+  urls: {type: dict, default: {}, description: Weight of each path.}
+  host: {type: str, description: Host header.}
+  scheme: {type: str, default: http, description: What visitors use.}
+  seconds: {type: float, default: 30, description: Time for requests.}
+  boot_seconds: {type: int, default: 60, description: How long a worker may take to start.}
+author: Farrier
+"""
+
+EXAMPLES = r"""
+- name: Requests are measured
+  application_measurement: {phase: plain, application: notes, home: /srv/notes}
+"""
+
+RETURN = r"""
+measured: {description: What was found., returned: success, type: dict}
+"""
+
+WORKERS = 2
+THREADS = 8
+BOOTS = 3
+"""Boots that are timed, each of one worker alone."""
+
+MOST_REQUESTS = 4000
+"""Measured requests, at most; more would not make the mean any surer."""
+
+WARM_SHARE = 0.25
+"""Share of the time for requests that are not measured: caches fill, code is imported late."""
+
+SEGMENT_SECONDS = 1.5
+"""Time in which the longest CPU segment is looked for."""
+
+ANSWER_SECONDS = 10
+"""A path that takes longer is reported, not measured."""
+
+EXPIRY_SECONDS = 900
+"""So long after the time for requests all is removed, whatever has become of the control machine."""
+
+NOISE = re.compile(r'\[INFO\]|^  File "[^"]*(gunicorn|/usr/lib/python|<frozen)[^"]*", line \d+ in ')
+"""Gunicorn's own progress, and what is not the application's own in a dump of where it stands."""
+
+LAST_LINES = 40
+POLL_SECONDS = 0.02
+
+
+class Failure(Exception):
+    """What went wrong: a sentence, whose fault it is, and what the application said."""
+
+    def __init__(self, message: str, kind: str = "input", output: str = "") -> None:
+        """Keep all three."""
+        super().__init__(message)
+        self.kind, self.output = kind, output
+
+
+def run(*command: str, check: bool = True) -> str:
+    """Run a command and return its output."""
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
+    )
+    if check and done.returncode:
+        raise Failure(f"{command[0]}: {(done.stderr or done.stdout).strip()}", "host")
+    return done.stdout
+
+
+class Place:
+    """Where an application is measured on this host, and what belongs to it."""
+
+    def __init__(self, params: dict[str, Any]) -> None:
+        """Derive the names."""
+        self.params = params
+        self.application: str = params["application"]
+        self.unit = f"farrier-measure-{self.application}"
+        self.timer = f"{self.unit}-expiry"
+        self.home = Path(f"{params['home']}-measure")
+        self.runtime = Path("/run", self.unit)
+        self.lock = Path("/run", f"{self.unit}.lock")
+        self.log = self.home / "log"
+
+    @contextlib.contextmanager
+    def held(self, wait_seconds: float) -> Iterator[None]:
+        """Only one at a time; whoever cleans up waits for the one whose Gunicorn was just stopped."""
+        limit = time.monotonic() + wait_seconds
+        with open(self.lock, "a", encoding="utf-8") as file:
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > limit:
+                        message = f"{self.application} is being measured on this host by somebody else; wait for it"
+                        raise Failure(message, "host") from None
+                    time.sleep(0.1)
+            yield
+
+    def clean(self) -> None:
+        """Remove all that a measurement makes, whoever made it."""
+        run("systemctl", "stop", self.unit, check=False)
+        with self.held(20):
+            run("systemctl", "stop", self.unit, f"{self.timer}.timer", check=False)
+            run("systemctl", "reset-failed", self.unit, f"{self.timer}.service", check=False)
+            shutil.rmtree(self.home, ignore_errors=True)
+            self.lock.unlink(missing_ok=True)
+
+    def prepare(self) -> None:
+        """Make the place, with links to what is live, and a timer that removes it."""
+        home, name = self.params["home"], self.application
+        try:
+            pwd.getpwnam(name)
+        except KeyError:
+            message = f"{name} has never been deployed here, its user does not exist; deploy it once, then measure"
+            raise Failure(message, "host") from None
+        if self.lock.exists():
+            with self.held(0):
+                pass
+        self.clean()
+        for part in ("releases", "venvs"):
+            (self.home / part).mkdir(mode=0o755, parents=True)
+        live = Path(home, "venvs")
+        for venv in live.iterdir() if live.is_dir() else []:
+            if (venv / ".complete").exists():
+                (self.home / "venvs" / venv.name).symlink_to(venv)
+        release = Path(home, "releases", self.params["release"])
+        with contextlib.suppress(OSError, ValueError):
+            facts = json.loads((release / "RELEASE.json").read_text(encoding="utf-8"))
+            if (live / str(facts["venv"]) / ".complete").exists():
+                (self.home / "releases" / release.name).symlink_to(release)
+        for file, content in (("environment", self.params["environment"]), ("gunicorn.conf.py", self.params["config"])):
+            with open(os.open(self.home / file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as target:
+                target.write(content)
+        (self.home / "gunicorn.conf.py").chmod(0o644)
+        expiry = f"systemctl stop {self.unit}; rm -rf {self.home} {self.lock}"
+        timer = [
+            "--quiet",
+            "--collect",
+            f"--unit={self.timer}",
+            f"--on-active={int(self.params['seconds']) + EXPIRY_SECONDS}",
+        ]
+        run("systemd-run", *timer, "/bin/sh", "-c", expiry)
+
+
+class Gunicorn:
+    """Gunicorn in its transient unit."""
+
+    def __init__(self, place: Place, workers: int, threads: int, *, preload: bool) -> None:
+        """Say how it is to run."""
+        self.place, self.params = place, place.params
+        self.workers, self.threads, self.preload = workers, threads, preload
+        self.socket = place.runtime / "gunicorn.sock"
+        self.urls = list(self.params["urls"])
+        self.turn = in_turn([float(weight) for weight in self.params["urls"].values()])
+
+    def __enter__(self) -> Gunicorn:
+        """Start it and wait for its workers."""
+        place, params = self.place, self.params
+        place.log.unlink(missing_ok=True)
+        release = place.home / "releases" / params["release"]
+        settings = [
+            *params["sandbox"],
+            "Type=exec",
+            f"RuntimeDirectory={place.unit}",
+            f"WorkingDirectory={release}",
+            f"Environment=PATH={params['venv']}/bin:/usr/local/bin:/usr/bin:/bin",
+            f"EnvironmentFile={place.home}/environment",
+            "SystemCallFilter=@chown",
+            f"RuntimeMaxSec={int(params['seconds']) + (BOOTS + 2) * params['boot_seconds'] + 60}",
+            "TimeoutStopSec=5",
+            "CPUWeight=20",
+            f"MemoryMax={params['memory_mb']}M",
+            "MemorySwapMax=0",
+            "OOMPolicy=continue",
+            "TasksMax=1024",
+            f"StandardOutput=append:{place.log}",
+            "StandardError=inherit",
+        ]
+        program = [f"{params['venv']}/bin/python", "-m", "gunicorn", f"--config={place.home}/gunicorn.conf.py"]
+        program += [f"--workers={self.workers}", f"--threads={self.threads}", f"--worker-connections={self.threads}"]
+        program += [f"--bind=unix:{self.socket}", *(["--preload"] if self.preload else []), params["wsgi"]]
+        unit = ["--quiet", f"--unit={place.unit}", *(f"--property={each}" for each in settings)]
+        run("systemctl", "reset-failed", place.unit, check=False)
+        try:
+            run("systemd-run", *unit, "--", *program)
+            self.ready()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop it, and forget how it ended."""
+        run("systemctl", "stop", self.place.unit, check=False)
+        run("systemctl", "reset-failed", self.place.unit, check=False)
+
+    @property
+    def master(self) -> int:
+        """Its process id; 0 when it has ended."""
+        return int(run("systemctl", "show", "--value", "-p", "MainPID", self.place.unit).strip() or 0)
+
+    def marks(self) -> dict[int, float]:
+        """Boot seconds of the workers that are ready."""
+        found = {}
+        with contextlib.suppress(OSError):
+            for each in self.place.runtime.glob("worker-*"):
+                with contextlib.suppress(OSError, ValueError):
+                    found[int(each.name[7:])] = float(json.loads(each.read_text())["boot_seconds"])
+        return found
+
+    def ready(self) -> dict[int, float]:
+        """Wait until all workers can answer."""
+        limit = time.monotonic() + self.params["boot_seconds"] + 5  # Gunicorn's own abort shows a traceback
+        while len(marks := self.marks()) < self.workers or not (self.place.runtime / "master").exists():
+            if not self.master:
+                raise Failure("the application does not start", output=self.said())
+            if "SIGKILL" in self.log():
+                raise self.gone()
+            if "[CRITICAL] WORKER TIMEOUT" in self.log() or time.monotonic() > limit:
+                time.sleep(1)  # It is just saying where it stands.
+                raise Failure(
+                    f"the application hangs while it starts: no worker is ready within {self.params['boot_seconds']} s",
+                    output=self.said(),
+                )
+            time.sleep(POLL_SECONDS)
+        return marks
+
+    def log(self) -> str:
+        """What it has logged."""
+        try:
+            return self.place.log.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+
+    def said(self) -> str:
+        """The end of what it logged, without Gunicorn's own progress."""
+        lines = [line for line in self.log().splitlines() if line.strip() and not NOISE.search(line)]
+        return "\n".join(lines[-LAST_LINES:])
+
+    def gone(self) -> Failure:
+        """Why a worker, or all of them, are no longer there."""
+        time.sleep(1.2)  # The master looks once a second.
+        memory = re.search(r"SIGKILL|out of memory", self.log()) or "oom" in run(
+            "systemctl", "show", "--value", "-p", "Result", self.place.unit, check=False
+        )
+        if memory:
+            limit = f"{self.params['memory_mb']} MB that are free on this host beside what is live"
+            return Failure(
+                f"a worker was killed for memory: {self.workers} of them do not fit into the {limit}",
+                "fit",
+                self.said(),
+            )
+        return Failure("a worker died while it was measured", output=self.said())
+
+    def ask(self, path: str) -> tuple[int, int]:
+        """Ask for a path as NGINX would: the answer's status and its bytes."""
+        connection = UnixConnection(str(self.socket), ANSWER_SECONDS)
+        try:
+            forwarded = {"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Proto": self.params["scheme"]}
+            headers = {"Host": self.params["host"], "Connection": "close", "User-Agent": "farrier-measure", **forwarded}
+            connection.request("GET", path, headers=headers)
+            answer = connection.getresponse()
+            return answer.status, len(answer.read())
+        finally:
+            connection.close()
+
+    def probe(self) -> list[dict[str, Any]]:
+        """Ask for each path twice: what answers, and what does not."""
+        found = []
+        for path in self.urls:
+            try:
+                self.ask(path)
+                begun = time.monotonic()
+                status, _ = self.ask(path)
+                found.append({"path": path, "status": status, "seconds": time.monotonic() - begun, "error": ""})
+            except TimeoutError:
+                found.append({"path": path, "status": 0, "error": f"does not answer within {ANSWER_SECONDS} s"})
+                for pid in children(self.master):  # They would wait with it, and count.
+                    os.kill(pid, signal.SIGABRT)
+                self.settle()
+            except (OSError, http.client.HTTPException) as error:
+                if not self.master or re.search(r"SIGKILL|out of memory", self.log()):
+                    raise self.gone() from None
+                found.append({"path": path, "status": 0, "error": f"gives no answer: {error}"})
+                self.settle()
+        return found
+
+    def settle(self) -> None:
+        """Wait for workers in place of those that were killed."""
+        time.sleep(1.2)
+        self.ready()
+
+    def only(self, probes: list[dict[str, Any]]) -> None:
+        """Go on with the paths that answer; Failure when there is none."""
+        good = [each["path"] for each in probes if 200 <= each["status"] < 400]
+        if not good:
+            said = "; ".join(f"{each['path']} {each['error'] or 'answers ' + str(each['status'])}" for each in probes)
+            raise Failure(f"no URL answers 2xx or 3xx: {said}", output=self.said())
+        self.urls = good
+        self.turn = in_turn([float(self.params["urls"][path]) for path in good])
+
+    def boots(self) -> list[float]:
+        """Seconds that a worker takes to start, one after the other."""
+        found: list[float] = []
+        limit = time.monotonic() + self.params["seconds"] / 3
+        while len(found) < BOOTS and (not found or time.monotonic() < limit):
+            before = set(self.marks())
+            os.kill(min(before), signal.SIGTERM)
+            while not (new := set(self.ready()) - before):
+                time.sleep(POLL_SECONDS)
+            found.append(self.marks()[new.pop()])
+        return found
+
+    def warm(self, seconds: float, concurrency: int) -> int:
+        """Send requests from several clients, so that every worker gets some; how many there were."""
+        limit, counts = time.monotonic() + seconds, [0] * concurrency
+
+        def client(number: int) -> None:
+            turn = in_turn([float(self.params["urls"][path]) for path in self.urls])
+            while time.monotonic() < limit:
+                try:
+                    self.ask(self.urls[next(turn)])
+                except (OSError, http.client.HTTPException):
+                    return
+                counts[number] += 1
+
+        clients = [threading.Thread(target=client, args=(number,), daemon=True) for number in range(concurrency)]
+        for each in clients:
+            each.start()
+        for each in clients:
+            each.join()
+        return sum(counts)
+
+    def pids(self) -> list[int]:
+        """The workers that are ready."""
+        found = sorted(self.marks())
+        if len(found) != self.workers or not self.master:
+            raise self.gone()
+        return found
+
+    def requests(self, seconds: float, pids: list[int]) -> list[list[int]]:
+        """One request after the other: position, status, bytes, CPU; then wall, CPU, delay and our own CPU, in µs."""
+
+        def used() -> int:
+            return sum(cpu_ns(pid) for pid in pids)
+
+        me = [os.getpid()]
+        samples: list[list[int]] = []
+        limit = time.monotonic() + seconds
+        try:
+            before = used()
+            while len(samples) < MOST_REQUESTS and (time.monotonic() < limit or len(samples) < len(self.urls)):
+                which = next(self.turn)
+                waited = schedule_ns(pids), schedule_ns(me)
+                begun = time.perf_counter_ns(), used(), 0, time.thread_time_ns()
+                try:
+                    status, size = self.ask(self.urls[which])
+                except TimeoutError:
+                    raise Failure(f"{self.urls[which]} answered at first, then hung for {ANSWER_SECONDS} s") from None
+                wall, own = time.perf_counter_ns(), time.thread_time_ns()
+                delay = delay_ns(waited[0], schedule_ns(pids)) + delay_ns(waited[1], schedule_ns(me))
+                ended = wall, used(), delay, own
+                # Within the answer's time, and all since the last one: a worker has still to close and to log.
+                inside = [(end - begin) // 1000 for begin, end in zip(begun, ended)]  # noqa: B905 - for the oldest Python
+                samples.append([which, status, size, (ended[1] - before) // 1000, *inside])
+                before = ended[1]
+        except (ProcessLookupError, ConnectionError, http.client.HTTPException):
+            raise self.gone() from None
+        return samples
+
+    def longest_segment(self, pids: list[int]) -> float:
+        """The longest time in seconds that a thread was seen to compute without giving up the CPU by itself."""
+        seen = SegmentWatch(pids)
+        with seen:
+            self.warm(SEGMENT_SECONDS, 1)
+        return float(seen.longest_ns) / 1e9
+
+    def memory(self) -> dict[str, Any]:
+        """Private and shared memory of master and workers."""
+        return {"master": memory_kb(self.master), "workers": [memory_kb(pid) for pid in self.pids()]}
+
+    def held_by_master(self) -> dict[str, Any]:
+        """Threads and sockets of the master, which a fork would break."""
+        named = json.loads((self.place.runtime / "master").read_text())["threads"]
+        return {"threads": named, "native": native_threads(self.master), "sockets": sockets(self.master)}
+
+
+def plain(place: Place) -> dict[str, Any]:
+    """Without preload: what answers, boots, warm traffic, measured traffic, memory."""
+    seconds = place.params["seconds"]
+    with Gunicorn(place, WORKERS, 1, preload=False) as gunicorn:
+        probes = gunicorn.probe()
+        gunicorn.only(probes)
+        found: dict[str, Any] = {"urls": gunicorn.urls, "probes": probes, "boots": gunicorn.boots()}
+        gunicorn.warm(WARM_SHARE * seconds, WORKERS)
+        pids, growth, samples = gunicorn.pids(), [], []
+        for _ in range(2):
+            growth.append(sum(memory_kb(pid)["private"] for pid in pids))
+            samples += gunicorn.requests((1 - WARM_SHARE) * seconds / 2, pids)
+        growth.append(sum(memory_kb(pid)["private"] for pid in pids))
+        found |= {"samples": samples, "growth_kb": growth, "memory": gunicorn.memory()}
+        found |= {"held": gunicorn.held_by_master(), "longest_segment": gunicorn.longest_segment(pids)}
+    return found
+
+
+def preload(place: Place) -> dict[str, Any]:
+    """With preload: memory after warm traffic, and what the master holds after it has imported the application."""
+    try:
+        with Gunicorn(place, WORKERS, 1, preload=True) as gunicorn:
+            held = gunicorn.held_by_master()
+            gunicorn.only(gunicorn.probe())
+            requests = gunicorn.warm(place.params["seconds"], WORKERS)
+            return {"held": held, "requests": requests, "memory": gunicorn.memory()}
+    except Failure as failure:
+        if failure.kind != "input":
+            raise
+        return {"failed": str(failure), "output": failure.output}
+
+
+def threads(place: Place) -> dict[str, Any]:
+    """One worker with one busy thread, and with several: what does a thread more take?"""
+    seconds = place.params["seconds"] / 2
+    with Gunicorn(place, 1, THREADS, preload=False) as gunicorn:
+        gunicorn.only(gunicorn.probe())
+        steps = []
+        for concurrency in (1, THREADS):
+            gunicorn.warm(seconds, concurrency)
+            (pid,) = gunicorn.pids()
+            steps.append([len(os.listdir(f"/proc/{pid}/task")), memory_kb(pid)["private"]])
+        return {"steps": steps}
+
+
+def main() -> None:
+    """Do one phase."""
+    os.umask(0o022)
+    text = {"type": "str"}
+    phases = {"plain": plain, "preload": preload, "threads": threads}
+    module = AnsibleModule(
+        argument_spec={
+            "phase": {"type": "str", "required": True, "choices": ["prepare", *phases, "clean"]},
+            "application": {"type": "str", "required": True},
+            "home": {"type": "path", "required": True},
+            "release": text,
+            "venv": {"type": "path"},
+            "wsgi": text,
+            "environment": {"type": "str", "no_log": True},
+            "config": text,
+            "sandbox": {"type": "list", "elements": "str", "default": []},
+            "memory_mb": {"type": "int"},
+            "urls": {"type": "dict", "default": {}},
+            "host": text,
+            "scheme": {"type": "str", "default": "http"},
+            "seconds": {"type": "float", "default": 30},
+            "boot_seconds": {"type": "int", "default": 60},
+        }
+    )
+    place, phase = Place(module.params), module.params["phase"]
+    try:
+        if phase in phases:
+            with place.held(0):
+                module.exit_json(changed=False, measured=phases[phase](place))
+        getattr(place, phase)()
+    except Failure as failure:
+        module.fail_json(msg=str(failure), fault=failure.kind, output=failure.output)
+    except OSError as error:
+        module.fail_json(msg=str(error), fault="host", output="")
+    module.exit_json(changed=False, measured={})
+
+
+if __name__ == "__main__":
+    main()

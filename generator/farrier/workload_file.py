@@ -1,0 +1,73 @@
+"""The text of a workload file: what was measured, and beside it what the operator states. Pure."""
+
+from math import floor, log10
+
+from farrier.inputs import WorkloadInput
+from farrier.measurement import Measured, preload_sentence, sentence, warnings
+from farrier.units import mb, milliseconds, number
+
+
+def workload_text(environment: str, host: str, measured: Measured, earlier: WorkloadInput) -> str:
+    """The file; what is stated in `earlier` and cannot be measured is kept. Without a date: equal figures, equal file."""
+    memory = measured.memory
+    figures: dict[str, str] = {
+        "cpu_seconds": significant(measured.cpu_seconds),
+        "wait_seconds": significant(measured.wait_seconds),
+        "memory_private_mb": significant(max(0.1, memory.private_mb)),
+        "memory_shared_mb": significant(memory.shared_mb),
+        "boot_seconds": significant(max(0.01, measured.boot_seconds)),
+        "preload_safe": "true" if measured.preload_safe else "false",
+    }
+    kept = {
+        name: value
+        for name, value in earlier.model_dump(exclude={"measured"}, exclude_none=True).items()
+        if name in earlier.model_fields_set and name not in figures
+    }
+    lines = [
+        f"# What a request costs in {environment}, measured on {host} by `farrier measure {environment}`.",
+        "# Measure again rather than editing a figure.",
+        *(f"# {line}".rstrip() for line in facts(measured)),
+        "",
+        *(f"{name}: {value}" for name, value in figures.items()),
+        f"measured: [{', '.join(figures)}]",
+    ]
+    if kept:
+        lines += ["", "# Stated, not measured; edit these here.", *(f"{name}: {value}" for name, value in kept.items())]
+    return "\n".join(lines) + "\n"
+
+
+def facts(measured: Measured) -> list[str]:
+    """What was seen, line by line, with everything that has no key of its own."""
+    width = max(len(url.path) for url in measured.urls)
+    plain, preloaded = measured.plain, measured.preloaded
+    lines = [
+        sentence(measured),
+        "",
+        f"{'path':<{width}}  weight  status  requests   CPU ms  wait ms   Cs^2    bytes",
+        *(
+            f"{url.path:<{width}}  {url.weight:>6g}  {url.status:>6}  {url.requests:>8}  {1000 * url.cpu_seconds:>7.2f}  "
+            f"{1000 * url.wait_seconds:>7.2f}  {url.spread:>5.2f}  {url.size_bytes:>7}"
+            for url in measured.urls
+        ),
+        "",
+        f"boot of a worker: {', '.join(f'{each:.2f}' for each in measured.boots)} s; longest CPU segment seen: "
+        f"{milliseconds(measured.longest_segment_seconds)}",
+        f"memory without preload: {mb(plain.private_mb)} for each worker, {mb(plain.shared_mb)} together",
+    ]
+    if preloaded:
+        lines.append(
+            f"memory with preload: {mb(preloaded.private_mb)} for each worker, {mb(preloaded.shared_mb)} together"
+        )
+    lines.append(f"memory of each further busy thread: {number(measured.thread_mb)} MB")
+    lines.append(preload_sentence(measured))
+    lines += [f"note: {warning}" for warning in warnings(measured)]
+    return [line.rstrip() for line in lines]
+
+
+def significant(value: float) -> str:
+    """Three significant digits, as a plain number: 0.0209, 0, 31.4, 131."""
+    if value <= 0:
+        return "0"
+    digits = max(0, 2 - floor(log10(value)))
+    text = f"{value:.{digits}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

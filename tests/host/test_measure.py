@@ -1,0 +1,144 @@
+"""The example application is measured beside its live slot on a host with one CPU; its cost is known beforehand."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from deployed import ENVIRONMENT, Deployed, deployed, farrier
+
+pytestmark = pytest.mark.host
+
+URL = "/work/?cpu_ms=20&wait_ms=30"
+SECONDS = 15
+LEFTOVERS = (
+    "ls -d /srv/notes-measure /run/farrier-measure-* /run/systemd/transient/farrier-measure* 2>&1 | grep -v 'No such'; "
+    "systemctl list-units --all --plain --no-legend 'farrier-measure*'; "
+    "ps -u notes -o args= | grep measure; true"
+)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+    with deployed("measure-trial", tmp_path_factory.mktemp("measure"), {"peak_rps": 3}, {}) as running:
+        change(running.project, urls={URL: 1})
+        yield running
+
+
+def change(project: Path, **application: Any) -> None:
+    """Change the application in the project file."""
+    path = project / "farrier.yml"
+    description = yaml.safe_load(path.read_text())
+    description["application"] |= application
+    path.write_text(yaml.safe_dump(description))
+
+
+def start(stack: Deployed, *arguments: str) -> subprocess.Popen[str]:
+    scripts = Path(sys.executable).parent
+    return subprocess.Popen(
+        [sys.executable, "-m", "farrier", "measure", ENVIRONMENT, "--seconds", str(SECONDS), *arguments],
+        cwd=stack.project,
+        env={**os.environ, "PATH": f"{scripts}:{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def measure(stack: Deployed, *arguments: str) -> tuple[int, str, str]:
+    """Exit code, result and progress."""
+    with start(stack, *arguments) as process:
+        said, progress = process.communicate(timeout=180)
+    return process.returncode, said, progress
+
+
+def live(stack: Deployed) -> str:
+    """What serves, so that nothing of it may change: the slot, its processes, and its releases."""
+    return stack.shell(
+        "readlink /srv/notes/active; systemctl show -p MainPID,ActiveEnterTimestampMonotonic notes@a notes@b; "
+        "ls /srv/notes/releases /srv/notes/venvs"
+    )
+
+
+def test_the_cost_that_was_asked_for_is_measured_three_times_and_the_plan_says_so(stack: Deployed) -> None:
+    before, figures = live(stack), []
+    for _ in range(3):
+        code, _, progress = measure(stack)
+        assert code == 0, progress
+        figures.append(yaml.safe_load((stack.project / f"workloads/{ENVIRONMENT}.yml").read_text()))
+    cpu = [each["cpu_seconds"] for each in figures]
+    print(json.dumps(figures))  # noqa: T201 - pytest -s shows what was seen
+    assert all(0.015 <= each <= 0.025 for each in cpu), cpu
+    assert all(0.0225 <= each["wait_seconds"] <= 0.0375 for each in figures), figures
+    assert max(cpu) <= 1.1 * min(cpu), cpu
+    assert all(each["preload_safe"] for each in figures)
+    assert stack.shell(LEFTOVERS) == ""
+    assert live(stack) == before
+
+    path = stack.project / "farrier.yml"
+    text = path.read_text()
+    description = yaml.safe_load(text)
+    description["environments"][ENVIRONMENT]["workload"] = f"workloads/{ENVIRONMENT}.yml"
+    path.write_text(yaml.safe_dump(description))
+    try:
+        plan = json.loads(farrier(stack.project, "plan", ENVIRONMENT, "--json"))["hosts"][stack.name]
+        assert plan["settings"]["gunicorn.preload_app"]["provenance"] == "measured"
+        assert "(measured)" in farrier(stack.project, "plan", ENVIRONMENT)
+    finally:
+        path.write_text(text)
+
+
+def test_an_interrupted_measurement_leaves_nothing_behind(stack: Deployed) -> None:
+    before = live(stack)
+    with start(stack) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "One request after the other" in line:
+                break
+        time.sleep(5)
+        assert stack.shell(LEFTOVERS) != ""
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stack.shell(LEFTOVERS) == ""
+    assert live(stack) == before
+
+
+def test_a_path_that_does_not_answer_well_is_reported(stack: Deployed) -> None:
+    change(stack.project, urls={URL: 1, "/nowhere/": 1})
+    try:
+        code, said, progress = measure(stack)
+        assert code == 0, progress
+        assert "note: /nowhere/: answers 404; not measured" in said
+        change(stack.project, urls={"/nowhere/": 1})
+        code, _, progress = measure(stack)
+        assert code == 2
+        assert f"farrier: host {stack.name}: no URL answers 2xx or 3xx: /nowhere/ answers 404" in progress
+    finally:
+        change(stack.project, urls={URL: 1})
+
+
+def test_a_broken_application_gives_its_traceback(stack: Deployed) -> None:
+    before = live(stack)
+    shutil.copytree(stack.project / "app", stack.project / "broken")
+    with (stack.project / "broken/notes/wsgi.py").open("a") as file:
+        file.write("\nimport horseshoes\n")
+    change(stack.project, source="broken")
+    try:
+        code, _, progress = measure(stack)
+    finally:
+        change(stack.project, source="app")
+    assert code == 2
+    assert "ModuleNotFoundError: No module named 'horseshoes'" in progress
+    assert f"farrier: host {stack.name}: the application does not start" in progress
+    assert stack.shell(LEFTOVERS) == ""
+    assert live(stack) == before

@@ -1,0 +1,129 @@
+"""What `farrier measure` reads and is refused: paths, workload files; and what it asks Ansible for."""
+
+import importlib.util
+import itertools
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+
+import farrier
+from farrier.errors import InputError
+from farrier.facts import HostFacts
+from farrier.measure import _write, measure
+from farrier.plan import Provenance
+from farrier.planner import plan_all
+from farrier.project_file import read_project, read_workload
+from farrier.workload import Workload
+
+PROJECT = """\
+application:
+  name: notes
+  wsgi: notes.wsgi:application
+  urls: {urls}
+environments:
+  production: {{inventory: hosts.yml, domain: www.example.org, workload: w.yml}}
+"""
+
+
+def write(directory: Path, urls: str = "{/: 3}", workload: str = "{}") -> Path:
+    (directory / "w.yml").write_text(workload)
+    path = directory / "farrier.yml"
+    path.write_text(PROJECT.format(urls=urls))
+    return path
+
+
+def test_paths_may_have_a_query(tmp_path: Path) -> None:
+    project = read_project(write(tmp_path, "{'/work/?cpu_ms=20&wait_ms=30': 0.5, /: 3}"))
+    assert project.application.urls == {"/work/?cpu_ms=20&wait_ms=30": 0.5, "/": 3}
+
+
+@pytest.mark.parametrize(
+    "urls",
+    ["{notes/: 1}", "{/: 0}", "{/: -1}", "{/: much}", "{'/{{ x }}': 1}", "{'/a b': 1}", "[/]", "{'/a\\r\\nX: y': 1}"],
+)
+def test_impossible_paths_and_weights_are_refused(tmp_path: Path, urls: str) -> None:
+    with pytest.raises(InputError, match=r"farrier\.yml:\d+: application\.urls"):
+        read_project(write(tmp_path, urls))
+
+
+@pytest.mark.parametrize(
+    ("workload", "message"),
+    [
+        ("wait_seconds: -0.1", "w.yml:1: wait_seconds: '-0.1' should be greater than or equal to 0"),
+        ("memory_shared_mb: -3", "w.yml:1: memory_shared_mb: '-3' should be greater than or equal to 0"),
+        ("measured: [cpu_seconds]", "measured names cpu_seconds, which has no value here"),
+        ("measured: [peak_rps]", "measured.0: 'peak_rps'"),
+        ("cpu_seconds: 40", "a request takes 40.03 s of CPU and wait, which is more than request_limit_seconds 30"),
+    ],
+)
+def test_impossible_figures_are_refused(tmp_path: Path, workload: str, message: str) -> None:
+    project = read_project(write(tmp_path, workload=workload))
+    with pytest.raises(InputError) as error:
+        read_workload(project.environments["production"], tmp_path)
+    assert message in str(error.value)
+
+
+def test_measured_preload_is_measured_in_the_plan() -> None:
+    measured = frozenset({"preload_safe"})
+    for safe in (True, False):
+        work = Workload(preload_safe=safe, stated=measured, measured=measured)
+        plan = plan_all([HostFacts(host="web1", cpus=2, memory_mb=4000)], work, {})["web1"]
+        setting = plan.settings["gunicorn.preload_app"]
+        assert (setting.value, setting.provenance) == (safe, Provenance.MEASURED)
+        assert setting.reason.startswith("Measured: importing starts ")
+
+
+def test_the_playbook_measures_on_one_host_and_always_cleans_up(tmp_path: Path) -> None:
+    project = read_project(write(tmp_path))
+    _write(tmp_path, project, "production", tmp_path, None, 60)
+    (play,) = yaml.safe_load((tmp_path / "measure.yml").read_text())
+    assert play["hosts"] == "all[0]"
+    block = play["tasks"][-1]
+    phases = [task["application_measurement"] for task in block["block"] if "application_measurement" in task]
+    assert [phase.get("seconds") for phase in phases] == [60, 36.0, 12.0, 12.0]
+    assert phases[1]["urls"] == {"/": 3.0}
+    assert block["always"][0]["application_measurement"] == {"phase": "clean"}
+    _write(tmp_path, project, "production", tmp_path, "web2", 60)
+    assert yaml.safe_load((tmp_path / "clean.yml").read_text())[0]["hosts"] == "web2"
+
+
+@pytest.fixture(scope="module")
+def living() -> ModuleType:
+    path = Path(farrier.__file__).parent / "ansible_plugins/module_utils/measured_process.py"
+    spec = importlib.util.spec_from_file_location("measured_process", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_paths_take_turns_by_weight(living: ModuleType) -> None:
+    assert list(itertools.islice(living.in_turn([2, 1]), 6)) == [0, 1, 0, 0, 1, 0]
+    assert list(itertools.islice(living.in_turn([1]), 3)) == [0, 0, 0]
+
+
+def test_addresses_are_readable(living: ModuleType) -> None:
+    assert living.address("0100007F:1538") == "127.0.0.1:5432"
+    assert living.address("00000000000000000000000001000000:1F90") == "::1:8080"
+
+
+def test_only_the_busiest_threads_delay_counts(living: ModuleType) -> None:
+    before = {"1": (100, 10), "2": (100, 10)}
+    assert living.delay_ns(before, {"1": (150, 400), "2": (900, 15), "3": (5, 700)}) == 5
+    assert living.delay_ns({}, {}) == 0
+
+
+@pytest.mark.parametrize("host", ["web*", "web1,web2", "web1:web2", "all[0]", "!web1", "-i", ""])
+def test_one_host_is_named_and_no_pattern(tmp_path: Path, host: str) -> None:
+    project = read_project(write(tmp_path))
+    with pytest.raises(InputError, match="must be the name of one host of the inventory"):
+        measure(project, "production", tmp_path, host=host, seconds=60, extra=[], on_event=lambda event: None)
+
+
+def test_a_missing_inventory_is_named(tmp_path: Path) -> None:
+    project = read_project(write(tmp_path))
+    with pytest.raises(InputError, match=r"inventory 'hosts\.yml' does not exist"):
+        measure(project, "production", tmp_path, host=None, seconds=60, extra=[], on_event=lambda event: None)

@@ -1,0 +1,166 @@
+"""What a request costs, from samples whose means, variances and sums were worked out by hand."""
+
+from typing import Any
+
+import pytest
+
+from farrier.errors import DoesNotFitError, InputError
+from farrier.inputs import WorkloadInput
+from farrier.measurement import Memory, evaluate, memory_of, preload_sentence, sentence, thread_mb, warnings
+from farrier.workload_file import significant, workload_text
+from farrier.yaml_input import load
+
+NOTHING_HELD: dict[str, list[str]] = {"threads": [], "native": [], "sockets": ["unix /run/x/gunicorn.sock"]}
+PLAIN_MEMORY = {
+    "master": {"private": 10_240, "shared": 10_240},
+    "workers": [{"private": 30_720, "shared": 12_288}, {"private": 32_768, "shared": 12_288}],
+}
+PRELOADED_MEMORY = {
+    "master": {"private": 2_048, "shared": 38_912},
+    "workers": [{"private": 8_192, "shared": 38_912}, {"private": 8_192, "shared": 36_864}],
+}
+
+
+def sample(path: int, cpu_ms: float, wait_ms: float, *, delay_ms: float = 0, status: int = 200) -> list[int]:
+    """One request; 1 ms of the CPU comes after the answer, the client takes 0.5 ms of its own."""
+    cpu, wait, delay, own = (round(1000 * each) for each in (cpu_ms, wait_ms, delay_ms, 0.5))
+    inside = cpu - 1000
+    return [path, status, 187, cpu, wait + inside + max(delay, own), inside, delay, own]
+
+
+def found(**changes: Any) -> dict[str, Any]:
+    plain = {
+        "urls": ["/", "/slow/"],
+        "probes": [{"path": "/", "status": 200, "error": ""}, {"path": "/slow/", "status": 302, "error": ""}],
+        "samples": [sample(0, 10, 30)] * 30 + [sample(1, 30, 50)] * 10,
+        "growth_kb": [60_000, 60_400, 60_500],
+        "boots": [0.9, 1.1, 1.0],
+        "longest_segment": 0.012,
+        "memory": PLAIN_MEMORY,
+        "held": NOTHING_HELD,
+    }
+    preload = {"held": NOTHING_HELD, "memory": PRELOADED_MEMORY}
+    return {
+        "plain": plain | changes,
+        "preload": preload,
+        "threads": {"steps": [[2, 30_000], [9, 33_584]]},
+    }
+
+
+WEIGHTS = {"/": 3.0, "/slow/": 1.0}
+
+
+def test_cpu_and_wait_are_means_by_weight() -> None:
+    measured = evaluate(found(), WEIGHTS)
+    assert measured.cpu_seconds == pytest.approx(0.015)
+    assert measured.wait_seconds == pytest.approx(0.035)
+    assert measured.requests == 40
+    # 40 ms three times of four, 80 ms once: mean 50, variance (3 * 100 + 900) / 4 = 300, over 2500.
+    assert measured.spread == pytest.approx(0.12)
+    assert measured.boot_seconds == 1.0
+
+
+def test_standing_ready_is_not_waiting_for_others() -> None:
+    measured = evaluate(found(samples=[sample(0, 10, 30, delay_ms=20)] * 10), {"/": 1.0, "/slow/": 1.0})
+    assert measured.wait_seconds == pytest.approx(0.030)
+    assert measured.delayed_share == pytest.approx(20 / 59)
+    assert warnings(measured)[-1].startswith("the host was busy: requests stood ready for 34 % of the time")
+
+
+def test_an_answer_that_is_an_error_is_reported_and_not_measured() -> None:
+    document = found(samples=[sample(0, 10, 30)] * 8 + [sample(0, 1, 0, status=500)] * 2)
+    document["plain"]["probes"].append({"path": "/gone/", "status": 404, "error": ""})
+    measured = evaluate(document, WEIGHTS)
+    assert measured.cpu_seconds == pytest.approx(0.010)
+    assert measured.skipped == (
+        "/gone/: answers 404; not measured",
+        "/: 2 of 10 answers were no 2xx or 3xx",
+        "/slow/: 0 answers are too few; measure for longer with --seconds",
+    )
+
+
+def test_no_good_answer_is_an_error() -> None:
+    with pytest.raises(InputError, match="no URL could be measured: /: 4 answers are too few"):
+        evaluate(found(samples=[sample(0, 10, 30)] * 4), WEIGHTS)
+
+
+def test_random_cpu_says_how_little_is_known() -> None:
+    samples = [sample(0, 2, 1), sample(0, 200, 1)] * 5
+    measured = evaluate(found(samples=samples), WEIGHTS)
+    # Standard deviation 104.36 ms of 10 requests around 101 ms: 33 % of it, twice.
+    assert "CPU per request varies so much that its mean is known to ±65 % only" in warnings(measured)[-1]
+
+
+def test_memory_counts_shared_pages_once() -> None:
+    assert memory_of(PLAIN_MEMORY) == Memory(31.0, 22.0)
+    assert memory_of(PRELOADED_MEMORY) == Memory(8.0, 40.0)
+    assert evaluate(found(), WEIGHTS).memory == Memory(8.0, 40.0)
+
+
+def test_memory_without_preload_adds_up_to_what_was_seen() -> None:
+    document = found()
+    document["preload"] = {"failed": "the application does not start"}
+    measured = evaluate(document, WEIGHTS)
+    # One worker costs both figures in sizing.memory: 9 + 22 = the 31 MB that were seen.
+    assert measured.memory == Memory(9.0, 22.0)
+    assert not measured.preload_safe
+    assert preload_sentence(measured) == "preload is not safe: with preload the application does not start"
+
+
+def test_a_thread_takes_what_further_threads_took() -> None:
+    assert thread_mb([[2, 30_000], [9, 33_584]]) == 0.5
+    assert thread_mb([[2, 30_000], [2, 33_584]]) == 0
+
+
+def test_what_a_fork_would_break_is_named() -> None:
+    document = found()
+    document["preload"]["held"] = {
+        "threads": ["statistics"],
+        "native": ["python", "python"],
+        "sockets": ["to 10.0.0.5:5432", "unix /run/x/gunicorn.sock"],
+    }
+    assert evaluate(document, WEIGHTS).unsafe == (
+        "import starts a thread named statistics",
+        "import starts 1 thread outside Python (python)",
+        "import opens a socket to 10.0.0.5:5432",
+    )
+
+
+def test_steady_growth_is_a_leak_and_slowing_growth_is_none() -> None:
+    with pytest.raises(DoesNotFitError, match="leaks: its workers grew from 59 MB to 98 MB during 40 requests"):
+        evaluate(found(growth_kb=[60_000, 80_000, 100_000]), WEIGHTS)
+    evaluate(found(growth_kb=[60_000, 90_000, 100_000]), WEIGHTS)
+
+
+@pytest.mark.parametrize(
+    ("cpu", "wait", "expected"),
+    [
+        (2, 50, "I/O-bound: a request takes 2 ms of CPU and waits 50 ms, 25 s of waiting for each second of CPU"),
+        (20, 30, "mixed: a request takes 20 ms of CPU and waits 30 ms, 1.5 s of waiting for each second of CPU"),
+        (20, 1, "CPU-bound: a request takes 20 ms of CPU and waits 1 ms, 0.05 s of waiting for each second of CPU"),
+    ],
+)
+def test_bound_by_what(cpu: float, wait: float, expected: str) -> None:
+    measured = evaluate(found(samples=[sample(0, cpu, wait)] * 10), WEIGHTS)
+    assert sentence(measured) == f"{expected} (Cs^2 0, 10 requests)"
+
+
+def test_the_file_is_a_workload_that_knows_it_was_measured_and_keeps_what_was_stated() -> None:
+    earlier = WorkloadInput.model_validate({"cpu_seconds": 5.0, "peak_rps": 40.0, "request_limit_seconds": 20})
+    text = workload_text("production", "web1", evaluate(found(), WEIGHTS), earlier)
+    workload = WorkloadInput.model_validate(load(text.encode(), "x").data).workload()
+    assert (workload.cpu_seconds, workload.wait_seconds) == (0.015, 0.035)
+    assert (workload.memory_private_mb, workload.memory_shared_mb) == (8, 40)
+    assert (workload.boot_seconds, workload.preload_safe) == (1, True)
+    assert (workload.peak_rps, workload.request_limit_seconds) == (40, 20)
+    assert workload.is_measured
+    assert "preload_safe" in workload.measured
+    line = next(line for line in text.splitlines() if line.startswith("# /slow/"))
+    assert line.split()[1:] == ["/slow/", "1", "200", "10", "30.00", "50.00", "0.00", "187"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.0209444, "0.0209"), (0, "0"), (131.2, "131"), (0.00001234, "0.0000123"), (3.0, "3")]
+)
+def test_three_digits_are_written(value: float, text: str) -> None:
+    assert significant(value) == text
