@@ -53,6 +53,14 @@ def test_impossible_paths_and_weights_are_refused(tmp_path: Path, urls: str) -> 
     [
         ("wait_seconds: -0.1", "w.yml:1: wait_seconds: '-0.1' should be greater than or equal to 0"),
         ("memory_shared_mb: -3", "w.yml:1: memory_shared_mb: '-3' should be greater than or equal to 0"),
+        ("cpu_scv: -1", "w.yml:1: cpu_scv: '-1' should be greater than or equal to 0"),
+        ("memory_thread_mb: 0", "w.yml:1: memory_thread_mb: '0' should be greater than or equal to 0.05"),
+        ("proxy_cpu_seconds: 2", "w.yml:1: proxy_cpu_seconds: '2' should be less than or equal to 1"),
+        ("longest_cpu_segment_seconds: 0", "w.yml:1: longest_cpu_segment_seconds: '0' should be greater than 0"),
+        (
+            "{longest_cpu_segment_seconds: 31, request_limit_seconds: 30}",
+            "longest_cpu_segment_seconds 31 is more than a whole request may take, which is request_limit_seconds 30",
+        ),
         ("measured: [cpu_seconds]", "measured names cpu_seconds, which has no value here"),
         ("measured: [peak_rps]", "measured.0: 'peak_rps'"),
         ("cpu_seconds: 40", "a request takes 40.03 s of CPU and wait, which is more than request_limit_seconds 30"),
@@ -63,6 +71,32 @@ def test_impossible_figures_are_refused(tmp_path: Path, workload: str, message: 
     with pytest.raises(InputError) as error:
         read_workload(project.environments["production"], tmp_path)
     assert message in str(error.value)
+
+
+def test_what_nobody_stated_has_a_default() -> None:
+    work = Workload()
+    assert (work.cpu_scv, work.service_scv, work.memory_thread_mb, work.proxy_cpu_seconds) == (1.0, 1.0, 0.5, 0.0003)
+    assert work.longest_cpu_segment_seconds is None
+
+
+def test_a_thread_costs_what_the_workload_says() -> None:
+    work = Workload(wait_seconds=0.2, memory_thread_mb=12, stated=frozenset({"memory_thread_mb"}))
+    small = HostFacts(host="web1", cpus=1, memory_mb=640)
+    plan, ordinary = (plan_all([small], each, {})["web1"].settings for each in (work, Workload(wait_seconds=0.2)))
+    assert (ordinary["gunicorn.workers"].value, ordinary["gunicorn.threads"].value) == (2, 8)
+    # 35 + 80 + 11 x 12: a second process of 80 MB would leave its threads too little.
+    assert "35 MB master + 1 x (80 MB worker + 11 x 12 MB threads) = 247 MB." in plan["gunicorn.workers"].reason
+
+
+def test_reasons_say_which_figures_were_measured() -> None:
+    names = frozenset({"cpu_seconds", "wait_seconds", "boot_seconds"})
+    settings = plan_all([HostFacts(host="web1", cpus=2, memory_mb=4000)], Workload(stated=names, measured=names), {})[
+        "web1"
+    ].settings
+    assert "a request waits 30 ms for 20 ms of CPU (measured)" in settings["gunicorn.threads"].reason
+    assert settings["gunicorn.workers"].reason.endswith("at 20 ms CPU each (measured).")
+    assert settings["gunicorn.timeout"].reason.endswith("the 3 s that a worker takes to start (measured).")
+    assert settings["gunicorn.workers"].provenance is Provenance.CALCULATED
 
 
 def test_measured_preload_is_measured_in_the_plan() -> None:

@@ -57,6 +57,8 @@ def test_cpu_and_wait_are_means_by_weight() -> None:
     assert measured.requests == 40
     # 40 ms three times of four, 80 ms once: mean 50, variance (3 * 100 + 900) / 4 = 300, over 2500.
     assert measured.spread == pytest.approx(0.12)
+    # 10 ms three times of four, 30 ms once: mean 15, variance (3 * 25 + 225) / 4 = 75, over 225.
+    assert measured.cpu_spread == pytest.approx(1 / 3)
     assert measured.boot_seconds == 1.0
 
 
@@ -152,9 +154,11 @@ def test_the_file_is_a_workload_that_knows_it_was_measured_and_keeps_what_was_st
     assert (workload.cpu_seconds, workload.wait_seconds) == (0.015, 0.035)
     assert (workload.memory_private_mb, workload.memory_shared_mb) == (8, 40)
     assert (workload.boot_seconds, workload.preload_safe) == (1, True)
+    assert (workload.cpu_scv, workload.service_scv) == (0.333, 0.12)
+    assert (workload.longest_cpu_segment_seconds, workload.memory_thread_mb) == (0.012, 0.5)
     assert (workload.peak_rps, workload.request_limit_seconds) == (40, 20)
     assert workload.is_measured
-    assert "preload_safe" in workload.measured
+    assert workload.measured == workload.stated - {"peak_rps", "request_limit_seconds"}
     line = next(line for line in text.splitlines() if line.startswith("# /slow/"))
     assert line.split()[1:] == ["/slow/", "1", "200", "10", "30.00", "50.00", "0.00", "187"]
 

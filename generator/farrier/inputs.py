@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
+from farrier import policy
 from farrier.facts import FACTS, Number, Text, is_a, quoted
 from farrier.settings import BY_NAME, SPECS, SettingSpec, Value
 from farrier.units import nearest
@@ -78,7 +79,16 @@ def check_variables(names: dict[str, str]) -> None:
 
 
 Measurable = Literal[
-    "cpu_seconds", "wait_seconds", "memory_private_mb", "memory_shared_mb", "boot_seconds", "preload_safe"
+    "cpu_seconds",
+    "wait_seconds",
+    "cpu_scv",
+    "service_scv",
+    "longest_cpu_segment_seconds",
+    "memory_private_mb",
+    "memory_shared_mb",
+    "memory_thread_mb",
+    "boot_seconds",
+    "preload_safe",
 ]
 """The keys of a workload that `farrier measure` finds out; the others are wishes."""
 
@@ -88,10 +98,34 @@ class WorkloadInput(Model):
 
     cpu_seconds: float = Field(0.02, gt=0, le=600, description="CPU seconds of one request, such as 0.02")
     wait_seconds: float = Field(0.03, ge=0, le=600, description="seconds one request waits for others, such as 0.03")
+    cpu_scv: float = Field(
+        policy.SERVICE_SCV,
+        ge=0,
+        le=10_000,
+        description="how much the CPU time of requests varies: variance over mean squared, such as 1; 0 for always the same",
+    )
+    service_scv: float = Field(
+        policy.SERVICE_SCV, ge=0, le=10_000, description="the same for CPU and wait together, such as 1"
+    )
+    longest_cpu_segment_seconds: float | None = Field(
+        None, gt=0, le=600, description="longest time that a request computes without a pause, such as 0.02"
+    )
+    proxy_cpu_seconds: float = Field(
+        policy.PROXY_CPU_SECONDS,
+        ge=0,
+        le=1,
+        description="CPU seconds that NGINX and the kernel spend on a request outside Gunicorn, such as 0.0003",
+    )
     memory_private_mb: float = Field(
         45, gt=0, le=1_000_000, description="memory of one worker that it shares with nobody, in MB"
     )
     memory_shared_mb: float = Field(35, ge=0, le=1_000_000, description="memory that preloaded workers share, in MB")
+    memory_thread_mb: float = Field(
+        policy.THREAD_MB,
+        ge=policy.THREAD_MINIMUM_MB,
+        le=10_000,
+        description="memory that each busy thread of a worker takes, in MB, such as 0.5",
+    )
     boot_seconds: float = Field(3, gt=0, le=600, description="seconds a worker takes to start, such as 3")
     preload_safe: bool = Field(False, description="true when importing starts no thread and opens no socket")
     peak_rps: float | None = Field(None, gt=0, le=1_000_000, description="requests a second at the peak, such as 40")
@@ -123,6 +157,12 @@ class WorkloadInput(Model):
             raise ValueError(
                 f"a request takes {service:g} s of CPU and wait, which is more than request_limit_seconds "
                 f"{self.request_limit_seconds}; raise the limit or correct the figures"
+            )
+        segment = self.longest_cpu_segment_seconds
+        if segment is not None and segment > self.request_limit_seconds:
+            raise ValueError(
+                f"longest_cpu_segment_seconds {segment:g} is more than a whole request may take, which is "
+                f"request_limit_seconds {self.request_limit_seconds}; raise the limit or correct the figure"
             )
         return self
 

@@ -68,12 +68,14 @@ class Measured:
 
     @property
     def spread(self) -> float:
-        """Cs^2 of CPU and wait together: the variance within the paths and between them, over the mean squared."""
+        """Cs^2 of CPU and wait together."""
         service = [url.cpu_seconds + url.wait_seconds for url in self.urls]
-        mean = self._mean(service)
-        within = self._mean([url.variance for url in self.urls])
-        between = self._mean([(each - mean) ** 2 for each in service])
-        return (within + between) / mean**2
+        return self._scv(service, [url.variance for url in self.urls])
+
+    @property
+    def cpu_spread(self) -> float:
+        """Cs^2 of CPU alone."""
+        return self._scv([url.cpu_seconds for url in self.urls], [url.cpu_variance for url in self.urls])
 
     @property
     def uncertainty(self) -> float:
@@ -101,6 +103,12 @@ class Measured:
         if self.preload_safe and self.preloaded:
             return self.preloaded
         return Memory(max(1.0, self.plain.private_mb - self.plain.shared_mb), self.plain.shared_mb)
+
+    def _scv(self, means: Sequence[float], variances: Sequence[float]) -> float:
+        """The variance within the paths and between them, over the mean squared."""
+        mean = self._mean(means)
+        between = self._mean([(each - mean) ** 2 for each in means])
+        return (self._mean(variances) + between) / mean**2
 
     def _mean(self, values: Sequence[float]) -> float:
         weights = [url.weight for url in self.urls]

@@ -17,7 +17,19 @@ MINIMUM_WORKERS = 2
 """While one worker is replaced (max_requests, a crash) another one answers."""
 
 THREAD_MB = 0.5
-"""Resident memory of one busy thread: the part of its 8 MB stack that is touched, and its malloc arena."""
+"""Resident memory of one busy thread where the workload states none: the part of its 8 MB stack that is touched, and its
+malloc arena."""
+
+THREAD_MINIMUM_MB = 0.05
+"""What a thread takes at least: its kernel stack and the pages of its own that it touches when it starts."""
+
+SERVICE_SCV = 1.0
+"""Squared coefficient of variation where the workload states none: that of the exponential distribution, on which the
+formulas of Erlang rest."""
+
+PROXY_CPU_SECONDS = 0.0003
+"""CPU seconds per request of NGINX and the kernel outside Gunicorn, where the workload states none. An estimate, to be
+replaced by a measured figure."""
 
 SLOTS_WHILE_SWITCHING = 2
 """During a deploy the old and the new slot run side by side."""

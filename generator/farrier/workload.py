@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from farrier import policy
+
 
 @dataclass(frozen=True)
 class Workload:
@@ -16,6 +18,11 @@ class Workload:
     wait_seconds: float = 0.03
     memory_private_mb: float = 45.0
     memory_shared_mb: float = 35.0
+    memory_thread_mb: float = policy.THREAD_MB
+    cpu_scv: float = policy.SERVICE_SCV
+    service_scv: float = policy.SERVICE_SCV
+    longest_cpu_segment_seconds: float | None = None
+    proxy_cpu_seconds: float = policy.PROXY_CPU_SECONDS
     boot_seconds: float = 3.0
     preload_safe: bool = False
     peak_rps: float | None = None
@@ -46,3 +53,7 @@ class Workload:
     def is_measured(self) -> bool:
         """Whether the cost of a request was measured, not estimated by somebody."""
         return {"cpu_seconds", "wait_seconds"} <= self.measured
+
+    def if_measured(self, *names: str) -> str:
+        """What stands behind figures in a sentence: ` (measured)` where all of `names` were, else nothing."""
+        return " (measured)" if {*names} <= self.measured else ""

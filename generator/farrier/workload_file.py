@@ -2,6 +2,7 @@
 
 from math import floor, log10
 
+from farrier import policy
 from farrier.inputs import WorkloadInput
 from farrier.measurement import Measured, preload_sentence, sentence, warnings
 from farrier.units import mb, milliseconds, number
@@ -13,11 +14,16 @@ def workload_text(environment: str, host: str, measured: Measured, earlier: Work
     figures: dict[str, str] = {
         "cpu_seconds": significant(measured.cpu_seconds),
         "wait_seconds": significant(measured.wait_seconds),
+        "cpu_scv": significant(measured.cpu_spread),
+        "service_scv": significant(measured.spread),
         "memory_private_mb": significant(max(0.1, memory.private_mb)),
         "memory_shared_mb": significant(memory.shared_mb),
+        "memory_thread_mb": significant(max(policy.THREAD_MINIMUM_MB, measured.thread_mb)),
         "boot_seconds": significant(max(0.01, measured.boot_seconds)),
         "preload_safe": "true" if measured.preload_safe else "false",
     }
+    if measured.longest_segment_seconds > 0:  # an old kernel keeps no account of it
+        figures["longest_cpu_segment_seconds"] = significant(measured.longest_segment_seconds)
     kept = {
         name: value
         for name, value in earlier.model_dump(exclude={"measured"}, exclude_none=True).items()

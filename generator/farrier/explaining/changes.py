@@ -49,6 +49,7 @@ def _different(draft: Draft) -> dict[str, tuple[float | int | bool, ...]]:
         "wait_seconds": (2 * work.wait_seconds or work.cpu_seconds,),
         "memory_private_mb": (2 * work.memory_private_mb,),
         "memory_shared_mb": (2 * work.memory_shared_mb or work.memory_private_mb,),
+        "memory_thread_mb": (10 * work.memory_thread_mb,),
         "preload_safe": (not work.preload_safe,),
         "boot_seconds": (10 * work.boot_seconds,),
         "peak_rps": (math.ceil(2 * (work.peak_rps or draft.capacity_rps)),),

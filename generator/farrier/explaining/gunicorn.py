@@ -1,6 +1,7 @@
 """Workers, threads, and what belongs to them."""
 
 import math
+from dataclasses import replace
 
 from farrier import policy
 from farrier.explaining.sheet import Derivation, Input, Sheet
@@ -51,7 +52,7 @@ def threads(sheet: Sheet) -> Derivation:
             sheet.constant("k", "KNEE"),
             sheet.constant("GIL", "GIL_CEILING"),
             sheet.constant("T <=", "MAX_THREADS"),
-            sheet.constant("t", "THREAD_MB", "MB"),
+            sheet.workload("t", "memory_thread_mb"),
             *([sheet.workload("", "peak_rps")] if little else []),
         ),
         (*_capacity(sheet), *_neighbours(sheet, ((0, -1), (0, 1))), *little),
@@ -85,10 +86,7 @@ def worker_connections(sheet: Sheet) -> Derivation:
 def preload_app(sheet: Sheet) -> Derivation:
     """By safety; the saving is told."""
     cost = sheet.draft.cost
-    slots = [
-        type(cost)(cost.private_mb, cost.shared_mb, preload).slot_mb(sheet.workers, sheet.threads)
-        for preload in (False, True)
-    ]
+    slots = [replace(cost, preload=preload).slot_mb(sheet.workers, sheet.threads) for preload in (False, True)]
     return Derivation(
         "on where the workload says that importing before the fork is safe",
         (

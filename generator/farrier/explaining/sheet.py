@@ -35,6 +35,11 @@ MEANINGS = {
     "wait_seconds": "what one request waits for others",
     "memory_private_mb": "memory of a worker of its own",
     "memory_shared_mb": "memory that preloaded workers share",
+    "memory_thread_mb": "memory of one thread",
+    "cpu_scv": "how much the CPU time of requests varies",
+    "service_scv": "how much CPU and wait of requests vary together",
+    "longest_cpu_segment_seconds": "longest time that a request computes without a pause",
+    "proxy_cpu_seconds": "CPU time of one request outside Gunicorn",
     "boot_seconds": "time that a worker takes to start",
     "preload_safe": "importing before the fork is safe",
     "peak_rps": "requests a second at the peak",
@@ -56,7 +61,7 @@ def quantity(name: str, value: object) -> str:
         return "yes" if value else "no"
     if not isinstance(value, int | float):
         return "not known" if name in FACTS else "not asked for"
-    if name in ("cpu_seconds", "wait_seconds"):
+    if name in ("cpu_seconds", "wait_seconds", "proxy_cpu_seconds", "longest_cpu_segment_seconds"):
         return milliseconds(value)
     if name == "cpus":
         return counted(value, "CPU")
@@ -87,8 +92,9 @@ class Sheet:
         self.cpus = draft.facts.cpus
 
     def workload(self, symbol: str, name: str) -> Input:
-        """A figure of the workload: stated, or assumed because nobody stated it."""
+        """A figure of the workload: measured, stated, or assumed because nobody stated it."""
         known = "stated in the workload" if name in self.work.stated else "assumed"
+        known = "measured" if name in self.work.measured else known
         return Input(symbol, f"{MEANINGS[name]} ({name})", quantity(name, getattr(self.work, name)), known)
 
     def fact(self, symbol: str, name: str) -> Input:

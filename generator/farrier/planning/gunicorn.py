@@ -10,12 +10,15 @@ from farrier.sizing.concurrency import Concurrency, Demand, choose
 from farrier.sizing.memory import Cost, budget
 from farrier.units import ceil_to, counted, mb, milliseconds, number
 
+MEMORY = ("memory_private_mb", "memory_shared_mb", "memory_thread_mb")
+"""The figures of a workload that a slot's memory comes from."""
+
 
 def concurrency(draft: Draft) -> None:
     """Workers, threads, class and preload, within the CPUs and the memory of two slots."""
     work, facts = draft.workload, draft.facts
     preload = bool(draft.overrides.get("gunicorn.preload_app", work.preload_safe))
-    draft.cost = Cost(work.memory_private_mb, work.memory_shared_mb, preload)
+    draft.cost = Cost(work.memory_private_mb, work.memory_shared_mb, preload, work.memory_thread_mb)
     draft.budget = budget(facts.memory_mb, math.ceil(facts.cpus))
     demand = Demand(work.cpu_seconds, work.wait_ratio, facts.cpus, *_fixed(draft))
     chosen = _choose(draft, demand)
@@ -89,7 +92,7 @@ def _workers(draft: Draft, chosen: Concurrency) -> None:
     if chosen.bound == "memory":
         reason = (
             f"Memory allows no more: {draft.budget.breakdown()} for Gunicorn, {counted(draft.copies, 'slot')} of "
-            f"{draft.cost.breakdown(chosen.workers, chosen.threads)}."
+            f"{draft.cost.breakdown(chosen.workers, chosen.threads)}{work.if_measured(*MEMORY)}."
         )
         if draft.capacity_rps < policy.KNEE * ideal:
             draft.warnings.append(
@@ -102,7 +105,7 @@ def _workers(draft: Draft, chosen: Concurrency) -> None:
             f"{counted(chosen.workers, 'process', 'processes')} of {counted(chosen.threads, 'thread')} keep "
             f"{counted(cpus, 'CPU')} busy: each reaches {number(100 * share, 0)} % of a CPU under its GIL, together "
             f"{number(draft.capacity_rps, 1)} of {number(ideal, 1)} requests a second at "
-            f"{milliseconds(work.cpu_seconds)} CPU each."
+            f"{milliseconds(work.cpu_seconds)} CPU each{work.if_measured('cpu_seconds', 'wait_seconds')}."
         )
         if draft.capacity_rps < policy.KNEE * ideal and draft.is_override(
             "gunicorn.workers", "gunicorn.threads", "gunicorn.worker_class"
@@ -117,6 +120,7 @@ def _workers(draft: Draft, chosen: Concurrency) -> None:
 def _threads(draft: Draft, chosen: Concurrency) -> None:
     work = draft.workload
     ratio = f"a request waits {milliseconds(work.wait_seconds)} for {milliseconds(work.cpu_seconds)} of CPU"
+    ratio += work.if_measured("cpu_seconds", "wait_seconds")
     if chosen.threads == 1 and draft.overrides.get("gunicorn.worker_class") != "gthread":
         kind, why = (
             "sync",
@@ -215,13 +219,14 @@ def _recycling(draft: Draft, chosen: Concurrency) -> None:
     work = draft.workload
     preload = draft.cost.preload
     boot = policy.PRELOADED_BOOT_SECONDS if preload else work.boot_seconds
+    known = "" if preload else work.if_measured("boot_seconds")
     per_worker = draft.capacity_rps / chosen.workers
     share = number(100 * policy.RECYCLE_SHARE)
     requests = max(policy.MINIMUM_MAX_REQUESTS, ceil_to(per_worker * boot / policy.RECYCLE_SHARE, 500))
     draft.calculated(
         "gunicorn.max_requests",
         requests,
-        f"A worker that answers {number(per_worker, 1)} requests a second and takes {number(boot, 1)} s to replace "
+        f"A worker that answers {number(per_worker, 1)} requests a second and takes {number(boot, 1)} s to replace{known} "
         f"loses at most {share} % of its time to recycling, which bounds leaks.",
     )
     every = draft.number("gunicorn.max_requests")

@@ -34,15 +34,16 @@ def chain(draft: Draft) -> None:
 def _gunicorn_timeout(draft: Draft, worker_class: str) -> None:
     work = draft.workload
     value = timeouts.timeout(worker_class, work.request_limit_seconds, work.boot_seconds)
+    boot = f"the {work.boot_seconds:g} s that a worker takes to start{work.if_measured('boot_seconds')}."
     if worker_class == "sync":
         reason = (
             f"A sync worker is killed when one request takes longer: the request limit of {work.request_limit_seconds} "
-            f"s, and at least {policy.BOOT_FACTOR} times the {work.boot_seconds:g} s that a worker takes to start."
+            f"s, and at least {policy.BOOT_FACTOR} times {boot}"
         )
     else:
         reason = (
             f"Limits no request of a gthread worker, only notices one that stands still; at least {policy.BOOT_FACTOR} "
-            f"times the {work.boot_seconds:g} s that a worker takes to start."
+            f"times {boot}"
         )
     draft.calculated("gunicorn.timeout", value, reason)
 

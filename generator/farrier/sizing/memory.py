@@ -9,16 +9,17 @@ from farrier.units import mb, number
 
 @dataclass(frozen=True)
 class Cost:
-    """Memory of the application: `private` of a worker after warm traffic, `shared` after preload."""
+    """Memory of the application: `private` of a worker after warm traffic, `shared` after preload, `thread` of each thread."""
 
     private_mb: float
     shared_mb: float
     preload: bool
+    thread_mb: float = policy.THREAD_MB
 
     def worker_mb(self, threads: int) -> float:
         """One worker more costs this."""
         shared = 0.0 if self.preload else self.shared_mb
-        return shared + self.private_mb + threads * policy.THREAD_MB
+        return shared + self.private_mb + threads * self.thread_mb
 
     def slot_mb(self, workers: int, threads: int) -> float:
         """One slot: the master, which holds the shared part when it preloads, and its workers."""
@@ -29,7 +30,7 @@ class Cost:
         process = number(self.worker_mb(0))
         return (
             f"{number(self.shared_mb)} MB master + {workers} x ({process} MB worker + {threads} x "
-            f"{number(policy.THREAD_MB)} MB threads) = {mb(math.ceil(self.slot_mb(workers, threads)))}"
+            f"{number(self.thread_mb)} MB threads) = {mb(math.ceil(self.slot_mb(workers, threads)))}"
         )
 
 
@@ -70,4 +71,4 @@ def largest_workers(slot_mb: float, cost: Cost, threads: int) -> int:
 
 def largest_threads(slot_mb: float, cost: Cost, workers: int) -> int:
     """The most threads per worker that fit into a slot of `slot_mb`; 0 where not even one does."""
-    return max(0, math.floor((slot_mb - cost.slot_mb(workers, 0)) / (workers * policy.THREAD_MB)))
+    return max(0, math.floor((slot_mb - cost.slot_mb(workers, 0)) / (workers * cost.thread_mb)))
