@@ -2,6 +2,7 @@
 
 import importlib.util
 import itertools
+import json
 from pathlib import Path
 from types import ModuleType
 
@@ -9,6 +10,7 @@ import pytest
 import yaml
 
 import farrier
+from farrier.asked import of_urls
 from farrier.errors import InputError
 from farrier.facts import HostFacts
 from farrier.measure import _write, measure
@@ -25,6 +27,9 @@ application:
 environments:
   production: {{inventory: hosts.yml, domain: www.example.org, workload: w.yml}}
 """
+
+
+ASKED = of_urls({"/": 3.0})
 
 
 def write(directory: Path, urls: str = "{/: 3}", workload: str = "{}") -> Path:
@@ -111,15 +116,16 @@ def test_measured_preload_is_measured_in_the_plan() -> None:
 
 def test_the_playbook_measures_on_one_host_and_always_cleans_up(tmp_path: Path) -> None:
     project = read_project(write(tmp_path))
-    _write(tmp_path, project, "production", tmp_path, None, 60)
+    _write(tmp_path, project, "production", tmp_path, asked=ASKED, host=None, seconds=60)
     (play,) = yaml.safe_load((tmp_path / "measure.yml").read_text())
     assert play["hosts"] == "all[0]"
     block = play["tasks"][-1]
     phases = [task["application_measurement"] for task in block["block"] if "application_measurement" in task]
     assert [phase.get("seconds") for phase in phases] == [60, 36.0, 12.0, 12.0]
-    assert phases[1]["urls"] == {"/": 3.0}
+    (request,) = json.loads((tmp_path / "requests.json").read_text())
+    assert request == {"name": "/", "method": "GET", "path": "/", "headers": {}, "body": "", "weight": 3.0}
     assert block["always"][0]["application_measurement"] == {"phase": "clean"}
-    _write(tmp_path, project, "production", tmp_path, "web2", 60)
+    _write(tmp_path, project, "production", tmp_path, asked=ASKED, host="web2", seconds=60)
     assert yaml.safe_load((tmp_path / "clean.yml").read_text())[0]["hosts"] == "web2"
 
 
@@ -154,10 +160,10 @@ def test_only_the_busiest_threads_delay_counts(living: ModuleType) -> None:
 def test_one_host_is_named_and_no_pattern(tmp_path: Path, host: str) -> None:
     project = read_project(write(tmp_path))
     with pytest.raises(InputError, match="must be the name of one host of the inventory"):
-        measure(project, "production", tmp_path, host=host, seconds=60, extra=[], on_event=lambda event: None)
+        measure(project, "production", tmp_path, asked=ASKED, host=host, seconds=60, extra=[], on_event=print)
 
 
 def test_a_missing_inventory_is_named(tmp_path: Path) -> None:
     project = read_project(write(tmp_path))
     with pytest.raises(InputError, match=r"inventory 'hosts\.yml' does not exist"):
-        measure(project, "production", tmp_path, host=None, seconds=60, extra=[], on_event=lambda event: None)
+        measure(project, "production", tmp_path, asked=ASKED, host=None, seconds=60, extra=[], on_event=print)

@@ -27,6 +27,7 @@ NAME = r"^[a-z](-?[a-z0-9])*$"
 HOST_NAME = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 INNER_PATH = r"^[A-Za-z0-9_][A-Za-z0-9._+-]*(/[A-Za-z0-9_][A-Za-z0-9._+-]*)*$"
 COMMAND = r"^[A-Za-z0-9_./][A-Za-z0-9_@+=:,./ -]*$"
+REQUEST_PATH = r"^/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*$"
 GIT_URL = re.compile(r"((https|ssh|git|file)://|[A-Za-z0-9_][A-Za-z0-9_.-]*@[A-Za-z0-9.-]+:)[A-Za-z0-9_.~/@:+-]+")
 SOURCE_DIRECTORY = re.compile(r"(\.{1,2}|[A-Za-z0-9_][A-Za-z0-9._+-]*)(/(\.{1,2}|[A-Za-z0-9_.][A-Za-z0-9._+-]*))*/?")
 
@@ -59,7 +60,7 @@ InnerPath = Annotated[str, Field(pattern=INNER_PATH, max_length=200)]
 Command = Annotated[str, Field(pattern=COMMAND, max_length=500)]
 HostName = Annotated[str, Field(pattern=HOST_NAME, max_length=253)]
 UrlPath = Annotated[str, Field(pattern=r"^/(\.?[A-Za-z0-9_~-][A-Za-z0-9._~-]*/?)*$", max_length=200)]
-RequestPath = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*$", max_length=500)]
+RequestPath = Annotated[str, Field(pattern=REQUEST_PATH, max_length=500)]
 Weight = Annotated[float, Field(gt=0, le=1_000_000)]
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=100)]
 EnvironmentValue = Annotated[str, BeforeValidator(_text_of_scalar), Field(max_length=65_536, pattern="^[^\\x00]*$")]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from farrier import policy
+from farrier.asked import Asked
 from farrier.collect import (
     MARK,
     PACKAGE,
@@ -94,12 +95,13 @@ def measure(
     name: str,
     root: Path,
     *,
+    asked: Asked,
     host: str | None,
     seconds: float,
     extra: Sequence[str],
     on_event: Callable[[MeasureEvent], None],
 ) -> tuple[str, dict[str, Any]]:
-    """Runs the application on a host of the environment `name`; the host, and what each phase found.
+    """Runs the application on a host of the environment `name` and asks for `asked`; the host, and what each phase found.
 
     InputError when it does not start or answer, DoesNotFitError when it takes too much memory, HostError when
     the host cannot be used. Whatever happens, also when interrupted, the host is left as it was.
@@ -111,7 +113,7 @@ def measure(
         raise InputError(f"inventory {shown(inventory, 200)} does not exist; it must be one that Ansible reads")
     with tempfile.TemporaryDirectory(prefix="farrier-measure-") as directory, _terminable():
         place = Path(directory)
-        _write(place, project, name, root, host, seconds)
+        _write(place, project, name, root, asked=asked, host=host, seconds=seconds)
         command = [ansible_command("ansible-playbook"), "-i", inventory, *extra]
         variables = environment("farrier_steps") | {
             "ANSIBLE_LIBRARY": str(PACKAGE / "modules"),
@@ -153,12 +155,9 @@ def _terminable() -> Iterator[None]:
             signal.signal(each, handler)
 
 
-def measured_urls(project: Project) -> dict[str, float]:
-    """The paths to ask for with their weights; without any it is the health path."""
-    return dict(project.application.urls) or {project.application.health_path: 1.0}
-
-
-def _write(place: Path, project: Project, name: str, root: Path, host: str | None, seconds: float) -> None:
+def _write(
+    place: Path, project: Project, name: str, root: Path, *, asked: Asked, host: str | None, seconds: float
+) -> None:
     """The playbooks and what they read; the role's own templates give the sandbox and the environment file."""
     own = project.environments[name]
     templates = templates_directory()
@@ -170,7 +169,6 @@ def _write(place: Path, project: Project, name: str, root: Path, host: str | Non
         "differing": [],
         "pattern": host or "all[0]",
         "source": app.source if app.is_git else str((root / app.source).resolve()),
-        "urls": measured_urls(project),
         "seconds": seconds,
         "reserve_mb": policy.RESERVE_MINIMUM_MB,
         "phases": [
@@ -189,6 +187,7 @@ def _write(place: Path, project: Project, name: str, root: Path, host: str | Non
     template = templates / "role/templates/etc/__app__/environment.j2.tmpl"
     (place / "environment.j2").write_bytes(render_file(template, context))
     shutil.copy(templates / "measure/gunicorn.conf.py", place)
+    (place / "requests.json").write_text(json.dumps(asked.document()), encoding="utf-8")
     # Ansible looks for these beside the playbook; secrets may be there.
     for variables in ("group_vars", "host_vars"):
         if (beside := root / "playbooks" / variables).is_dir():

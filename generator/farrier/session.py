@@ -94,9 +94,14 @@ class Session:
         seconds: float,
         extra: Sequence[str],
         on_event: "Callable[[MeasureEvent], None]",
+        *,
+        access_log: Path | None = None,
+        locustfile: Path | None = None,
+        methods: str | None = None,
     ) -> "tuple[Measured, Path, bool]":
         """Measure the application on a host and write the workload file; its path, and whether the project names it."""
-        from farrier.measure import measure, measured_urls
+        from farrier.asked_sources import asked_for
+        from farrier.measure import measure
         from farrier.measurement import evaluate
         from farrier.workload_file import workload_text
 
@@ -104,10 +109,11 @@ class Session:
         earlier = read_workload_input(environment, self.root, optional=True)
         relative = Path("workloads") / f"{name}.yml"
         require_writable(self.root / relative.parent, "workloads")
+        asked = asked_for(self.project, access_log, locustfile, methods)
         where, found = measure(
-            self.project, name, self.root, host=host, seconds=seconds, extra=extra, on_event=on_event
+            self.project, name, self.root, asked=asked, host=host, seconds=seconds, extra=extra, on_event=on_event
         )
-        measured = evaluate(found, measured_urls(self.project))
+        measured = evaluate(found, asked.names, asked.notes, seconds)
         write_atomically(self.root / relative, workload_text(name, where, measured, earlier), "workloads")
         return measured, relative, environment.workload == relative.as_posix()
 
