@@ -25,7 +25,7 @@ LAYERS = [
     {"tree"},
     {"output"},
     {"project_file", "facts_files", "modules", "discover", "schema", "policy_whys"},
-    {"collect", "local", "init"},
+    {"collect", "local", "init", "loading"},
     {"measure"},
     {"session"},
     {"report"},
@@ -53,7 +53,7 @@ IMPURE = {
     "sys",
     "io",
 }
-STARTS_PROCESSES = {"collect", "modules"}
+STARTS_PROCESSES = {"collect", "modules", "loading"}
 
 
 def part(path: Path) -> str:
