@@ -26,7 +26,7 @@ LAYERS = [
     {"tree"},
     {"output"},
     {"project_file", "facts_files", "modules", "discover", "schema", "policy_whys"},
-    {"collect", "local", "init"},
+    {"collect", "local", "init", "loading"},
     {"measure", "asked_sources", "locust_recorder"},
     {"session"},
     {"report"},
@@ -55,7 +55,7 @@ IMPURE = {
     "sys",
     "io",
 }
-STARTS_PROCESSES = {"collect", "modules", "ansible_plugins", "asked_sources"}
+STARTS_PROCESSES = {"collect", "modules", "ansible_plugins", "asked_sources", "loading"}
 
 
 def part(path: Path) -> str:

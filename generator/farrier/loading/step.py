@@ -1,0 +1,183 @@
+"""What one step of load came to: from what each worker saw to counts, rates and latency."""
+
+from array import array
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import ceil
+from typing import Any
+
+UNFINISHED = "unfinished"
+"""Had no answer when the step stopped waiting."""
+
+UNSENT = "unsent"
+"""Was due, but the generator had its bound of requests under way."""
+
+UNANSWERED = {"timeout", "refused", "reset", "unreachable", "tls", "failed", UNFINISHED, UNSENT}
+"""What becomes of a request besides an answer, which is known by its status."""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Seconds from when a request was due to the end of its good answer; None without any good answer."""
+
+    p50: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+    mean: float | None = None
+    longest: float | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of the requests that were due in the measured window."""
+
+    offered: int
+    kinds: Mapping[str, int]
+    latency: Latency
+
+    @property
+    def answered(self) -> int:
+        """Those with an answer, whatever its status."""
+        return sum(count for kind, count in self.kinds.items() if kind not in UNANSWERED)
+
+    @property
+    def good(self) -> int:
+        """Those with an answer of status 2xx or 3xx."""
+        return sum(count for kind, count in self.kinds.items() if is_good(kind))
+
+
+@dataclass(frozen=True)
+class Step(Outcome):
+    """A step of constant rate. `good_rps` counts the good answers that came within the window, whenever they were due."""
+
+    rps: float
+    seconds: float
+    warm_seconds: float
+    good_rps: float
+    paths: Mapping[str, Outcome]
+    in_flight: int
+    """Requests without an answer when the window ended."""
+    lateness_p95_seconds: float
+    """How late the generator itself was in sending; part of the latency."""
+    cpu_share: float
+    """CPU of the busiest process of the generator during the window, as a share of one core; 1 is its limit."""
+    drain_seconds: float
+    """How long it took until the last answer had come."""
+    begun: float
+    """When the window began, in seconds since the epoch."""
+    workers: int = 1
+
+    @property
+    def offered_rps(self) -> float:
+        """Arrivals a second in the window; it differs from `rps` by chance, as Poisson arrivals do."""
+        return self.offered / self.seconds
+
+
+@dataclass
+class Samples:
+    """What one worker saw in one step, by request; the arrays go from worker to master as bytes."""
+
+    kinds: list[str] = field(default_factory=list)
+    kind: "array[int]" = field(default_factory=lambda: array("B"))
+    request: "array[int]" = field(default_factory=lambda: array("H"))
+    due: "array[float]" = field(default_factory=lambda: array("d"))
+    """Seconds since the step began."""
+    latency: "array[float]" = field(default_factory=lambda: array("d"))
+    late: "array[float]" = field(default_factory=lambda: array("d"))
+    cpu_share: float = 0.0
+    in_flight: int = 0
+    drain_seconds: float = 0.0
+    begun: float = 0.0
+
+    def add(self, kind: str, request: int, due: float, latency: float, late: float) -> None:
+        """One request and what became of it."""
+        if kind not in self.kinds:
+            self.kinds.append(kind)
+        self.kind.append(self.kinds.index(kind))
+        self.request.append(request)
+        self.due.append(due)
+        self.latency.append(latency)
+        self.late.append(late)
+
+    def packed(self) -> dict[str, Any]:
+        """Everything in the types of a message."""
+        return {name: value.tobytes() if isinstance(value, array) else value for name, value in vars(self).items()}
+
+
+def unpacked(message: Mapping[str, Any]) -> Samples:
+    """The samples that `Samples.packed` has packed."""
+    samples = Samples()
+    for name, value in message.items():
+        own = getattr(samples, name)
+        if isinstance(own, array):
+            own.frombytes(value)
+        else:
+            setattr(samples, name, value)
+    return samples
+
+
+def is_good(kind: str) -> bool:
+    """Whether it is a status of success; a redirection is one, its target is not followed."""
+    return kind[0] in "23" and kind not in UNANSWERED
+
+
+def at_share(ordered: Sequence[float], share: float) -> float | None:
+    """The value within which this share lies, by nearest rank; None of nothing."""
+    return ordered[max(0, ceil(share * len(ordered)) - 1)] if ordered else None
+
+
+def summary(
+    samples: Sequence[Samples], names: Sequence[str], *, rps: float, seconds: float, warm_seconds: float
+) -> dict[str, Any]:
+    """What all workers saw in one step, in JSON's types; `step_from` makes a `Step` of it."""
+    end = warm_seconds + seconds
+    by_path: list[list[tuple[str, float]]] = [[] for _ in names]
+    late: list[float] = []
+    came = 0
+    for one in samples:
+        for kind, request, due, latency, lateness in zip(
+            (one.kinds[index] for index in one.kind), one.request, one.due, one.latency, one.late, strict=True
+        ):
+            came += is_good(kind) and warm_seconds <= due + latency < end
+            if due >= warm_seconds:
+                by_path[request].append((kind, latency))
+                if kind != UNSENT:
+                    late.append(lateness)
+    return {
+        **_outcome([pair for path in by_path for pair in path]),
+        "rps": rps,
+        "seconds": seconds,
+        "warm_seconds": warm_seconds,
+        "good_rps": came / seconds,
+        "paths": {name: _outcome(path) for name, path in zip(names, by_path, strict=True)},
+        "in_flight": sum(one.in_flight for one in samples),
+        "lateness_p95_seconds": at_share(sorted(late), 0.95) or 0.0,
+        "cpu_share": max((one.cpu_share for one in samples), default=0.0),
+        "drain_seconds": max((one.drain_seconds for one in samples), default=0.0),
+        "begun": min((one.begun for one in samples), default=0.0),
+        "workers": len(samples),
+    }
+
+
+def _outcome(pairs: Sequence[tuple[str, float]]) -> dict[str, Any]:
+    times = sorted(latency for kind, latency in pairs if is_good(kind))
+    return {
+        "offered": len(pairs),
+        "kinds": dict(sorted(Counter(kind for kind, _ in pairs).items())),
+        "latency": {
+            "p50": at_share(times, 0.5),
+            "p95": at_share(times, 0.95),
+            "p99": at_share(times, 0.99),
+            "mean": sum(times) / len(times) if times else None,
+            "longest": at_share(times, 1.0),
+        },
+    }
+
+
+def step_from(document: Mapping[str, Any]) -> Step:
+    """The step that `summary` describes."""
+    paths = {
+        name: Outcome(**{**path, "latency": Latency(**path["latency"])}) for name, path in document["paths"].items()
+    }
+    return Step(**{**document, "latency": Latency(**document["latency"]), "paths": paths})
