@@ -7,7 +7,7 @@ import pytest
 
 from farrier.access_log import Entry, asked_in_log, entry
 from farrier.asked import clean, kind
-from farrier.asked_sources import asked_for, lines
+from farrier.asked_sources import Source, asked_for, lines
 from farrier.errors import InputError
 from farrier.project_file import read_project
 
@@ -188,14 +188,14 @@ def test_the_source_of_the_requests_is_chosen(tmp_path: Path) -> None:
     project = read_project(tmp_path / "farrier.yml")
     log = tmp_path / "access.log"
     log.write_text(combined("GET /logged/ HTTP/1.1") + combined("HEAD / HTTP/1.1"))
-    assert asked_for(project).names == {"/stated/": 2.0}
-    assert asked_for(project, access_log=log).names == {"/logged/": 1.0, "HEAD /": 1.0}
-    assert asked_for(project, access_log=log, methods="get").names == {"/logged/": 1.0}
+    assert asked_for(project, Source()).names == {"/stated/": 2.0}
+    assert asked_for(project, Source(access_log=log)).names == {"/logged/": 1.0, "HEAD /": 1.0}
+    assert asked_for(project, Source(access_log=log, methods="get")).names == {"/logged/": 1.0}
     with pytest.raises(InputError, match="--methods 'FETCH': must be some of GET, HEAD, OPTIONS, POST"):
-        asked_for(project, access_log=log, methods="GET,fetch")
+        asked_for(project, Source(access_log=log, methods="GET,fetch"))
     with pytest.raises(InputError, match="--methods POST: an access log holds no bodies; use a Locust file"):
-        asked_for(project, access_log=log, methods="GET,POST")
+        asked_for(project, Source(access_log=log, methods="GET,POST"))
     with pytest.raises(InputError, match="--methods is for --locustfile and --access-log"):
-        asked_for(project, methods="GET")
+        asked_for(project, Source(methods="GET"))
     with pytest.raises(InputError, match="name one of them"):
-        asked_for(project, access_log=log, locustfile=log)
+        asked_for(project, Source(access_log=log, locustfile=log))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from farrier.asked import Request
-from farrier.asked_sources import asked_for, record
+from farrier.asked_sources import Source, asked_for, record
 from farrier.errors import InputError
 from farrier.locust_requests import asked_by_users
 from farrier.project_file import read_project
@@ -110,7 +110,7 @@ def test_a_file_without_use_is_refused(tmp_path: Path, text: str, message: str) 
     path = tmp_path / "my_users.py"
     path.write_text(text)
     with pytest.raises(InputError) as error:
-        asked_for(read_project(tmp_path / "farrier.yml"), locustfile=path)
+        asked_for(read_project(tmp_path / "farrier.yml"), Source(locustfile=path))
     assert message in str(error.value)
     with pytest.raises(InputError, match="there is no such file; name a Locust file"):
         record(tmp_path / "nowhere.py")

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from farrier.access_log import LONGEST_LINE, UNCHANGING, asked_in_log
@@ -22,13 +23,21 @@ RECORD_SECONDS = 60
 """For all users of a Locust file; each has its own limit besides."""
 
 
-def asked_for(
-    project: Project, access_log: Path | None = None, locustfile: Path | None = None, methods: str | None = None
-) -> Asked:
+@dataclass(frozen=True)
+class Source:
+    """Which file the requests come from, and which methods of it; without one they come from the project file."""
+
+    access_log: Path | None = None
+    locustfile: Path | None = None
+    methods: str | None = None
+
+
+def asked_for(project: Project, source: Source) -> Asked:
     """The requests to measure: of the log or the Locust file if one is named, else of the project file.
 
     InputError where the file cannot be used.
     """
+    access_log, locustfile, methods = source.access_log, source.locustfile, source.methods
     if access_log and locustfile:
         raise InputError("--access-log and --locustfile: name one of them, the requests come from one place")
     wanted = parse_methods(methods)

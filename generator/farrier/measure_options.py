@@ -10,6 +10,10 @@ from farrier.policy import MEASURE_MOST_SECONDS
 HostName = Annotated[
     str | None, typer.Option(metavar="NAME", help="On this host of the inventory; without it on the first.")
 ]
+Local = Annotated[
+    bool,
+    typer.Option("--local", help="On this machine, as that host, without SSH; sudo is used unless you are root."),
+]
 Seconds = Annotated[
     float, typer.Option(min=10, max=MEASURE_MOST_SECONDS, metavar="N", help="Time for requests; boots come on top.")
 ]

@@ -18,6 +18,7 @@ def workload_text(environment: str, host: str, measured: Measured, earlier: Work
         "service_scv": significant(measured.spread),
         "memory_private_mb": significant(max(0.1, memory.private_mb)),
         "memory_shared_mb": significant(memory.shared_mb),
+        "memory_total_mb": significant(max(0.1, memory.private_mb) + memory.shared_mb),
         "memory_thread_mb": significant(max(policy.THREAD_MINIMUM_MB, measured.thread_mb)),
         "boot_seconds": significant(max(0.01, measured.boot_seconds)),
         "preload_safe": "true" if measured.preload_safe else "false",

@@ -83,7 +83,10 @@ class Place:
         try:
             pwd.getpwnam(name)
         except KeyError:
-            message = f"{name} has never been deployed here, its user does not exist; deploy it once, then measure"
+            message = (
+                f"{name} has never been deployed here: its user {name} does not exist, and so neither do the packages, the "
+                "directory and the migrated database that requests need; run the environment's playbook once, then measure"
+            )
             raise Failure(message, "host") from None
         if self.lock.exists():
             with self.held(0):
