@@ -45,8 +45,9 @@ HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 class How(NamedTuple):
-    """On which host (None: the first), how many seconds of requests, options for ansible-playbook, and whether that host
-    is this machine, with the variables that the inventory has for it.
+    """On which host (None: the first), for how many seconds of requests, and with which options of ansible-playbook.
+
+    With `local` that host is this machine, with the variables that the inventory has for it.
     """
 
     host: str | None
