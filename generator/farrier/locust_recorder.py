@@ -15,7 +15,7 @@ import gevent
 import gevent.socket
 from gevent.pywsgi import WSGIHandler, WSGIServer
 from locust import events
-from locust.argument_parser import parse_options
+from locust.argument_parser import get_parser
 from locust.env import Environment
 from locust.exception import StopUser
 from locust.user.task import TaskSet
@@ -156,7 +156,8 @@ def main(path: str, result: str) -> None:
     keep_inside(recorder.server.server_port)
     users, _ = load_locustfile(str(Path(path).resolve()))
     environment = Environment(events=events, user_classes=list(users.values()), host=recorder.host)
-    environment.parsed_options = parse_options(["--locustfile", path])
+    parser: Any = get_parser(default_config_files=[])
+    environment.parsed_options = parser.parse_args(["--locustfile", path])
     hooks: Any = events
     hooks.init.fire(environment=environment, runner=None, web_ui=None)
     hooks.test_start.fire(environment=environment)

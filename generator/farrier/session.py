@@ -93,7 +93,7 @@ class Session:
     ) -> "tuple[Measured, Path, bool]":
         """Measure the application on a host and write the workload file; its path, and whether the project names it."""
         from farrier.asked_sources import asked_for
-        from farrier.measure import measure
+        from farrier.measure import MeasureEvent, measure
         from farrier.measurement import evaluate
         from farrier.workload_file import workload_text
 
@@ -101,6 +101,8 @@ class Session:
         earlier = read_workload_input(environment, self.root, optional=True)
         relative = Path("workloads") / f"{name}.yml"
         require_writable(self.root / relative.parent, "workloads")
+        if file := source.access_log or source.locustfile:
+            on_event(MeasureEvent("step", f"Requests are chosen from {shown(file.name)}"))
         asked = asked_for(self.project, source)
         where, found = measure(self.project, name, self.root, asked, how, on_event)
         measured = evaluate(found, asked.names, asked.notes, how.seconds)
