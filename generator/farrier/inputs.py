@@ -82,6 +82,7 @@ def check_variables(names: dict[str, str]) -> None:
 Measurable = Literal[
     "cpu_seconds",
     "wait_seconds",
+    "busy_cpu_seconds",
     "cpu_scv",
     "service_scv",
     "longest_cpu_segment_seconds",
@@ -100,6 +101,9 @@ class WorkloadInput(Model):
 
     cpu_seconds: float = Field(0.02, gt=0, le=600, description="CPU seconds of one request, such as 0.02")
     wait_seconds: float = Field(0.03, ge=0, le=600, description="seconds one request waits for others, such as 0.03")
+    busy_cpu_seconds: float | None = Field(
+        None, gt=0, le=600, description="CPU seconds of one request while many are under way, such as 0.018"
+    )
     cpu_scv: float = Field(
         policy.SERVICE_SCV,
         ge=0,

@@ -48,6 +48,7 @@ class Measured:
     plain: Memory
     preloaded: Memory | None
     thread_mb: float
+    busy_cpu_seconds: float
     unsafe: tuple[str, ...]
     delayed_share: float
 
@@ -158,6 +159,7 @@ def evaluate(
         memory_of(plain["memory"]),
         memory_of(preloaded["memory"]) if "memory" in preloaded else None,
         thread_mb(found["threads"]["steps"]),
+        found["threads"]["busy"]["cpu_us"] / 1e6 / max(1, found["threads"]["busy"]["requests"]),
         tuple(unsafe_to_preload(plain["held"], preloaded)),
         sum(sample[6] for sample in plain["samples"]) / walls if walls else 0.0,
     )

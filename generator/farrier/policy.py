@@ -1,10 +1,14 @@
 """Every constant that a plan depends on: its name, why it has this value, and where it comes from."""
 
-GIL_CEILING = 0.85
-"""The share of one CPU that a process with several threads reaches under CPython's GIL, at most.
-Measured with Gunicorn 27.0.1 on one pinned CPU: 0.82-0.85 with 4-7 threads where Erlang B alone predicts 1.00."""
+GIL_CEILING = 0.985
+"""The share of one CPU that a process with several threads reaches under CPython's GIL, at most: handing the GIL around
+leaves the CPU idle for moments that Erlang B does not know. `tools/bench_threads.py`: 0.97-0.99 with 4-48 threads."""
 
-KNEE = 0.97
+GIL_THREAD_OVERHEAD = 0.0015
+"""CPU per request grows by this share for each thread that stands in line for the GIL: it wakes every 5 ms to ask for it.
+`tools/bench_threads.py`: 8 ms of CPU and 8 ms of wait cost 1 % more with 16 threads than with 8, and 7 % more with 32."""
+
+KNEE = 0.995
 """More workers or threads are bought only up to this share of the best capacity; the rest costs memory for nothing."""
 
 MAX_WORKERS = 1024
@@ -23,9 +27,9 @@ malloc arena."""
 THREAD_MINIMUM_MB = 0.05
 """What a thread takes at least: its kernel stack and the pages of its own that it touches when it starts."""
 
-SERVICE_SCV = 1.0
-"""Squared coefficient of variation where the workload states none: that of the exponential distribution, on which the
-formulas of Erlang rest."""
+SERVICE_SCV = 0.0
+"""Squared coefficient of variation where the workload states none: every request costs what is stated, so a predicted p95
+holds the waiting for others and nothing else."""
 
 PROXY_CPU_SECONDS = 0.0003
 """CPU seconds per request of NGINX and the kernel outside Gunicorn, where the workload states none. An estimate, to be

@@ -16,6 +16,7 @@ class Workload:
 
     cpu_seconds: float = 0.02
     wait_seconds: float = 0.03
+    busy_cpu_seconds: float | None = None
     memory_private_mb: float = 45.0
     memory_shared_mb: float = 35.0
     memory_thread_mb: float = policy.THREAD_MB
@@ -36,13 +37,21 @@ class Workload:
 
     @property
     def service_seconds(self) -> float:
-        """H: how long one request occupies its worker thread when nothing else runs."""
-        return self.cpu_seconds + self.wait_seconds
+        """H: how long one request takes when nothing else runs."""
+        return self.host_cpu_seconds + self.wait_seconds
+
+    @property
+    def host_cpu_seconds(self) -> float:
+        """C: what a request takes of the host's CPUs when they are busy, inside Gunicorn and outside.
+
+        With warm caches and a CPU that never sleeps it is less than for a request that comes alone.
+        """
+        return (self.busy_cpu_seconds or self.cpu_seconds) + self.proxy_cpu_seconds
 
     @property
     def wait_ratio(self) -> float:
         """W/C: seconds waited for each second of CPU."""
-        return self.wait_seconds / self.cpu_seconds
+        return self.wait_seconds / self.host_cpu_seconds
 
     @property
     def is_assumed(self) -> bool:

@@ -14,6 +14,7 @@ def workload_text(environment: str, host: str, measured: Measured, earlier: Work
     figures: dict[str, str] = {
         "cpu_seconds": significant(measured.cpu_seconds),
         "wait_seconds": significant(measured.wait_seconds),
+        "busy_cpu_seconds": significant(max(1e-6, min(measured.cpu_seconds, measured.busy_cpu_seconds))),
         "cpu_scv": significant(measured.cpu_spread),
         "service_scv": significant(measured.spread),
         "memory_private_mb": significant(max(0.1, memory.private_mb)),

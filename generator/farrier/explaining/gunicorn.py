@@ -162,12 +162,12 @@ def _capacity(sheet: Sheet) -> tuple[str, ...]:
     capped = f", under the GIL {number(used)}" if used < by_erlang - 0.005 else ""
     busy = busy_cpus(p * t, ratio, cpus)
     return (
-        f"a = W / C = {milliseconds(work.wait_seconds)} / {milliseconds(work.cpu_seconds)} = {number(ratio)}",
+        f"a = W / C = {milliseconds(work.wait_seconds)} / {milliseconds(work.host_cpu_seconds)} = {number(ratio)}",
         f"U({t}) = 1 - B({t}, {number(ratio)}) = {number(by_erlang)}{capped}: {counted(p, 'process', 'processes')} can "
         f"use {p} x {number(used)} = {number(p * used)} CPUs",
         f"{counted(p * t, 'request')} in service keep {number(busy)} of {counted(cpus, 'CPU')} busy",
-        f"X = {number(min(p * used, busy), 3)} / {milliseconds(work.cpu_seconds)} = {number(sheet.draft.capacity_rps)} "
-        f"of c / C = {number(cpus / work.cpu_seconds)} requests a second",
+        f"X = {number(min(p * used, busy), 3)} / {milliseconds(work.host_cpu_seconds)} = {number(sheet.draft.capacity_rps)} "
+        f"of c / C = {number(cpus / work.host_cpu_seconds)} requests a second",
     )
 
 
@@ -187,12 +187,12 @@ def _neighbours(sheet: Sheet, steps: tuple[tuple[int, int], ...]) -> list[str]:
         p, t = sheet.workers + more_workers, sheet.threads + more_threads
         if p < 1 or t < 1:
             continue
-        rate = Service(p, t, work.cpu_seconds, work.wait_seconds, sheet.cpus).capacity_rps
+        rate = Service(p, t, work.host_cpu_seconds, work.wait_seconds, sheet.cpus, work.service_scv).capacity_rps
         need = draft.cost.slot_mb(p, t)
         verdict = ""
         if draft.copies * need > draft.budget.gunicorn_mb:
             verdict = f"; {counted(draft.copies, 'slot')} of it do not fit"
-        elif rate < policy.KNEE * sheet.cpus / work.cpu_seconds:
+        elif rate < policy.KNEE * sheet.cpus / work.host_cpu_seconds:
             verdict = f"; below {number(100 * policy.KNEE)} % of c / C"
         lines.append(
             f"{p} x {t} instead: {number(rate, 1)} requests a second ({_differs(rate - draft.capacity_rps, 1)}) in "

@@ -33,6 +33,7 @@ class Derivation:
 MEANINGS = {
     "cpu_seconds": "CPU time of one request",
     "wait_seconds": "what one request waits for others",
+    "busy_cpu_seconds": "CPU time of one request while many are under way",
     "memory_private_mb": "memory of a worker of its own",
     "memory_shared_mb": "memory that preloaded workers share",
     "memory_thread_mb": "memory of one thread",

@@ -377,16 +377,19 @@ def preload(place: Place) -> dict[str, Any]:
 
 
 def threads(place: Place) -> dict[str, Any]:
-    """One worker with one busy thread, and with several: what does a thread more take?"""
+    """One worker with one busy thread, and with several: what does a thread more take, and a request of a busy worker?"""
     seconds = place.params["seconds"] / 2
     with Gunicorn(place, 1, THREADS, preload=False) as gunicorn:
         gunicorn.only(gunicorn.probe())
         steps = []
         for concurrency in (1, THREADS):
-            gunicorn.warm(seconds, concurrency)
             (pid,) = gunicorn.pids()
+            before = cpu_ns(pid)
+            requests = gunicorn.warm(seconds, concurrency)
+            (pid,) = gunicorn.pids()
+            busy = {"requests": requests, "cpu_us": (cpu_ns(pid) - before) // 1000}
             steps.append([len(os.listdir(f"/proc/{pid}/task")), memory_kb(pid)["private"]])
-        return {"steps": steps}
+        return {"steps": steps, "busy": busy}
 
 
 def main() -> None:

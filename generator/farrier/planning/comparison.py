@@ -62,7 +62,7 @@ def compare(draft: Draft) -> Comparison:
     process_mb = work.memory_private_mb + work.memory_shared_mb
 
     def row(name: str, formula: str, workers: int, threads: int) -> Row:
-        service = Service(workers, threads, work.cpu_seconds, work.wait_seconds, draft.facts.cpus)
+        service = Service(workers, threads, work.host_cpu_seconds, work.wait_seconds, draft.facts.cpus, work.service_scv)
         need = draft.cost.slot_mb(workers, threads)
         p95 = service.p95_seconds(rate)
         return Row(name, formula, service, need, need <= budget_mb + 1 / MB, p95 if isfinite(p95) else None)

@@ -55,7 +55,7 @@ def picture(draft: Draft) -> Picture:
         chosen.setdefault(pair, []).append(row.name)
         fits[pair] = row.fits
     curves = [
-        _curve(tuple(names), Service(*pair, work.cpu_seconds, work.wait_seconds, draft.facts.cpus), fits=fits[pair])
+        _curve(tuple(names), Service(*pair, work.host_cpu_seconds, work.wait_seconds, draft.facts.cpus, work.service_scv), fits=fits[pair])
         for pair, names in chosen.items()
     ]
     own, rules = curves[0], sorted(curves[1:], key=lambda curve: curve.service.capacity_rps)

@@ -76,7 +76,8 @@ class Draft:
         return Service(
             self.number("gunicorn.workers"),
             self.number("gunicorn.threads"),
-            work.cpu_seconds,
+            work.host_cpu_seconds,
             work.wait_seconds,
             self.facts.cpus,
+            work.service_scv,
         )

@@ -20,7 +20,7 @@ def concurrency(draft: Draft) -> None:
     preload = bool(draft.overrides.get("gunicorn.preload_app", work.preload_safe))
     draft.cost = Cost(work.memory_private_mb, work.memory_shared_mb, preload, work.memory_thread_mb)
     draft.budget = budget(facts.memory_mb, math.ceil(facts.cpus))
-    demand = Demand(work.cpu_seconds, work.wait_ratio, facts.cpus, *_fixed(draft))
+    demand = Demand(work.host_cpu_seconds, work.wait_ratio, facts.cpus, *_fixed(draft))
     chosen = _choose(draft, demand)
     draft.slot_mb = draft.cost.slot_mb(chosen.workers, chosen.threads)
     draft.capacity_rps = demand.capacity(chosen.workers, chosen.threads)
@@ -88,7 +88,7 @@ def _switch(draft: Draft, chosen: Concurrency) -> None:
 
 def _workers(draft: Draft, chosen: Concurrency) -> None:
     work, cpus = draft.workload, draft.facts.cpus
-    ideal = cpus / work.cpu_seconds
+    ideal = cpus / work.host_cpu_seconds
     if chosen.bound == "memory":
         reason = (
             f"Memory allows no more: {draft.budget.breakdown()} for Gunicorn, {counted(draft.copies, 'slot')} of "
@@ -105,7 +105,7 @@ def _workers(draft: Draft, chosen: Concurrency) -> None:
             f"{counted(chosen.workers, 'process', 'processes')} of {counted(chosen.threads, 'thread')} keep "
             f"{counted(cpus, 'CPU')} busy: each reaches {number(100 * share, 0)} % of a CPU under its GIL, together "
             f"{number(draft.capacity_rps, 1)} of {number(ideal, 1)} requests a second at "
-            f"{milliseconds(work.cpu_seconds)} CPU each{work.if_measured('cpu_seconds', 'wait_seconds')}."
+            f"{milliseconds(work.host_cpu_seconds)} CPU each{work.if_measured('cpu_seconds', 'wait_seconds')}."
         )
         if draft.capacity_rps < policy.KNEE * ideal and draft.is_override(
             "gunicorn.workers", "gunicorn.threads", "gunicorn.worker_class"
@@ -119,7 +119,7 @@ def _workers(draft: Draft, chosen: Concurrency) -> None:
 
 def _threads(draft: Draft, chosen: Concurrency) -> None:
     work = draft.workload
-    ratio = f"a request waits {milliseconds(work.wait_seconds)} for {milliseconds(work.cpu_seconds)} of CPU"
+    ratio = f"a request waits {milliseconds(work.wait_seconds)} for {milliseconds(work.host_cpu_seconds)} of CPU"
     ratio += work.if_measured("cpu_seconds", "wait_seconds")
     if chosen.threads == 1 and draft.overrides.get("gunicorn.worker_class") != "gthread":
         kind, why = (

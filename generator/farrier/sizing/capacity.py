@@ -6,6 +6,7 @@ C is the CPU seconds of a request, W the seconds it waits, a = W/C, c the usable
 import math
 from bisect import bisect_left
 from functools import lru_cache
+from itertools import accumulate
 
 from farrier import policy
 
@@ -37,18 +38,23 @@ def erlang_c(servers: float, offered: float) -> float:
 
 @lru_cache(maxsize=4096)
 def process_utilisation(threads: int, wait_ratio: float) -> float:
-    """Share of one CPU that a process with `threads` under the GIL keeps busy: 1 - B(T, W/C), a machine-repair queue.
+    """Share of one CPU that a process with `threads` under the GIL puts to use: 1 - B(T, W/C), a machine-repair queue.
 
-    Threads do not lift it above `policy.GIL_CEILING`: handing the GIL around costs what Erlang B does not know.
+    Threads do not lift it above `policy.GIL_CEILING`, and those in line for the GIL cost `policy.GIL_THREAD_OVERHEAD` each.
     """
     alone = 1.0 - erlang_b(1, wait_ratio)
-    return max(alone, min(1.0 - erlang_b(threads, wait_ratio), policy.GIL_CEILING))
+    if threads == 1:
+        return alone
+    busy = min(1.0 - erlang_b(threads, wait_ratio), policy.GIL_CEILING)
+    in_line = max(0.0, threads - busy * (1 + wait_ratio))
+    return max(alone, busy / (1 + policy.GIL_THREAD_OVERHEAD * in_line))
 
 
 @lru_cache(maxsize=256)
 def utilisations(wait_ratio: float) -> tuple[float, ...]:
-    """`process_utilisation` for 1 to `policy.MAX_THREADS` threads; it never falls."""
-    return tuple(process_utilisation(threads, wait_ratio) for threads in range(1, policy.MAX_THREADS + 1))
+    """`process_utilisation` for 1 to `policy.MAX_THREADS` threads, up to its highest value; beyond that it stays there."""
+    reached = (process_utilisation(threads, wait_ratio) for threads in range(1, policy.MAX_THREADS + 1))
+    return tuple(accumulate(reached, max))
 
 
 def threads_for(share: float, wait_ratio: float) -> int | None:

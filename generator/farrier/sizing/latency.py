@@ -12,6 +12,9 @@ from farrier.sizing.capacity import capacity_rps, erlang_c
 TAIL = 0.05
 """p95: this share of the requests may take longer."""
 
+NORMAL_P95 = 1.6449
+"""The 95th percentile of the standard normal distribution."""
+
 KNEE_STEPS = 400
 """Rates at which the knee is looked for, from nothing to capacity: finer than anybody can read off a plot."""
 
@@ -36,6 +39,7 @@ class Service:
     cpu_seconds: float
     wait_seconds: float
     cpus: float
+    service_scv: float = 0.0
 
     @property
     def slots(self) -> int:
@@ -46,6 +50,12 @@ class Service:
     def service_seconds(self) -> float:
         """H: one request alone."""
         return self.cpu_seconds + self.wait_seconds
+
+    @cached_property
+    def service_p95_seconds(self) -> float:
+        """95 % of requests take at most this alone: the lognormal distribution with mean H and the spread Cs^2."""
+        variance = math.log(1 + self.service_scv)
+        return self.service_seconds * math.exp(NORMAL_P95 * math.sqrt(variance) - variance / 2)
 
     @property
     def usable_cpus(self) -> float:
@@ -59,20 +69,26 @@ class Service:
         return capacity_rps(self.workers, self.threads, self.cpu_seconds, wait_ratio, self.cpus)
 
     def thread_wait_seconds(self, rate: float) -> float:
-        """p95 of the wait for a free worker thread: Erlang C over the N slots, which carry X."""
-        return wait_p95_seconds(self.slots, rate, self.capacity_rps)
+        """p95 of the wait for a free worker thread: Erlang C over the N slots, which carry X; first come, first served.
+
+        Allen and Cunneen multiply by (Ca^2 + Cs^2) / 2, with Poisson arrivals (Ca^2 = 1) and no less than Erlang's own.
+        """
+        return max(1.0, (1 + self.service_scv) / 2) * wait_p95_seconds(self.slots, rate, self.capacity_rps)
 
     def cpu_wait_seconds(self, rate: float) -> float:
-        """p95 of the wait for a CPU: Erlang C over the usable CPUs, which carry c / C."""
+        """p95 of the wait for a CPU: Erlang C over the usable CPUs, which carry c / C.
+
+        Kernel and GIL share a CPU in slices, and the wait for a shared server does not depend on the spread.
+        """
         return wait_p95_seconds(self.usable_cpus, rate, self.usable_cpus / self.cpu_seconds)
 
     def p95_seconds(self, rate: float) -> float:
-        """95 % of requests are answered within this: H and the larger of the two waits; infinite from X on."""
-        return self.service_seconds + max(self.thread_wait_seconds(rate), self.cpu_wait_seconds(rate))
+        """95 % of requests are answered within this: p95 alone and the larger of the two waits; infinite from X on."""
+        return self.service_p95_seconds + max(self.thread_wait_seconds(rate), self.cpu_wait_seconds(rate))
 
     def rate_within(self, p95_seconds: float) -> float:
-        """The highest rate at which 95 % are answered within `p95_seconds`; 0 where a request alone takes longer."""
-        if p95_seconds < self.service_seconds:
+        """The highest rate at which 95 % are answered within `p95_seconds`; 0 where requests alone take longer."""
+        if p95_seconds < self.service_p95_seconds:
             return 0.0
         low, high = 0.0, self.capacity_rps
         for _ in range(50):

@@ -1,0 +1,222 @@
+"""One application on a throw-away host of one pinned CPU, from `farrier measure` to the deployed role, and load on it."""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from farrier.loading.job import Job, Request
+from farrier.loading.process import Generator
+from farrier.loading.step import Step
+from sizing.search import Probe
+from sizing.workloads import Work
+
+ROOT = Path(__file__).resolve().parents[2]
+HOST = [sys.executable, str(ROOT / "templates/molecule/molecule/shared/host.py")]
+ENVIRONMENT = "bench"
+DOMAIN = "bench.example.org"
+HOST_CPU, GENERATOR_CPU = 0, 1
+
+READY_SECONDS = 60
+PROBE_REQUESTS = 400
+"""So many answers make a p95 that can be told from its neighbour's; a probe lasts until they are there, within limits."""
+
+PROBE_SECONDS = (4.0, 10.0)
+WARM_SECONDS = 1.0
+DRAIN_SECONDS = 20.0
+MOST_SECONDS = 4 * 3600.0
+GENERATOR_LIMIT = 0.9
+"""Above this share of its own CPU the generator measures itself."""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """How Gunicorn runs; a sync worker has one thread."""
+
+    workers: int
+    threads: int
+    worker_connections: int
+
+    @property
+    def lines(self) -> str:
+        """What stands at the end of Gunicorn's configuration, where it has the last word."""
+        kind = "sync" if self.threads == 1 else "gthread"
+        return (
+            f'\nworker_class = "{kind}"\nworkers = {self.workers}\nthreads = {self.threads}\n'
+            f"worker_connections = {self.worker_connections}\n"
+        )
+
+
+class Rig:
+    """The host and what runs on it."""
+
+    def __init__(self, work: Work, project: Path, host: Mapping[str, Any]) -> None:
+        """Keep what it is reached by."""
+        self.work, self.project, self.host = work, project, host
+        self.running: Configuration | None = None
+
+    def shell(self, command: str) -> str:
+        """What a command prints that root runs on the host."""
+        return _run([*HOST, "ssh", self.host["name"], f"sudo sh -c {shlex.quote(command)}"], ROOT)
+
+    def farrier(self, *arguments: str) -> str:
+        """What Farrier prints, on the CPU that is not the host's."""
+        return _run([sys.executable, "-m", "farrier", *arguments], self.project)
+
+    def measure(self, seconds: int) -> None:
+        """Write the workload file that the project names."""
+        self.farrier("measure", ENVIRONMENT, "--seconds", str(seconds))
+
+    def plan(self) -> dict[str, Any]:
+        """The plan of the host."""
+        document = json.loads(self.farrier("plan", ENVIRONMENT, "--json"))
+        plan: dict[str, Any] = document["hosts"][self.host["name"]]
+        return plan
+
+    def workload(self) -> dict[str, Any]:
+        """What was measured."""
+        text = (self.project / "workloads" / f"{ENVIRONMENT}.yml").read_text(encoding="utf-8")
+        workload: dict[str, Any] = yaml.safe_load(text)
+        return workload
+
+    def deploy(self) -> None:
+        """Generate the role and run it."""
+        self.farrier("generate", ENVIRONMENT, "--force")
+        play = Path(sys.executable).parent / "ansible-playbook"
+        _run([str(play), "-i", "inventory.yml", f"playbooks/{ENVIRONMENT}.yml"], self.project)
+        self.running = None
+
+    def configure(self, configuration: Configuration) -> None:
+        """Let the deployed slot run with other workers, threads and worker_connections, and wait until all are ready."""
+        if configuration == self.running:
+            return
+        script = f"""
+            set -eu
+            slot=$(basename "$(readlink /srv/bench/active)")
+            cd "/srv/bench/slots/$slot"
+            if [ ! -e planned.conf.py ]; then cp -L gunicorn.conf.py planned.conf.py; fi
+            {{ cat planned.conf.py; printf %s {shlex.quote(configuration.lines)}; }} > changed.conf.py
+            mv changed.conf.py gunicorn.conf.py
+            systemctl set-property --runtime "bench@$slot" MemoryMax=infinity
+            systemctl restart "bench@$slot"
+            for _ in $(seq {READY_SECONDS * 10}); do
+                ready=$(find "/run/bench-$slot" -path '*/workers/*' -type f | wc -l)
+                if [ "$ready" = {configuration.workers} ]; then exit 0; fi
+                sleep 0.1
+            done
+            systemctl status "bench@$slot"
+            exit 1
+        """
+        self.shell(script)
+        self.running = configuration
+
+    def memory_mb(self) -> float:
+        """What Gunicorn's processes hold, pages that they share counted once."""
+        script = """
+            slot=$(basename "$(readlink /srv/bench/active)")
+            for pid in $(systemctl show --value -p MainPID "bench@$slot") \
+                $(pgrep -P "$(systemctl show --value -p MainPID "bench@$slot")"); do
+                awk '/^Pss:/ {print $2}' "/proc/$pid/smaps_rollup"
+            done
+        """
+        return sum(int(line) for line in self.shell(script).split()) / 1024
+
+    @contextmanager
+    def load(self) -> Iterator[Generator]:
+        """The generator on its own CPU."""
+        job = Job(
+            url=f"http://127.0.0.1:{self.host['http_port']}",
+            host=DOMAIN,
+            requests=tuple(Request("GET", path, weight) for path, weight in self.work.urls.items()),
+            drain_seconds=DRAIN_SECONDS,
+            max_seconds=MOST_SECONDS,
+        )
+        with Generator(job, cpu=GENERATOR_CPU) as generator:
+            yield generator
+
+
+def probe(generator: Generator, rate: float, objective_seconds: float) -> Probe:
+    """One rate, and whether 95 % were answered within the objective and none failed."""
+    step = load(generator, rate)
+    p95 = step.latency.p95 or inf
+    return Probe(rate, p95, step.good == step.offered and p95 <= objective_seconds)
+
+
+def load(generator: Generator, rate: float) -> Step:
+    """One rate for as long as its p95 needs."""
+    least, most = PROBE_SECONDS
+    step = generator.step(rate, seconds=min(most, max(least, PROBE_REQUESTS / rate)), warm_seconds=WARM_SECONDS)
+    if step.cpu_share > GENERATOR_LIMIT:
+        sys.exit(f"the generator was the limit at {rate:.0f} requests a second: {step.cpu_share:.2f} of its CPU")
+    return step
+
+
+@contextmanager
+def rig(work: Work, directory: Path) -> Iterator[Rig]:
+    """A host of its own for the time of the run, and a project directory for it that stays."""
+    project = directory / work.name
+    project.mkdir(parents=True, exist_ok=True)
+    name = f"sizing-{work.name}"
+    up = [*HOST, "up", name, "--cpus", "1", "--cpuset", str(HOST_CPU), "--memory-mb", str(work.memory_mb)]
+    host = json.loads(_run(up, ROOT))
+    try:
+        _write_project(project, work, host)
+        made = Rig(work, project, host)
+        made.farrier("facts", ENVIRONMENT)
+        yield made
+    finally:
+        _run([*HOST, "down", name], ROOT)
+
+
+def _write_project(project: Path, work: Work, host: Mapping[str, Any]) -> None:
+    shutil.copytree(ROOT / "tools/sizing/application", project / "application", dirs_exist_ok=True)
+    workload = project / "workloads" / f"{ENVIRONMENT}.yml"
+    workload.parent.mkdir(exist_ok=True)
+    if not workload.exists():
+        workload.write_text(f"latency_p95_seconds: {work.objective_seconds}\n", encoding="utf-8")
+    description = {
+        "application": {
+            "name": "bench",
+            "source": "application",
+            "wsgi": "app:application",
+            "health_path": "/health/",
+            "environment": dict(work.environment),
+            "urls": dict(work.urls),
+        },
+        "environments": {
+            ENVIRONMENT: {
+                "inventory": "inventory.yml",
+                "domain": DOMAIN,
+                "workload": f"workloads/{ENVIRONMENT}.yml",
+            }
+        },
+    }
+    (project / "farrier.yml").write_text(yaml.safe_dump(description), encoding="utf-8")
+    inventory = {"all": {"hosts": {host["name"]: host["inventory"]}}}
+    (project / "inventory.yml").write_text(yaml.safe_dump(inventory), encoding="utf-8")
+
+
+def _run(command: list[str], directory: Path) -> str:
+    done = subprocess.run(
+        ["taskset", "--cpu-list", str(GENERATOR_CPU), *command],
+        cwd=directory,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} ended with {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
+    return done.stdout
+
