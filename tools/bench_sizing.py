@@ -9,7 +9,7 @@ it prints its table and writes docs/sizing.md and docs/sizing.svg.
 
 import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -18,15 +18,15 @@ from typing import Any
 from farrier.loading.process import Generator
 from farrier.sizing.rules import RULES
 from sizing.records import Record, Records
-from sizing.report import write_report
+from sizing.report import THUMB, write_report
 from sizing.rig import GENERATOR_CPU, Configuration, Rig, load, probe, rig
-from sizing.search import STEP, highest
+from sizing.search import STEP, Probe, highest
 from sizing.workloads import WORKS, Work
 
 ROOT = Path(__file__).resolve().parents[1]
 MEASURE_SECONDS = 40
 
-WORKERS = (1, 2, 3, 4, 6, 8, 12, 16, 26)
+WORKERS = (1, 2, 3, 4, 8, 16, 26)
 THREADS = (1, 2, 4, 8, 16, 32)
 DEFAULT_CONNECTIONS = 1000
 """Gunicorn's own worker_connections."""
@@ -40,10 +40,13 @@ MOST_SLOTS = 4.0
 CONTENDER = 0.9
 """A configuration that does not hold the objective at this share of the best rate is not looked at more closely."""
 
+HOPELESS = 0.5
+"""A rule that by Little's law cannot carry this share of Farrier's rate is not loaded; 2n + 1 always is."""
+
 CLOSE = 0.93
 """Screened within this share of the best, it goes into the finals with Farrier's choice."""
 
-MOST_FINALISTS = 4
+MOST_FINALISTS = 2
 REST = 0.7
 """Latency is compared at this share of the best one's rate."""
 
@@ -54,9 +57,7 @@ SATURATED = 1.3
 def chosen(plan: dict[str, Any]) -> Configuration:
     """What Farrier's plan says."""
     value = {name: setting["value"] for name, setting in plan["settings"].items()}
-    return Configuration(
-        value["gunicorn.workers"], value["gunicorn.threads"], value["gunicorn.worker_connections"]
-    )
+    return Configuration(value["gunicorn.workers"], value["gunicorn.threads"], value["gunicorn.worker_connections"])
 
 
 def rules(work: Work, process_mb: float) -> dict[str, Configuration]:
@@ -103,7 +104,11 @@ class Run:
         self._screen(generator, self.own, 0.8 / cpu)
         process_mb = work["memory_private_mb"] + work["memory_shared_mb"]
         for each in dict.fromkeys(rules(self.work, process_mb).values()):
-            self._screen(generator, each, 0.9 * min(1.0, each.workers * each.threads / slots) / cpu)
+            most = min(1.0, each.workers * each.threads / slots) / cpu
+            if each != THUMB and most < HOPELESS * self.best:
+                self._keep_bound(each, most)
+            else:
+                self._screen(generator, each, 0.8 * most)
         for pair in grid(cpu, wait):
             rate = self._screen(generator, pair, None)
             if rate >= CONTENDER * self.best and pair.threads > 1:
@@ -112,7 +117,14 @@ class Run:
     @property
     def best(self) -> float:
         """The highest rate of the screening so far."""
-        return max((record.rate for record in self.records.find(self.work.name, "screen") if not record.bound), default=0)
+        return max(
+            (record.rate for record in self.records.find(self.work.name, "screen") if not record.bound), default=0
+        )
+
+    def _keep_bound(self, configuration: Configuration, rate: float) -> None:
+        """By Little's law N slots carry no more than N / H."""
+        if not self.records.find(self.work.name, "screen", configuration):
+            self._keep("screen", 0, configuration, rate, bound=True)
 
     def _screen(self, generator: Generator, configuration: Configuration, start: float | None) -> float:
         """The highest rate; without a `start` only for who holds the objective near the best one's."""
@@ -120,17 +132,19 @@ class Run:
         if known:
             return 0.0 if known[0].bound else known[0].rate
         self.bench.configure(configuration)
-        objective = self.work.objective_seconds
         if start is None:
             floor = CONTENDER * self.best
-            first = probe(generator, floor, objective)
+            first = self._probe(generator)(floor)
             if not first.held:
                 self._keep("screen", 0, configuration, floor, bound=True)
                 return 0.0
             start = floor * STEP
-        rate, _ = highest(lambda tried: probe(generator, tried, objective), start, refine=1)
+        rate, _ = highest(self._probe(generator), start, refine=1)
         self._keep("screen", 0, configuration, rate)
         return rate
+
+    def _probe(self, generator: Generator) -> Callable[[float], Probe]:
+        return lambda rate: probe(generator, rate, self.work.objective_seconds)
 
     def finals(self, generator: Generator, rounds: int) -> None:
         """Farrier's choice and those that came close, interleaved; then latency at a share of the best one's rate."""
@@ -142,8 +156,7 @@ class Run:
                     continue
                 self.bench.configure(configuration)
                 start = self.records.rate(name, configuration) or self.best
-                objective = self.work.objective_seconds
-                rate, _ = highest(lambda tried: probe(generator, tried, objective), start, refine=2)
+                rate, _ = highest(self._probe(generator), start, refine=1)
                 self._keep("final", number, configuration, rate, memory_mb=self.bench.memory_mb())
         self._at_rest(generator, finalists, rounds)
         self._saturated(generator, rounds)
@@ -158,9 +171,8 @@ class Run:
     def _at_rest(self, generator: Generator, finalists: list[Configuration], rounds: int) -> None:
         name = self.work.name
         rate = REST * max(self.records.rate(name, each) or 0.0 for each in finalists)
-        thumb = Configuration(3, 1, DEFAULT_CONNECTIONS)
         for number in range(rounds):
-            for configuration in dict.fromkeys([*finalists[:2], thumb]):
+            for configuration in dict.fromkeys([*finalists[:2], THUMB]):
                 if any(record.round == number for record in self.records.find(name, "rest", configuration)):
                     continue
                 self.bench.configure(configuration)
@@ -205,7 +217,7 @@ def main() -> None:
                     run.screen(generator)
                 if "final" in stages:
                     run.finals(generator, options.rounds)
-    write_report(records, ROOT / "docs")
+    write_report(records, ROOT)
 
 
 if __name__ == "__main__":

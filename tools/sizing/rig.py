@@ -219,4 +219,3 @@ def _run(command: list[str], directory: Path) -> str:
     if done.returncode:
         sys.exit(f"{' '.join(command)} ended with {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
     return done.stdout
-

@@ -37,10 +37,12 @@ def factor(scv: float) -> float:
     if not scv:
         return 1.0
     sigma = sqrt(log(1 + scv))
-    return exp(random.gauss(-sigma * sigma / 2, sigma))  # noqa: S311 - a workload, not a secret
+    return exp(random.gauss(-sigma * sigma / 2, sigma))
 
 
-def application(environ: dict[str, Any], start_response: Callable[[str, list[tuple[str, str]]], Any]) -> Iterable[bytes]:
+def application(
+    environ: dict[str, Any], start_response: Callable[[str, list[tuple[str, str]]], Any]
+) -> Iterable[bytes]:
     """Answer after `cpu_ms` of computing and `wait_ms` of waiting, in `parts` that alternate; both spread by `scv`."""
     asked = {name: float(values[0]) for name, values in parse_qs(environ["QUERY_STRING"]).items()}
     parts = int(asked.get("parts", 2))
