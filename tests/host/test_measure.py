@@ -147,7 +147,7 @@ def test_on_the_host_itself_the_same_is_measured(stack: Deployed) -> None:
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_measurement_leaves_nothing_behind(stack: Deployed, sent: signal.Signals) -> None:
     before = live(stack)
-    with start(stack) as process:
+    with start(stack, "--seconds", "120") as process:
         assert process.stderr is not None
         for line in process.stderr:
             if "One request after the other" in line:
