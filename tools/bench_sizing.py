@@ -101,7 +101,7 @@ class Run:
         work = self.bench.workload()
         cpu, wait = work["cpu_seconds"], work["wait_seconds"]
         slots = (cpu + wait) / cpu
-        self._screen(generator, self.own, 0.8 / cpu)
+        self._screen(generator, self.own, 0.85 / cpu)
         process_mb = work["memory_private_mb"] + work["memory_shared_mb"]
         for each in dict.fromkeys(rules(self.work, process_mb).values()):
             most = min(1.0, each.workers * each.threads / slots) / cpu
@@ -110,8 +110,9 @@ class Run:
             else:
                 self._screen(generator, each, 0.8 * most)
         for pair in grid(cpu, wait):
-            rate = self._screen(generator, pair, None)
-            if rate >= CONTENDER * self.best and pair.threads > 1:
+            self._screen(generator, pair, None)
+        for pair in self.finalists():
+            if pair.threads > 1:
                 self._screen(generator, replace(pair, worker_connections=DEFAULT_CONNECTIONS), None)
 
     @property
@@ -172,7 +173,8 @@ class Run:
         name = self.work.name
         rate = REST * max(self.records.rate(name, each) or 0.0 for each in finalists)
         for number in range(rounds):
-            for configuration in dict.fromkeys([*finalists[:2], THUMB]):
+            # 2n + 1 is far beyond its capacity here, where once is enough.
+            for configuration in dict.fromkeys([*finalists[:2], *([THUMB] if number == 0 else [])]):
                 if any(record.round == number for record in self.records.find(name, "rest", configuration)):
                     continue
                 self.bench.configure(configuration)

@@ -28,10 +28,10 @@ DOMAIN = "bench.example.org"
 HOST_CPU, GENERATOR_CPU = 0, 1
 
 READY_SECONDS = 60
-PROBE_REQUESTS = 400
+PROBE_REQUESTS = 320
 """So many answers make a p95 that can be told from its neighbour's; a probe lasts until they are there, within limits."""
 
-PROBE_SECONDS = (4.0, 10.0)
+PROBE_SECONDS = (4.0, 8.0)
 WARM_SECONDS = 1.0
 DRAIN_SECONDS = 20.0
 MOST_SECONDS = 4 * 3600.0
