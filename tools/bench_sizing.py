@@ -40,6 +40,9 @@ MOST_SLOTS = 4.0
 CONTENDER = 0.9
 """A configuration that does not hold the objective at this share of the best rate is not looked at more closely."""
 
+FITS = 0.75
+"""Workers whose private memory takes more than this share of the host are left out: the kernel would kill them."""
+
 HOPELESS = 0.5
 """A rule that by Little's law cannot carry this share of Farrier's rate is not loaded; 2n + 1 always is."""
 
@@ -109,7 +112,10 @@ class Run:
                 self._keep_bound(each, most)
             else:
                 self._screen(generator, each, 0.8 * most)
+        most_workers = (FITS * self.work.memory_mb - work["memory_shared_mb"]) / work["memory_private_mb"]
         for pair in grid(cpu, wait):
+            if pair.workers > most_workers:
+                continue
             self._screen(generator, pair, None)
         for pair in self.finalists():
             if pair.threads > 1:
