@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from farrier.modules.farrier_status import ask, children, queues
+from farrier.modules.farrier_status import ask, children, queues, told, waiting
 
 LISTING = """\
 u_str LISTEN 0      470                               /run/notes.sock 115739 * 0
@@ -21,6 +21,32 @@ def test_the_length_of_each_accept_queue_by_address() -> None:
         "[::]:22": 128,
     }
     assert queues("") == {}
+
+
+def test_how_many_wait_in_each_queue() -> None:
+    assert waiting(LISTING) == {"/run/notes.sock": 0, "/run/systemd/private": 0, "0.0.0.0:80": 3, "[::]:22": 0}
+
+
+def test_one_line_for_people() -> None:
+    status = {
+        "release": "0123456789ab",
+        "slot": "b",
+        "since": "2026-01-02T03:04:05Z",
+        "by": "alice",
+        "workers": [7, 8, 9],
+        "waiting": {"/run/notes.sock": 5},
+        "queues": {"/run/notes.sock": 470},
+        "answer": 200,
+        "answer_seconds": 0.012,
+        "error": "",
+    }
+    assert told(status, "/run/notes.sock") == (
+        "release 0123456789ab in slot b since 2026-01-02T03:04:05Z by alice; 3 workers are ready, 5 of at most 470 requests "
+        "wait; answers 200 in 0.012 s"
+    )
+    gone = {**status, "answer": 0, "error": "[Errno 111] Connection refused"}
+    assert told(gone, "/run/notes.sock").endswith("requests wait; [Errno 111] Connection refused")
+    assert told({**status, "release": None}, "/run/notes.sock") == "nothing is served yet"
 
 
 def test_children_of_a_process_whatever_their_names(tmp_path: Path) -> None:

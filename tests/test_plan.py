@@ -78,6 +78,7 @@ def test_two_cpus_and_four_gigabytes() -> None:
         "nginx.keepalive_timeout": 65,
         "nginx.listen_backlog": 994,
         "farrier.switch": "overlap",
+        "farrier.watchdog_timeout": 30,
     }
     assert found.capacity_rps == pytest.approx(99.46, abs=0.01)
     assert found.predicted_memory_mb == 280

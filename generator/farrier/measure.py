@@ -181,6 +181,7 @@ def _write(place: Path, project: Project, name: str, root: Path, asked: Asked, h
         "prefix": project.role(name),
         "environment": {"domains": [own.domain, *own.aliases], "tls": own.tls},
         "differing": [],
+        "watched": False,
         "pattern": how.host or "all[0]",
         "source": app.source if app.is_git else str((root / app.source).resolve()),
         "seconds": how.seconds,

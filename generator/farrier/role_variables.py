@@ -107,6 +107,12 @@ def _application(project: Project, environment: Environment, role: str) -> list[
             "int",
             "Releases that stay on the host, the one that serves included",
         ),
+        variable(
+            "take_lock",
+            False,
+            "bool",
+            "Take the lock of another play, which must have died; for one run, with -e",
+        ),
     ]
     if app.ref is not None:
         found.insert(3, variable("source_ref", app.ref, "str", "The tag, branch or commit to deploy"))

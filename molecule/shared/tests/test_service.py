@@ -57,6 +57,11 @@ class TestPages:
         assert page.status == 200, page
         assert page.headers["server"] == "nginx", "NGINX shows its version, or Gunicorn answered"
 
+    def test_an_answer_names_its_release_where_that_is_switched_on(self, living: Living) -> None:
+        (page,) = living.ask({"path": living.expect["health_path"], "headers": {"X-Release": "forged"}})
+        named = living.slot["record"]["release"] if living.expect["release_header"] else None
+        assert page.headers.get("x-release") == named
+
     def test_a_post_reaches_the_application_and_the_log_says_how_long_it_took(self, living: Living) -> None:
         mark = secrets.token_hex(8)
         address = f"{living.expect['health_path']}?mark={mark}"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import http.client
 import json
@@ -45,6 +46,8 @@ options:
   memory_available_mb: {type: int, description: Memory that the host has left; a second slot is not started without it.}
   by: {type: str, default: "", description: Who deploys; noted in C(slot.json).}
   coming: {type: list, elements: path, default: [], description: Files that a play in check mode would have changed before.}
+  lock: {type: path, description: "The play's lock, as farrier_lock took it; held and renewed while this runs."}
+  token: {type: str, description: What proves that the lock is ours.}
 author: Farrier
 """
 
@@ -88,6 +91,23 @@ def run(*command: str) -> str:
     if done.returncode:
         raise Failure(f"{' '.join(command)}: {(done.stderr or done.stdout).strip()}")
     return done.stdout
+
+
+@contextlib.contextmanager
+def holding(lock: str | None, token: str | None) -> Any:
+    """Keep and renew the play's lock meanwhile; fails when another play has it, or a step of one still runs."""
+    if not lock:
+        yield
+        return
+    with open(lock, "r+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Failure("a step of another play still runs on this host; try again when it has ended") from None
+        if not token or token not in file.read():
+            raise Failure("another play has taken the lock of this one, so this step was not begun")
+        os.utime(file.fileno())
+        yield
 
 
 def show(unit: str) -> dict[str, str]:
@@ -463,6 +483,8 @@ def main() -> None:
             "memory_available_mb": {"type": "int"},
             "by": {"type": "str", "default": ""},
             "coming": {"type": "list", "elements": "path", "default": []},
+            "lock": {"type": "path"},
+            "token": {"type": "str", "no_log": False},
         },
         supports_check_mode=True,
     )
@@ -472,7 +494,8 @@ def main() -> None:
             reasons = switch.foresee()
             result: dict[str, Any] = {"changed": bool(reasons), "reasons": reasons}
         else:
-            result = switch.converge()
+            with holding(module.params["lock"], module.params["token"]):
+                result = switch.converge()
     except (Failure, OSError) as failure:
         module.fail_json(msg=str(failure))
     slot = switch.active or switch.idle

@@ -44,10 +44,12 @@ RETURN = r"""
 status:
   description:
     - slot, release, previous, since and by of the active slot, and the process ids of its ready workers.
-    - queues holds the length of each accept queue by address; somaxconn is the longest that the kernel allows.
+    - queues holds the length of each accept queue by address, waiting how many connections are in it; somaxconn is the longest
+      that the kernel allows.
     - answer is the status that NGINX gave, or 0 with the reason in error; answer_seconds is how long it took.
   returned: always
   type: dict
+line: {description: The same in one line for people., returned: always, type: str}
 """
 
 
@@ -60,12 +62,32 @@ def run(*command: str) -> str:
 
 def queues(listing: str) -> dict[str, int]:
     """Length of the accept queue of each listening socket out of `ss -lntxH`, by path or address."""
-    found = {}
-    for line in listing.splitlines():
-        words = line.split()
-        if len(words) > 4 and words[0] in ("u_str", "tcp") and words[1] == "LISTEN" and words[3].isdigit():
-            found[words[4]] = int(words[3])
-    return found
+    return {words[4]: int(words[3]) for words in listening(listing)}
+
+
+def waiting(listing: str) -> dict[str, int]:
+    """How many connections wait in each of them."""
+    return {words[4]: int(words[2]) for words in listening(listing)}
+
+
+def listening(listing: str) -> list[list[str]]:
+    """The columns of `ss` for each listening socket."""
+    rows = [line.split() for line in listing.splitlines()]
+    return [
+        row for row in rows if len(row) > 4 and row[0] in ("u_str", "tcp") and row[1] == "LISTEN" and row[3].isdigit()
+    ]
+
+
+def told(status: dict[str, Any], queue: str) -> str:
+    """What serves, in one line for people; `queue` is the path of the application's socket."""
+    if not status["release"]:
+        return "nothing is served yet"
+    answer = f"answers {status['answer']} in {status['answer_seconds']} s" if status["answer"] else status["error"]
+    return (
+        f"release {status['release']} in slot {status['slot']} since {status['since']} by {status['by']}; "
+        f"{len(status['workers'])} workers are ready, {status['waiting'].get(queue, 0)} of at most "
+        f"{status['queues'].get(queue, 0)} requests wait; {answer}"
+    )
 
 
 def children(parent: int, proc: Path = Path("/proc")) -> set[int]:
@@ -127,10 +149,12 @@ def main() -> None:
         alive = children(int(run("systemctl", "show", "-p", "MainPID", "--value", unit) or 0))
         markers = Path("/run", f"{wish['application']}-{status['slot']}", "workers")
         status["workers"] = sorted(alive & {int(each.name) for each in markers.iterdir() if each.name.isdigit()})
-    status["queues"] = queues(run("ss", "-lntxH"))
+    listing = run("ss", "-lntxH")
+    status["queues"], status["waiting"] = queues(listing), waiting(listing)
     status["somaxconn"] = int(Path("/proc/sys/net/core/somaxconn").read_text())
     status.update(ask(wish["host"], wish["health_path"], wish["tls"], wish["seconds"]))
-    module.exit_json(changed=False, status=status)
+    line = told(status, f"/run/{wish['application']}.sock")
+    module.exit_json(changed=False, status=status, line=line)
 
 
 if __name__ == "__main__":
