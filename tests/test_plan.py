@@ -85,6 +85,23 @@ def test_two_cpus_and_four_gigabytes() -> None:
     assert found.warnings == ()
 
 
+def test_a_sync_worker_needs_no_watchdog() -> None:
+    found = plan(overrides={"gunicorn.worker_class": "sync"})
+    assert found.value("farrier.watchdog_timeout") == 0
+    useless = plan(overrides={"gunicorn.worker_class": "sync", "farrier.watchdog_timeout": 40})
+    assert useless.warnings[-1] == (
+        "farrier.watchdog_timeout 40 s watches nothing: a sync worker's requests end by gunicorn.timeout"
+    )
+
+
+def test_a_watchdog_that_bites_legitimate_requests_is_refused() -> None:
+    assert refused({"farrier.watchdog_timeout": 29}) == (
+        "web1: farrier.watchdog_timeout 29 s replaces workers for requests that may take 30 s (request_limit_seconds): "
+        "need 30, or 0 for none"
+    )
+    assert plan(overrides={"farrier.watchdog_timeout": 0}).warnings == ()
+
+
 def test_one_usable_cpu_of_a_64_cpu_machine_gives_a_plan_for_one() -> None:
     facts = HostFacts(host="web1", cpus=1.0, memory_mb=2000, cpus_online=64, cpus_affinity=64, cpu_quota=1.0)
     found = plan(facts)

@@ -179,7 +179,7 @@ def _write(place: Path, project: Project, name: str, root: Path, asked: Asked, h
     context = {
         "app": application_context(project, own),
         "prefix": project.role(name),
-        "environment": {"domains": [own.domain, *own.aliases], "tls": own.tls},
+        "environment": {"domains": [own.domain, *own.aliases], "tls": own.tls, "metrics_directory": None},
         "differing": [],
         "watched": False,
         "pattern": how.host or "all[0]",

@@ -122,16 +122,19 @@ WorkloadOrPath = Annotated[
 ]
 
 
+AbsolutePath = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9_][A-Za-z0-9._-]*)+$")]
+
+
 class Tls(Model):
     """Certificate and key that are on the host already."""
 
     certificate: Annotated[
-        str,
-        Field(pattern=r"^(/[A-Za-z0-9_][A-Za-z0-9._-]*)+$", description="absolute path of the chain on the host"),
+        AbsolutePath,
+        Field(description="absolute path of the chain on the host"),
     ]
     key: Annotated[
-        str,
-        Field(pattern=r"^(/[A-Za-z0-9_][A-Za-z0-9._-]*)+$", description="absolute path of the key on the host"),
+        AbsolutePath,
+        Field(description="absolute path of the key on the host"),
     ]
 
 
@@ -158,6 +161,9 @@ class Environment(Model):
     tls: Tls | None = Field(None, description="certificate and key on the host")
     release_header: StrictBool = Field(
         False, description="true for answers that name the release they come from, in a header X-Release"
+    )
+    metrics_directory: AbsolutePath | None = Field(
+        None, description="node_exporter's directory for text files, such as /var/lib/prometheus/node-exporter"
     )
 
     @model_validator(mode="after")

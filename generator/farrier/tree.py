@@ -58,6 +58,7 @@ def _context(project: Project, name: str, plans: Mapping[str, Plan], workload: W
             "hosts_pattern": "all",
             "tls": environment.tls.model_dump() if environment.tls else None,
             "release_header": environment.release_header,
+            "metrics_directory": environment.metrics_directory,
         },
         "variables": variables,
         "sections": _sections(variables),
@@ -116,5 +117,6 @@ def _expectations(project: Project, name: str, role: str) -> dict[str, object]:
         "slots": ["a", "b"],
         "tls": environment.tls is not None,
         "release_header": environment.release_header,
+        "metrics_directory": environment.metrics_directory,
         "secrets": app.secrets,
     }

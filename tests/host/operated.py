@@ -11,13 +11,14 @@ import yaml
 from deployed import ENVIRONMENT, EXAMPLE, PLAY, Deployed, environment
 
 PATIENCE_SECONDS = 40
+METRICS = "/var/lib/prometheus/node-exporter"
 
 
 def prepare(project: Path) -> None:
     """All that can be switched on in an environment is."""
     path = project / "farrier.yml"
     description = yaml.safe_load(path.read_text(encoding="utf-8"))
-    description["environments"][ENVIRONMENT].update({"release_header": True})
+    description["environments"][ENVIRONMENT].update({"release_header": True, "metrics_directory": METRICS})
     path.write_text(yaml.safe_dump(description), encoding="utf-8")
 
 
