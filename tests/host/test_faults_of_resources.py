@@ -228,18 +228,34 @@ def bomb(stage: Stage) -> dict[str, int | str]:
     return found
 
 
-def test_a_fork_bomb(stage: Stage) -> None:
-    stage.deploy(FORK)
+def check_fork_bomb(stage: Stage) -> None:
     before = stage.look()
     tasks = int(stage.stack.settings["systemd.TasksMax"])
     with stage.row("24: a fork bomb in a worker") as load:
         found = bomb(stage)
-        assert found["error"] == "Resource temporarily unavailable"
+        assert found["error"] == "Resource temporarily unavailable", "nothing held it"
         assert 0 < int(found["made"]) < tasks
         time.sleep(1)
         load.stop().require_none_lost()
         after = stage.settled()
         assert (after.slot, after.main_pid) == (before.slot, before.main_pid)
+
+
+def test_a_fork_bomb(stage: Stage) -> None:
+    stage.deploy(FORK)
+    check_fork_bomb(stage)
+
+
+def test_without_tasks_max_a_fork_bomb_goes_on(stage: Stage) -> None:
+    stage.deploy(FORK)
+    stage.mutation = "TasksMax=infinity"
+    unit = f"notes@{stage.look().slot}"
+    stage.shell(f"systemctl set-property --runtime {unit} TasksMax=infinity")
+    try:
+        with pytest.raises(AssertionError, match="nothing held it"):
+            check_fork_bomb(stage)
+    finally:
+        stage.shell(f"systemctl revert {unit}")
 
 
 FORK = """
@@ -256,7 +272,7 @@ def application(environ, start_response):
         return _peaceful(environ, start_response)
     children, error = [], "none"
     try:
-        while len(children) < 5000:
+        while len(children) < 300:
             child = _os.fork()
             if not child:
                 _time.sleep(60)
