@@ -1,8 +1,13 @@
 """farrier_status reads what lives on a host: queues out of ss, workers out of /proc, the answer over HTTP."""
 
+import ssl
+import subprocess
+import time
 from pathlib import Path
 
-from farrier.modules.farrier_status import ask, children, queues, told, waiting
+import pytest
+
+from farrier.modules.farrier_status import ask, children, days_left, queues, told, waiting
 
 LISTING = """\
 u_str LISTEN 0      470                               /run/notes.sock 115739 * 0
@@ -61,3 +66,15 @@ def test_no_answer_is_a_result_and_not_a_crash() -> None:
     result = ask("www.example.org", "/", tls=True, seconds=0.2)
     assert result["answer"] == 0
     assert result["error"]
+
+
+@pytest.mark.parametrize("days", [2, 400])
+def test_how_long_a_certificate_is_valid(tmp_path: Path, days: int) -> None:
+    chain = tmp_path / "chain.pem"
+    options = ["-newkey", "rsa:2048", "-nodes", "-subj", "/CN=www.example.org", "-days", str(days)]
+    command = ["openssl", "req", "-x509", *options, "-keyout", str(tmp_path / "key.pem"), "-out", str(chain)]
+    subprocess.run(command, check=True, capture_output=True)
+    der = ssl.PEM_cert_to_DER_cert(chain.read_text())
+    assert days_left(der, time.time() + 60) == days - 1
+    assert days_left(der, time.time() + (days + 1) * 86_400 + 60) == -2
+    assert days_left(b"nothing", time.time()) is None

@@ -47,29 +47,30 @@ def full(stage: Stage, directory: str, megabytes: int, owner: str = "root:root")
 # ---- Memory ----
 
 
-def check_no_memory_for_two(stage: Stage) -> None:
-    before = stage.look()
-    # What is left is less than a second slot takes, and enough for Ansible.
-    with stage.row("10: no memory for two slots") as load:
+def test_no_memory_for_two_slots(stage: Stage) -> None:
+    # So many that what is left for a second slot is still enough for Ansible.
+    many = ("-e", f"notes_trial_gunicorn_workers={4 * WORKERS}")
+    stage.stack.play(*many)
+    try:
+        before = stage.settled(4 * WORKERS)
+        processes = " ".join(f"/proc/{pid}/smaps_rollup" for pid in (before.main_pid, *before.workers))
+        takes = int(stage.shell(f"awk '/^Pss:/ {{n += $2}} END {{print int(n / 1024)}}' {processes}"))
         free = re.search(r'"available": (\d+)', stage.ask_facts())
         assert free
-        stage.shell(
-            f"mkdir -p /mnt/eaten && mount -t tmpfs -o size=2g tmpfs /mnt/eaten && "
-            f"head -c {int(free[1]) - 70}M /dev/zero >/mnt/eaten/it"
-        )
-        try:
-            said = stage.refused("# no memory")
-        finally:
-            stage.shell("umount --lazy /mnt/eaten")
-        load.stop().require_none_lost()
-        assert re.search(r"A second slot beside the running one takes about \d+ MB, and \d+ MB are available", said), (
-            said
-        )
-        assert stage.settled() == before
-
-
-def test_no_memory_for_two_slots(stage: Stage) -> None:
-    check_no_memory_for_two(stage)
+        with stage.row("10: no memory for two slots") as load:
+            stage.shell(
+                f"mkdir -p /mnt/eaten && mount -t tmpfs -o size=2g tmpfs /mnt/eaten && "
+                f"head -c {int(free[1]) - takes * 6 // 10}M /dev/zero >/mnt/eaten/it"
+            )
+            try:
+                said = stage.refused("# no memory", *many)
+            finally:
+                stage.shell("umount --lazy /mnt/eaten")
+            load.stop().require_none_lost()
+            assert re.search(r"A second slot beside the running one takes about \d+ MB, and \d+ MB are available", said)
+            assert stage.settled(4 * WORKERS) == before
+    finally:
+        stage.stack.play()
 
 
 def test_a_host_that_has_shrunk(stage: Stage) -> None:
@@ -213,7 +214,7 @@ def test_a_request_that_outlives_the_grace_period(stage: Stage) -> None:
         load.stop().require_none_lost()
         assert deploy.returncode == 0, deploy.stdout
         answer = endless.result()
-        assert answer.status == 502
+        assert answer.status in {502, 504}, "cut by its slot, or given up by NGINX a moment before"
         assert answer.answered - begun > graceful
         said = re.sub(r"\s+", " ", deploy.stderr)
         assert "1 of the old slot's workers had requests that outlived graceful_timeout and were cut." in said
