@@ -1,8 +1,13 @@
 """farrier_status reads what lives on a host: queues out of ss, workers out of /proc, the answer over HTTP."""
 
+import ssl
+import subprocess
+import time
 from pathlib import Path
 
-from farrier.modules.farrier_status import ask, children, queues
+import pytest
+
+from farrier.modules.farrier_status import ask, children, days_left, queues, told, waiting
 
 LISTING = """\
 u_str LISTEN 0      470                               /run/notes.sock 115739 * 0
@@ -23,6 +28,32 @@ def test_the_length_of_each_accept_queue_by_address() -> None:
     assert queues("") == {}
 
 
+def test_how_many_wait_in_each_queue() -> None:
+    assert waiting(LISTING) == {"/run/notes.sock": 0, "/run/systemd/private": 0, "0.0.0.0:80": 3, "[::]:22": 0}
+
+
+def test_one_line_for_people() -> None:
+    status = {
+        "release": "0123456789ab",
+        "slot": "b",
+        "since": "2026-01-02T03:04:05Z",
+        "by": "alice",
+        "workers": [7, 8, 9],
+        "waiting": {"/run/notes.sock": 5},
+        "queues": {"/run/notes.sock": 470},
+        "answer": 200,
+        "answer_seconds": 0.012,
+        "error": "",
+    }
+    assert told(status, "/run/notes.sock") == (
+        "release 0123456789ab in slot b since 2026-01-02T03:04:05Z by alice; 3 workers are ready, 5 of at most 470 requests "
+        "wait; answers 200 in 0.012 s"
+    )
+    gone = {**status, "answer": 0, "error": "[Errno 111] Connection refused"}
+    assert told(gone, "/run/notes.sock").endswith("requests wait; [Errno 111] Connection refused")
+    assert told({**status, "release": None}, "/run/notes.sock") == "nothing is served yet"
+
+
 def test_children_of_a_process_whatever_their_names(tmp_path: Path) -> None:
     for pid, parent, name in ((11, 10, "python"), (12, 10, "a) S 99 (b"), (13, 99, "python")):
         (tmp_path / str(pid)).mkdir()
@@ -35,3 +66,15 @@ def test_no_answer_is_a_result_and_not_a_crash() -> None:
     result = ask("www.example.org", "/", tls=True, seconds=0.2)
     assert result["answer"] == 0
     assert result["error"]
+
+
+@pytest.mark.parametrize("days", [2, 400])
+def test_how_long_a_certificate_is_valid(tmp_path: Path, days: int) -> None:
+    chain = tmp_path / "chain.pem"
+    options = ["-newkey", "rsa:2048", "-nodes", "-subj", "/CN=www.example.org", "-days", str(days)]
+    command = ["openssl", "req", "-x509", *options, "-keyout", str(tmp_path / "key.pem"), "-out", str(chain)]
+    subprocess.run(command, check=True, capture_output=True)
+    der = ssl.PEM_cert_to_DER_cert(chain.read_text())
+    assert days_left(der, time.time() + 60) == days - 1
+    assert days_left(der, time.time() + (days + 1) * 86_400 + 60) == -2
+    assert days_left(b"nothing", time.time()) is None

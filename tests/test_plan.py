@@ -78,10 +78,28 @@ def test_two_cpus_and_four_gigabytes() -> None:
         "nginx.keepalive_timeout": 65,
         "nginx.listen_backlog": 994,
         "farrier.switch": "overlap",
+        "farrier.watchdog_timeout": 30,
     }
     assert found.capacity_rps == pytest.approx(99.46, abs=0.01)
     assert found.predicted_memory_mb == 280
     assert found.warnings == ()
+
+
+def test_a_sync_worker_needs_no_watchdog() -> None:
+    found = plan(overrides={"gunicorn.worker_class": "sync"})
+    assert found.value("farrier.watchdog_timeout") == 0
+    useless = plan(overrides={"gunicorn.worker_class": "sync", "farrier.watchdog_timeout": 40})
+    assert useless.warnings[-1] == (
+        "farrier.watchdog_timeout 40 s watches nothing: a sync worker's requests end by gunicorn.timeout"
+    )
+
+
+def test_a_watchdog_that_bites_legitimate_requests_is_refused() -> None:
+    assert refused({"farrier.watchdog_timeout": 29}) == (
+        "web1: farrier.watchdog_timeout 29 s replaces workers for requests that may take 30 s (request_limit_seconds): "
+        "need 30, or 0 for none"
+    )
+    assert plan(overrides={"farrier.watchdog_timeout": 0}).warnings == ()
 
 
 def test_one_usable_cpu_of_a_64_cpu_machine_gives_a_plan_for_one() -> None:

@@ -193,7 +193,7 @@ def test_hostile_names_are_refused(project: Path, name: str) -> None:
     assert mistakes(project, GOOD.replace("name: notes", f"name: {name}"))[0].startswith(":2: application.name: ")
 
 
-@pytest.mark.parametrize("name", ["shared", "a-rollback", "A", "a/b", "..", "'a b'"])
+@pytest.mark.parametrize("name", ["shared", "a-rollback", "a-status", "A", "a/b", "..", "'a b'"])
 def test_environments_that_collide_or_are_no_names(project: Path, name: str) -> None:
     assert len(mistakes(project, GOOD.replace("production:", f"{name}:"))) == 1
 

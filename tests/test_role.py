@@ -22,7 +22,11 @@ ONE_SIZE = {"web1": (2.0, 3936), "web2": (2.0, 3936)}
 TWO_SIZES = {"web1": (2.0, 3936), "web2": (1.0, 1000), "web3": (2.0, 3936)}
 
 
-def tree(hosts: Mapping[str, tuple[float, int]], application: Mapping[str, Any] | None = None) -> dict[str, bytes]:
+def tree(
+    hosts: Mapping[str, tuple[float, int]],
+    application: Mapping[str, Any] | None = None,
+    environment: Mapping[str, Any] | None = None,
+) -> dict[str, bytes]:
     project = Project.model_validate(
         {
             "application": {
@@ -32,14 +36,15 @@ def tree(hosts: Mapping[str, tuple[float, int]], application: Mapping[str, Any] 
                 **(application or {}),
             },
             "environments": {
-                "production": {"inventory": "inventory.yml", "domain": "www.example.org"},
+                "production": {"inventory": "inventory.yml", "domain": "www.example.org", **(environment or {})},
                 "staging": {"inventory": "inventory.yml", "domain": "staging.example.org"},
             },
         }
     )
     facts = [HostFacts(host=name, cpus=cpus, memory_mb=mb, somaxconn=4096) for name, (cpus, mb) in hosts.items()]
     work = Workload(stated=frozenset({"cpu_seconds", "wait_seconds"}))
-    return environment_tree(project, "production", facts, plan_all(facts, work, {}), work)
+    plans = plan_all(facts, work, project.environments["production"].overrides)
+    return environment_tree(project, "production", facts, plans, work)
 
 
 def loaded(files: Mapping[str, bytes], path: str) -> Any:
@@ -123,6 +128,36 @@ def test_a_role_holds_only_what_its_application_needs() -> None:
     for word in ("migrate", "/static/", "collectstatic"):
         assert word not in bare
         assert word in full
+
+
+def own_text(files: Mapping[str, bytes]) -> str:
+    """Tasks, templates and variables of the role."""
+    found = [c for p, c in files.items() if re.search(r"roles/.*/(tasks|templates|vars)/", p)]
+    return b"".join(found).decode()
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"release_header": True}, ["X-Release", "_naming"]),
+        ({"metrics_directory": "/var/lib/textfiles"}, ["metrics.timer", "# HELP", "/.notes.shed", "metrics_seconds"]),
+    ],
+)
+def test_what_is_switched_on_is_in_the_role_and_else_it_is_not(environment: dict[str, Any], words: list[str]) -> None:
+    off, on = own_text(tree(ONE_SIZE)), own_text(tree(ONE_SIZE, environment=environment))
+    for word in words:
+        assert word in on
+        assert word not in off
+
+
+@pytest.mark.parametrize(
+    "overrides", [{"farrier.watchdog_timeout": 0}, {"gunicorn.worker_class": "sync", "gunicorn.threads": 1}]
+)
+def test_a_role_has_no_watchdog_where_none_watches(overrides: dict[str, Any]) -> None:
+    on, off = own_text(tree(ONE_SIZE)), own_text(tree(ONE_SIZE, environment={"overrides": overrides}))
+    for word in ("watchdog", "pre_request", "threading"):
+        assert word in on
+        assert word not in off
 
 
 def test_templates_leave_no_mark_behind() -> None:

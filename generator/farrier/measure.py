@@ -179,8 +179,9 @@ def _write(place: Path, project: Project, name: str, root: Path, asked: Asked, h
     context = {
         "app": application_context(project, own),
         "prefix": project.role(name),
-        "environment": {"domains": [own.domain, *own.aliases], "tls": own.tls},
+        "environment": {"domains": [own.domain, *own.aliases], "tls": own.tls, "metrics_directory": None},
         "differing": [],
+        "watched": False,
         "pattern": how.host or "all[0]",
         "source": app.source if app.is_git else str((root / app.source).resolve()),
         "seconds": how.seconds,

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, StrictBool, Tag, field_validator, model_validator
 
 from farrier.inputs import (
     GIT_URL,
@@ -122,16 +122,19 @@ WorkloadOrPath = Annotated[
 ]
 
 
+AbsolutePath = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9_][A-Za-z0-9._-]*)+$")]
+
+
 class Tls(Model):
     """Certificate and key that are on the host already."""
 
     certificate: Annotated[
-        str,
-        Field(pattern=r"^(/[A-Za-z0-9_][A-Za-z0-9._-]*)+$", description="absolute path of the chain on the host"),
+        AbsolutePath,
+        Field(description="absolute path of the chain on the host"),
     ]
     key: Annotated[
-        str,
-        Field(pattern=r"^(/[A-Za-z0-9_][A-Za-z0-9._-]*)+$", description="absolute path of the key on the host"),
+        AbsolutePath,
+        Field(description="absolute path of the key on the host"),
     ]
 
 
@@ -156,6 +159,12 @@ class Environment(Model):
     facts: Stated = Field(default_factory=dict, description="facts that hold for all hosts, such as memory_mb: 3936")
     hosts: dict[InventoryHost, Stated] = Field(default_factory=dict, description="facts stated for one host")
     tls: Tls | None = Field(None, description="certificate and key on the host")
+    release_header: StrictBool = Field(
+        False, description="true for answers that name the release they come from, in a header X-Release"
+    )
+    metrics_directory: AbsolutePath | None = Field(
+        None, description="node_exporter's directory for text files, such as /var/lib/prometheus/node-exporter"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -187,7 +196,7 @@ class Project(Model):
     @model_validator(mode="after")
     def _names(self) -> Self:
         for name in self.environments:
-            if name == "shared" or name.endswith("-rollback"):
+            if name == "shared" or name.endswith(("-rollback", "-status")):
                 raise ValueError(f"environment {name!r} would collide with a generated file; choose another name")
             secret = set(self.application.secrets) & set(self.environments[name].environment)
             if secret:

@@ -107,7 +107,22 @@ def _application(project: Project, environment: Environment, role: str) -> list[
             "int",
             "Releases that stay on the host, the one that serves included",
         ),
+        variable(
+            "take_lock",
+            False,
+            "bool",
+            "Take the lock of another play, which must have died; for one run, with -e",
+        ),
     ]
+    if environment.metrics_directory is not None:
+        found.append(
+            variable(
+                "metrics_directory",
+                environment.metrics_directory,
+                "str",
+                "Where node_exporter looks for text files with metrics",
+            )
+        )
     if app.ref is not None:
         found.insert(3, variable("source_ref", app.ref, "str", "The tag, branch or commit to deploy"))
     return found

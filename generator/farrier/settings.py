@@ -128,6 +128,11 @@ SPECS: tuple[SettingSpec, ...] = (
         choices=("overlap", "stop-start"),
         meaning="whether a deploy starts the new slot beside the old one, or after it",
     ),
+    _seconds(
+        "farrier.watchdog_timeout",
+        "time after which a request of a gthread worker hangs and the worker is replaced; 0 never",
+        0,
+    ),
 )
 
 BY_NAME: dict[str, SettingSpec] = {spec.name: spec for spec in SPECS}

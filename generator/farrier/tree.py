@@ -20,19 +20,26 @@ def environment_tree(
     """Role, playbooks and scenarios of the environment `name`; paths are relative to the project's root."""
     source = templates_directory()
     role = project.role(name)
-    context = _context(project, name, plans, workload)
+    tested = scenarios(project, name, facts, plans, workload)
+    every_plan = [*plans.values(), *(plan for scenario in tested for plan in scenario.plans.values())]
+    context = _context(project, name, plans, workload) | {"watched": any(map(_is_watched, every_plan))}
     names = {"__app__": project.application.name, "__environment__": name}
     files = {f"roles/{role}/{path}": content for path, content in render_tree(source / "role", context, names).items()}
     for module in sorted((PACKAGE / "modules").glob("farrier_*.py")):
         files[f"roles/{role}/library/{module.name}"] = module.read_bytes()
     files |= render_tree(source / "playbook", context, names)
-    for scenario in scenarios(project, name, facts, plans, workload):
+    for scenario in tested:
         in_scenario = context | {"scenario": _scenario_context(scenario)}
         files |= render_tree(source / "molecule", in_scenario, names | {"__scenario__": scenario.name})
         directory = f"molecule/{scenario.name}"
         files[f"{directory}/plan.json"] = json_document(plans_document(name, scenario.plans))
         files[f"{directory}/expect.json"] = json_document(_expectations(project, name, role))
     return files
+
+
+def _is_watched(plan: Plan) -> bool:
+    """Whether a watchdog looks after the workers of a host."""
+    return plan.value("gunicorn.worker_class") == "gthread" and plan.value("farrier.watchdog_timeout") != 0
 
 
 def _context(project: Project, name: str, plans: Mapping[str, Plan], workload: Workload) -> dict[str, object]:
@@ -50,6 +57,8 @@ def _context(project: Project, name: str, plans: Mapping[str, Plan], workload: W
             "domains": [environment.domain, *environment.aliases],
             "hosts_pattern": "all",
             "tls": environment.tls.model_dump() if environment.tls else None,
+            "release_header": environment.release_header,
+            "metrics_directory": environment.metrics_directory,
         },
         "variables": variables,
         "sections": _sections(variables),
@@ -107,5 +116,7 @@ def _expectations(project: Project, name: str, role: str) -> dict[str, object]:
         "release_root": f"/srv/{app.name}",
         "slots": ["a", "b"],
         "tls": environment.tls is not None,
+        "release_header": environment.release_header,
+        "metrics_directory": environment.metrics_directory,
         "secrets": app.secrets,
     }

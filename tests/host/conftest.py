@@ -1,11 +1,17 @@
 """The hosts that several modules look at."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from deployed import Deployed, deployed
+from deployed import DOMAIN, Deployed, deployed
+from faults import OVERRIDES as FAULT_OVERRIDES
+from faults import REST_SECONDS, Stage, table, write_release
+from faults import WORKLOAD as FAULT_WORKLOAD
 from impatient import OVERRIDES, WORKLOAD
+from load import load
+from operated import prepare
 
 
 @pytest.fixture(scope="session", params=["sync", "gthread"])
@@ -15,3 +21,28 @@ def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     project: Path = tmp_path_factory.mktemp(worker_class)
     with deployed(f"impatient-{worker_class}", project, WORKLOAD, OVERRIDES[worker_class]) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def operated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+    """The impatient environment with threads, and with all that an operator can switch on."""
+    project: Path = tmp_path_factory.mktemp("operated")
+    with deployed("operated", project, WORKLOAD, OVERRIDES["gthread"], prepare=prepare) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def stage(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Stage]:
+    """The host of the fault suite; its table is printed at the end."""
+    root: Path = tmp_path_factory.mktemp("faults")
+    with deployed("faults", root / "project", FAULT_WORKLOAD, FAULT_OVERRIDES, 1024, write_release) as stack:
+        stage = Stage(stack, root / "answers")
+        stage.deploy("# both slots have been used")
+        stage.settled()
+        with load(stage.port, DOMAIN, stage.answers) as running:
+            time.sleep(REST_SECONDS)
+            stage.rest = running.stop()
+        stage.rest.require_none_lost()
+        yield stage
+        if terminal := request.config.pluginmanager.get_plugin("terminalreporter"):
+            terminal.write_line("\n" + "\n".join(table(stage)))

@@ -17,6 +17,7 @@ from load import Load, Report, load
 
 # The full count of deploys and rollbacks (20, in FAULTS.md) is for `FARRIER_FAULTS=20 pytest tests/host/test_faults.py`.
 DEPLOYS = int(os.environ.get("FARRIER_FAULTS", "3"))
+REST_SECONDS = 6
 SETTLE_SECONDS = 30
 BOOT_SECONDS = 60
 WORKERS = 3
@@ -192,6 +193,12 @@ class Stage:
         library = f"roles/notes_{ENVIRONMENT}/library"
         module = ["-b", "-M", library, "-m", "farrier_switch", "-a", json.dumps(wish)]
         return attempt(["ansible", "all", "-i", "inventory.yml", *module], self.stack.project)
+
+    def ask_facts(self) -> str:
+        """What Farrier knows of the host at this moment, as Ansible shows it."""
+        library = f"roles/notes_{ENVIRONMENT}/library"
+        module = ["-b", "-M", library, "-m", "farrier_facts", "-a", "application=notes"]
+        return run(["ansible", "all", "-i", "inventory.yml", *module], self.stack.project)
 
     @contextmanager
     def altered(self, path: str, old: str, new: str) -> Iterator[None]:

@@ -8,18 +8,16 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
-from deployed import DOMAIN, deployed
-from faults import BACKLOG, DEPLOYS, OVERRIDES, SERVICE, THREADS, WORKERS, WORKLOAD, Stage, table, write_release
-from load import POST_SECONDS, burst, load
+from deployed import DOMAIN
+from faults import BACKLOG, DEPLOYS, SERVICE, THREADS, WORKERS, Stage
+from load import POST_SECONDS, burst
 
 pytestmark = pytest.mark.host
 
-REST_SECONDS = 6
 BOOT_SECONDS = 2
 IMPORT_FAILS = 'raise RuntimeError("the shoe does not fit")'
 # Of all that Ansible runs on the host, a switch is one process, and alone at its time.
@@ -41,22 +39,6 @@ def application(environ, start_response):
     return [b"the forge is cold"]
 """
 SLOW = f"import time\ntime.sleep({BOOT_SECONDS})"
-
-
-@pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Stage]:
-    root: Path = tmp_path_factory.mktemp("faults")
-    with deployed("faults", root / "project", WORKLOAD, OVERRIDES, 1024, write_release) as stack:
-        stage = Stage(stack, root / "answers")
-        stage.deploy("# both slots have been used")
-        stage.settled()
-        with load(stage.port, DOMAIN, stage.answers) as running:
-            time.sleep(REST_SECONDS)
-            stage.rest = running.stop()
-        stage.rest.require_none_lost()
-        yield stage
-        if terminal := request.config.pluginmanager.get_plugin("terminalreporter"):
-            terminal.write_line("\n" + "\n".join(table(stage)))
 
 
 @pytest.fixture(autouse=True)

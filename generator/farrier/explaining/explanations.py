@@ -41,6 +41,7 @@ DERIVATIONS: dict[str, Callable[[Sheet], Derivation]] = {
     "nginx.keepalive_timeout": partial(limits.fixed, constant="NGINX_KEEPALIVE_SECONDS"),
     "nginx.listen_backlog": times.listen_backlog,
     "farrier.switch": gunicorn.switch,
+    "farrier.watchdog_timeout": times.watchdog_timeout,
 }
 
 

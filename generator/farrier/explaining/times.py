@@ -99,6 +99,19 @@ def timeout(sheet: Sheet) -> Derivation:
     )
 
 
+def watchdog_timeout(sheet: Sheet) -> Derivation:
+    """What Gunicorn's own does not do for threads."""
+    kind = str(sheet.draft.settings["gunicorn.worker_class"].value)
+    limit = sheet.work.request_limit_seconds
+    value = 0 if kind == "sync" else limit
+    return Derivation(
+        "r with gthread, else 0: gunicorn.timeout ends the requests of a sync worker, and none of a gthread worker",
+        (sheet.setting("", "gunicorn.worker_class"), sheet.workload("r", "request_limit_seconds")),
+        (f"{kind}: {value} s",),
+        value,
+    )
+
+
 def graceful_timeout(sheet: Sheet) -> Derivation:
     """The slowest request may finish."""
     limit = sheet.draft.request_limit

@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
 import subprocess
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -19,6 +23,8 @@ options:
   venv: {type: path, required: true, description: Virtual environment.}
   environment_file: {type: path, required: true, description: Environment of the application.}
   sandbox: {type: list, elements: str, required: true, description: systemd settings of the cell.}
+  lock: {type: path, description: "The play's lock, as farrier_lock took it; held and renewed while this runs."}
+  token: {type: str, description: What proves that the lock is ours.}
 author: Farrier
 """
 
@@ -38,6 +44,27 @@ output: {description: What the command printed., returned: always, type: str}
 
 LAST_LINES = 40
 """How much of a failed command's output is its message."""
+
+
+class Failure(Exception):
+    """What went wrong, in words for the operator."""
+
+
+@contextlib.contextmanager
+def holding(lock: str | None, token: str | None) -> Any:
+    """Keep and renew the play's lock meanwhile; fails when another play has it, or a step of one still runs."""
+    if not lock:
+        yield
+        return
+    with open(lock, "r+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Failure("a step of another play still runs on this host; try again when it has ended") from None
+        if not token or token not in file.read():
+            raise Failure("another play has taken the lock of this one, so this step was not begun")
+        os.utime(file.fileno())
+        yield
 
 
 def transient(command: str, directory: str, venv: str, environment_file: str, sandbox: list[str]) -> list[str]:
@@ -63,23 +90,30 @@ def main() -> None:
             "venv": path,
             "environment_file": path,
             "sandbox": {"type": "list", "elements": "str", "required": True},
+            "lock": {"type": "path"},
+            "token": {"type": "str", "no_log": False},
         },
         supports_check_mode=True,
     )
     if module.check_mode:
         module.exit_json(changed=True, output="")
-    done = subprocess.run(
-        transient(**module.params),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        check=False,
-    )
+    wish = module.params
+    try:
+        with holding(wish.pop("lock"), wish.pop("token")):
+            done = subprocess.run(
+                transient(**wish),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                check=False,
+            )
+    except (Failure, OSError) as failure:
+        module.fail_json(msg=f"`{wish['command']}`: {failure}")
     if done.returncode:
         tail = "\n".join(done.stdout.strip().splitlines()[-LAST_LINES:])
-        module.fail_json(msg=f"`{module.params['command']}` ended with status {done.returncode}:\n{tail}")
+        module.fail_json(msg=f"`{wish['command']}` ended with status {done.returncode}:\n{tail}")
     module.exit_json(changed=True, output=done.stdout)
 
 

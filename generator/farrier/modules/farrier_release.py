@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -42,6 +43,8 @@ options:
   sandbox: {type: list, elements: str, default: [], description: systemd settings under which O(static_command) runs.}
   keep: {type: int, default: 3, description: Releases to keep besides those that a slot uses.}
   commit: {type: str, description: What git calls the source; noted in RELEASE.json.}
+  lock: {type: path, description: "The play's lock, as farrier_lock took it; held and renewed while this runs."}
+  token: {type: str, description: What proves that the lock is ours.}
 author: Farrier
 """
 
@@ -92,6 +95,23 @@ def run(command: list[str]) -> str:
         tail = "\n".join(done.stdout.strip().splitlines()[-LAST_LINES:])
         raise Failure(tail or f"it ended with status {done.returncode}")
     return done.stdout
+
+
+@contextlib.contextmanager
+def holding(lock: str | None, token: str | None) -> Any:
+    """Keep and renew the play's lock meanwhile; fails when another play has it, or a step of one still runs."""
+    if not lock:
+        yield
+        return
+    with open(lock, "r+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Failure("a step of another play still runs on this host; try again when it has ended") from None
+        if not token or token not in file.read():
+            raise Failure("another play has taken the lock of this one, so this step was not begun")
+        os.utime(file.fileno())
+        yield
 
 
 def as_user(user: str, properties: list[str], command: list[str]) -> str:
@@ -388,6 +408,8 @@ def main() -> None:
             "sandbox": {"type": "list", "elements": "str", "default": []},
             "keep": {"type": "int", "default": 3},
             "commit": text,
+            "lock": {"type": "path"},
+            "token": {"type": "str", "no_log": False},
         },
         supports_check_mode=True,
     )
@@ -399,16 +421,19 @@ def main() -> None:
     if not present:
         result["diff"] = {"before": "", "after": f"release {builder.release}\n"}
     try:
-        if module.check_mode:
-            result["changed"] = not present or not os.path.exists(os.path.join(builder.venv(builder.path), ".complete"))
-        elif present:
-            result["venv"] = builder.mend()
-            result["changed"] = builder.changed
-        elif module.params["archive"]:
-            result["venv"] = builder.build()
-            result.update(changed=True, present=True, removed=builder.prune())
-        else:
-            os.makedirs(builder.releases, mode=0o755, exist_ok=True)
+        with holding(module.params["lock"], module.params["token"]):
+            if module.check_mode:
+                result["changed"] = not present or not os.path.exists(
+                    os.path.join(builder.venv(builder.path), ".complete")
+                )
+            elif present:
+                result["venv"] = builder.mend()
+                result["changed"] = builder.changed
+            elif module.params["archive"]:
+                result["venv"] = builder.build()
+                result.update(changed=True, present=True, removed=builder.prune())
+            else:
+                os.makedirs(builder.releases, mode=0o755, exist_ok=True)
     except (Failure, OSError, tarfile.TarError) as failure:
         module.fail_json(msg=f"Release {builder.release}: {failure}", seconds=builder.seconds)
     module.exit_json(**result)

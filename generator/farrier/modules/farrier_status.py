@@ -44,11 +44,18 @@ RETURN = r"""
 status:
   description:
     - slot, release, previous, since and by of the active slot, and the process ids of its ready workers.
-    - queues holds the length of each accept queue by address; somaxconn is the longest that the kernel allows.
+    - queues holds the length of each accept queue by address, waiting how many connections are in it; somaxconn is the longest
+      that the kernel allows.
+    - certificate_days says how long the certificate is still valid that NGINX shows; less than three weeks are warned of.
     - answer is the status that NGINX gave, or 0 with the reason in error; answer_seconds is how long it took.
   returned: always
   type: dict
+line: {description: The same in one line for people., returned: always, type: str}
 """
+
+
+CERTIFICATE_DAYS = 21
+"""A certificate that ends within this time should have been renewed: ACME clients do it 30 days before the end."""
 
 
 def run(*command: str) -> str:
@@ -60,12 +67,32 @@ def run(*command: str) -> str:
 
 def queues(listing: str) -> dict[str, int]:
     """Length of the accept queue of each listening socket out of `ss -lntxH`, by path or address."""
-    found = {}
-    for line in listing.splitlines():
-        words = line.split()
-        if len(words) > 4 and words[0] in ("u_str", "tcp") and words[1] == "LISTEN" and words[3].isdigit():
-            found[words[4]] = int(words[3])
-    return found
+    return {words[4]: int(words[3]) for words in listening(listing)}
+
+
+def waiting(listing: str) -> dict[str, int]:
+    """How many connections wait in each of them."""
+    return {words[4]: int(words[2]) for words in listening(listing)}
+
+
+def listening(listing: str) -> list[list[str]]:
+    """The columns of `ss` for each listening socket."""
+    rows = [line.split() for line in listing.splitlines()]
+    return [
+        row for row in rows if len(row) > 4 and row[0] in ("u_str", "tcp") and row[1] == "LISTEN" and row[3].isdigit()
+    ]
+
+
+def told(status: dict[str, Any], queue: str) -> str:
+    """What serves, in one line for people; `queue` is the path of the application's socket."""
+    if not status["release"]:
+        return "nothing is served yet"
+    answer = f"answers {status['answer']} in {status['answer_seconds']} s" if status["answer"] else status["error"]
+    return (
+        f"release {status['release']} in slot {status['slot']} since {status['since']} by {status['by']}; "
+        f"{len(status['workers'])} workers are ready, {status['waiting'].get(queue, 0)} of at most "
+        f"{status['queues'].get(queue, 0)} requests wait; {answer}"
+    )
 
 
 def children(parent: int, proc: Path = Path("/proc")) -> set[int]:
@@ -78,23 +105,35 @@ def children(parent: int, proc: Path = Path("/proc")) -> set[int]:
     return found
 
 
+def days_left(certificate: bytes, now: float) -> int | None:
+    """Whole days until a certificate (DER) ends, negative after that; None when it cannot be read."""
+    command = ["openssl", "x509", "-inform", "DER", "-noout", "-enddate"]
+    with contextlib.suppress(OSError, ValueError):
+        said = subprocess.run(command, input=certificate, capture_output=True, check=False).stdout.decode()
+        return int((ssl.cert_time_to_seconds(said.strip().partition("=")[2]) - now) // 86_400)
+    return None
+
+
 def ask(host: str, path: str, tls: bool, seconds: float) -> dict[str, Any]:
     """One request to this host's NGINX, as a visitor of `host` makes it."""
     begun = time.monotonic()
+    found: dict[str, Any] = {"answer": 0, "error": "", "certificate_days": None}
     connection = http.client.HTTPConnection(host, timeout=seconds)
     try:
-        plain = socket.create_connection(("127.0.0.1", 443 if tls else 80), timeout=seconds)
-        context = ssl.create_default_context()
-        context.check_hostname = False  # the certificate is its owner's affair; here only the way through counts
-        context.verify_mode = ssl.CERT_NONE
-        connection.sock = context.wrap_socket(plain, server_hostname=host) if tls else plain
+        connection.sock = socket.create_connection(("127.0.0.1", 443 if tls else 80), timeout=seconds)
+        if tls:
+            context = ssl.create_default_context()
+            context.check_hostname = False  # the certificate is its owner's affair; here only the way through counts
+            context.verify_mode = ssl.CERT_NONE
+            connection.sock = secure = context.wrap_socket(connection.sock, server_hostname=host)
+            found["certificate_days"] = days_left(secure.getpeercert(binary_form=True) or b"", time.time())
         connection.request("GET", path, headers={"Connection": "close"})
-        answer = connection.getresponse().status
-        return {"answer": answer, "answer_seconds": round(time.monotonic() - begun, 3), "error": ""}
+        found["answer"] = connection.getresponse().status
     except (OSError, http.client.HTTPException) as error:
-        return {"answer": 0, "answer_seconds": round(time.monotonic() - begun, 3), "error": str(error)}
+        found["error"] = str(error)
     finally:
         connection.close()
+    return {**found, "answer_seconds": round(time.monotonic() - begun, 3)}
 
 
 def main() -> None:
@@ -127,10 +166,17 @@ def main() -> None:
         alive = children(int(run("systemctl", "show", "-p", "MainPID", "--value", unit) or 0))
         markers = Path("/run", f"{wish['application']}-{status['slot']}", "workers")
         status["workers"] = sorted(alive & {int(each.name) for each in markers.iterdir() if each.name.isdigit()})
-    status["queues"] = queues(run("ss", "-lntxH"))
+    listing = run("ss", "-lntxH")
+    status["queues"], status["waiting"] = queues(listing), waiting(listing)
     status["somaxconn"] = int(Path("/proc/sys/net/core/somaxconn").read_text())
     status.update(ask(wish["host"], wish["health_path"], wish["tls"], wish["seconds"]))
-    module.exit_json(changed=False, status=status)
+    days = status["certificate_days"]
+    if days is not None and days < CERTIFICATE_DAYS:
+        module.warn(
+            f"The certificate that NGINX shows for {wish['host']} ends in {days} days; put a new one in its place."
+        )
+    line = told(status, f"/run/{wish['application']}.sock")
+    module.exit_json(changed=False, status=status, line=line)
 
 
 if __name__ == "__main__":

@@ -50,6 +50,16 @@ def _timeouts(draft: Draft) -> Iterator[str]:
         yield f"gunicorn.timeout {timeout} s ends requests that may take {stated} s (request_limit_seconds): need {stated}"
     if timeout < work.boot_seconds:
         yield f"gunicorn.timeout {timeout} s kills workers that take {number(work.boot_seconds)} s to start (boot_seconds)"
+    watchdog = draft.number("farrier.watchdog_timeout")
+    if 0 < watchdog < stated:
+        yield (
+            f"farrier.watchdog_timeout {watchdog} s replaces workers for requests that may take {stated} s "
+            f"(request_limit_seconds): need {stated}, or 0 for none"
+        )
+    if watchdog and draft.settings["gunicorn.worker_class"].value == "sync":
+        draft.warnings.append(
+            f"farrier.watchdog_timeout {watchdog} s watches nothing: a sync worker's requests end by gunicorn.timeout"
+        )
     graceful = draft.number("gunicorn.graceful_timeout")
     if graceful < stated:
         yield (

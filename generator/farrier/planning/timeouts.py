@@ -27,6 +27,7 @@ def chain(draft: Draft) -> None:
             f"{work.client_timeout_seconds} s, of which a request may take {limit} s"
         )
     draft.request_limit, draft.queue_budget = limit, links.queue_budget
+    _watchdog(draft, worker_class)
     _stopping(draft, links)
     _proxy(draft, links)
 
@@ -46,6 +47,19 @@ def _gunicorn_timeout(draft: Draft, worker_class: str) -> None:
             f"times {boot}"
         )
     draft.calculated("gunicorn.timeout", value, reason)
+
+
+def _watchdog(draft: Draft, worker_class: str) -> None:
+    limit = draft.workload.request_limit_seconds
+    if worker_class == "sync":
+        draft.default("farrier.watchdog_timeout", 0, "A sync worker needs none: gunicorn.timeout ends its requests.")
+        return
+    draft.calculated(
+        "farrier.watchdog_timeout",
+        limit,
+        f"No legitimate request takes longer than {limit} s, and gunicorn.timeout ends none of a gthread worker: one that "
+        "hangs would hold its thread for good.",
+    )
 
 
 def _stopping(draft: Draft, links: timeouts.Chain) -> None:

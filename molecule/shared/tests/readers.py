@@ -31,6 +31,11 @@ def configured(name: str) -> Reader:
     return lambda living: same([worker["configuration"][name] for worker in living.workers])
 
 
+def watchdog_timeout(living: Living) -> Value:
+    """What the workers say that their watchdog has; those without one say nothing of it."""
+    return same([worker["configuration"].get("watchdog_timeout", 0) for worker in living.workers])
+
+
 def slot_property(name: str) -> Reader:
     """A plain number among the slot's properties."""
     return lambda living: int(living.slot["unit"][name])
@@ -181,5 +186,6 @@ READERS: dict[str, tuple[Reader, ...]] = {
     "nginx.keepalive_timeout": (nginx_value("keepalive_timeout", nginx_conf.seconds),),
     "nginx.listen_backlog": (nginx_backlog,),
     "farrier.switch": (switch,),
+    "farrier.watchdog_timeout": (watchdog_timeout,),
 }
 """Where the living value of each setting is read; of several places, all must agree with the plan."""

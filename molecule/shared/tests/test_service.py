@@ -57,6 +57,11 @@ class TestPages:
         assert page.status == 200, page
         assert page.headers["server"] == "nginx", "NGINX shows its version, or Gunicorn answered"
 
+    def test_an_answer_names_its_release_where_that_is_switched_on(self, living: Living) -> None:
+        (page,) = living.ask({"path": living.expect["health_path"], "headers": {"X-Release": "forged"}})
+        named = living.slot["record"]["release"] if living.expect["release_header"] else None
+        assert page.headers.get("x-release") == named
+
     def test_a_post_reaches_the_application_and_the_log_says_how_long_it_took(self, living: Living) -> None:
         mark = secrets.token_hex(8)
         address = f"{living.expect['health_path']}?mark={mark}"
@@ -167,6 +172,32 @@ class TestSecrets:
     def test_no_secret_is_in_a_process_list_a_unit_or_the_journal(self, living: Living) -> None:
         names = living.expect["secrets"]
         assert living.python("on_host_secrets.py", living.app, living.stack["active"], *names) == []
+
+
+class TestOperation:
+    """What an operator asks the host."""
+
+    def test_no_play_has_left_its_lock(self, living: Living) -> None:
+        with living.as_root():
+            lock = living.host.file(f"/run/{living.app}.lock")
+            assert not lock.exists or lock.content == b""
+
+    def test_one_command_tells_how_busy_it_is(self, living: Living) -> None:
+        with living.as_root():
+            said = living.host.run("%s-status" % living.app)
+        assert said.succeeded, said.stderr
+        assert f"release  {living.slot['record']['release']} in slot {living.stack['active']}" in said.stdout
+        assert f"workers  {len(living.workers)} ready" in said.stdout
+        assert f"of at most {living.stack['queue']['backlog']} requests wait" in said.stdout
+
+    def test_its_metrics_are_written_where_that_is_switched_on(self, living: Living) -> None:
+        directory = living.expect["metrics_directory"]
+        if not directory:
+            pytest.skip("this environment has no metrics")
+        file = living.host.file(f"{directory}/{living.app}.prom")
+        assert f'gunicorn_workers{{application="{living.app}"}} {len(living.workers)}\n' in file.content_string
+        assert living.host.service(f"{living.app}-metrics.timer").is_running
+        assert living.host.service(f"{living.app}-metrics.timer").is_enabled
 
 
 class TestLogs:

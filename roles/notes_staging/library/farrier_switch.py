@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import http.client
 import json
@@ -45,6 +46,8 @@ options:
   memory_available_mb: {type: int, description: Memory that the host has left; a second slot is not started without it.}
   by: {type: str, default: "", description: Who deploys; noted in C(slot.json).}
   coming: {type: list, elements: path, default: [], description: Files that a play in check mode would have changed before.}
+  lock: {type: path, description: "The play's lock, as farrier_lock took it; held and renewed while this runs."}
+  token: {type: str, description: What proves that the lock is ours.}
 author: Farrier
 """
 
@@ -66,6 +69,7 @@ release: {description: Release that it serves., returned: always, type: str}
 reasons: {description: What differed., returned: always, type: list, elements: str}
 workers: {description: Process ids of the ready workers., returned: success, type: list, elements: int}
 seconds: {description: How long each step took., returned: success, type: dict}
+cut: {description: Workers of the old slot whose last requests were cut., returned: success, type: int}
 """
 
 CONFIG_FILES = ("gunicorn.conf.py", "environment")
@@ -88,6 +92,23 @@ def run(*command: str) -> str:
     if done.returncode:
         raise Failure(f"{' '.join(command)}: {(done.stderr or done.stdout).strip()}")
     return done.stdout
+
+
+@contextlib.contextmanager
+def holding(lock: str | None, token: str | None) -> Any:
+    """Keep and renew the play's lock meanwhile; fails when another play has it, or a step of one still runs."""
+    if not lock:
+        yield
+        return
+    with open(lock, "r+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Failure("a step of another play still runs on this host; try again when it has ended") from None
+        if not token or token not in file.read():
+            raise Failure("another play has taken the lock of this one, so this step was not begun")
+        os.utime(file.fileno())
+        yield
 
 
 def show(unit: str) -> dict[str, str]:
@@ -242,6 +263,7 @@ class Switch:
         self.active = Slot(name, params) if name in ("a", "b") else None
         self.idle = Slot("b" if name == "a" else "a", params)
         self.seconds: dict[str, float] = {}
+        self.cut = 0
         self.release = self.resolve(params["release"])
 
     def resolve(self, release: str) -> str:
@@ -364,8 +386,7 @@ class Switch:
                 pids = new.start(self.params["workers"])
             swing(self.link, f"slots/{new.name}")
             if old:
-                with self.step("stop"):
-                    run("systemctl", "stop", old.unit)
+                self.stop(old)
         self.active, self.idle = new, old or self.idle
         return pids
 
@@ -374,8 +395,7 @@ class Switch:
         # First of all the link, or the activator would bring back the slot that stops.
         swing(self.link, f"slots/{new.name}")
         try:
-            with self.step("stop"):
-                run("systemctl", "stop", old.unit)
+            self.stop(old)
             with self.step("start"):
                 pids = new.start(self.params["workers"])
                 if not tried:  # there was no room for it before, and now nobody else answers on the shared socket
@@ -390,6 +410,16 @@ class Switch:
                 run("systemctl", "start", "--no-block", old.unit)
             raise
         return pids
+
+    def stop(self, old: Slot) -> None:
+        """Stop the slot that has served; count its workers that had not ended their requests within the grace period."""
+        begun = int(time.time())
+        with self.step("stop"):
+            run("systemctl", "stop", old.unit)
+        if self.seconds["stop"] > 1:  # else all requests had ended
+            run("journalctl", "--sync")
+            said = run("journalctl", f"--unit={old.unit}", f"--since=@{begun}", "--quiet", "--output=cat")
+            self.cut += len(re.findall(r"was sent SIGKILL|leaves \d+ requests? that hang", said))
 
     def try_alone(self, slot: Slot) -> None:
         """Ask the health path of the only slot that runs."""
@@ -441,7 +471,8 @@ class Switch:
         if len(pids) != self.params["workers"]:
             reasons = reasons or [f"{len(pids)} workers instead of {self.params['workers']}"]
             pids = self.perform(wanted)
-        return {"changed": changed or bool(reasons), "reasons": reasons, "workers": pids, "seconds": self.seconds}
+        done = {"reasons": reasons, "workers": pids, "seconds": self.seconds, "cut": self.cut}
+        return {"changed": changed or bool(reasons), **done}
 
 
 def main() -> None:
@@ -463,6 +494,8 @@ def main() -> None:
             "memory_available_mb": {"type": "int"},
             "by": {"type": "str", "default": ""},
             "coming": {"type": "list", "elements": "path", "default": []},
+            "lock": {"type": "path"},
+            "token": {"type": "str", "no_log": False},
         },
         supports_check_mode=True,
     )
@@ -472,9 +505,12 @@ def main() -> None:
             reasons = switch.foresee()
             result: dict[str, Any] = {"changed": bool(reasons), "reasons": reasons}
         else:
-            result = switch.converge()
+            with holding(module.params["lock"], module.params["token"]):
+                result = switch.converge()
     except (Failure, OSError) as failure:
         module.fail_json(msg=str(failure))
+    if switch.cut:
+        module.warn(f"{switch.cut} of the old slot's workers had requests that outlived graceful_timeout and were cut.")
     slot = switch.active or switch.idle
     diff = {"before": "", "after": "".join(f"{reason}\n" for reason in result["reasons"])}
     module.exit_json(slot=slot.name, release=switch.release, diff=diff, **result)

@@ -1,0 +1,128 @@
+"""One play at a time changes a host; one that has died keeps nobody out."""
+
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+from deployed import ENVIRONMENT, PLAY, Deployed, attempt
+from operated import altered, eventually, playing, write_release
+
+pytestmark = pytest.mark.host
+
+LOCK = "/run/notes.lock"
+SLOW = "import time; time.sleep(1.5)"
+ROLLBACK = [*PLAY, f"playbooks/{ENVIRONMENT}-rollback.yml"]
+# As if somebody else asked from another machine, of which nothing is known but its name.
+ELSEWHERE = ("-e", "__notes_trial_controller=anvil")
+TAKE = ("-e", "notes_trial_take_lock=true")
+
+
+@pytest.fixture(autouse=True)
+def unlocked(operated: Deployed) -> Iterator[None]:
+    """Nobody has the lock before a test or after it."""
+    assert holder(operated) == ""
+    yield
+    assert holder(operated) == ""
+
+
+def holder(stack: Deployed) -> str:
+    return stack.shell(f"cat {LOCK}").strip()
+
+
+def refused(stack: Deployed, *command: str) -> str:
+    """What a play says that is not allowed to run."""
+    done = attempt(command or [*PLAY, f"playbooks/{ENVIRONMENT}.yml"], stack.project)
+    assert done.returncode != 0, f"two plays at once:\n{done.stdout}"
+    return re.sub(r"\s+", " ", done.stdout)
+
+
+def check_two_at_once(stack: Deployed) -> None:
+    with playing(stack) as first:
+        eventually(lambda: "deploy" in holder(stack) or first.poll() is not None, "the first one has the lock")
+        for command in ([*PLAY, f"playbooks/{ENVIRONMENT}.yml", *ELSEWHERE], [*ROLLBACK, *ELSEWHERE]):
+            told = refused(stack, *command)
+            assert (
+                f"{os.environ.get('USER') or os.environ.get('LOGNAME') or 'unknown'} on {os.uname().nodename}" in told
+            )
+            assert "has the lock for a deploy since 20" in told
+            assert "notes_trial_take_lock=true" in told or "runs on this host right now" in told
+        output = first.communicate()[0]
+        assert first.returncode == 0, output
+
+
+def test_of_two_deploys_the_second_is_refused_and_told_who_has_the_lock(operated: Deployed) -> None:
+    write_release(operated, SLOW)
+    check_two_at_once(operated)
+
+
+def test_without_the_lock_two_deploys_run_at_once(operated: Deployed) -> None:
+    lock = operated.project / f"roles/notes_{ENVIRONMENT}/tasks/lock.yml"
+    write_release(operated, f"{SLOW}  # without")
+    with (
+        altered(lock, "when: not ansible_check_mode", "when: false"),
+        pytest.raises(AssertionError, match="two plays at once"),
+    ):
+        check_two_at_once(operated)
+
+
+def test_a_play_that_fails_gives_the_lock_back(operated: Deployed) -> None:
+    write_release(operated, 'raise RuntimeError("the shoe does not fit")')
+    assert "the shoe does not fit" in refused(operated)
+
+
+def test_check_mode_takes_no_lock_and_an_unchanged_deploy_is_quick(operated: Deployed) -> None:
+    write_release(operated, "# quick")
+    before = operated.shell(f"stat -c %y {LOCK}")
+    operated.play("--check")
+    assert operated.shell(f"stat -c %y {LOCK}") == before
+    operated.play()
+    begun = time.monotonic()
+    assert re.search(r"changed=0 .*failed=0", operated.play())
+    assert time.monotonic() - begun < 10
+    assert operated.shell(f"stat -c %y {LOCK}") != before
+
+
+def kill_a_deploy(stack: Deployed, text: str) -> None:
+    """A deploy whose control machine is gone from one moment to the next; what it runs on the host goes on."""
+    write_release(stack, text)
+    with playing(stack) as play:
+        eventually(lambda: stack.shell("systemctl is-active notes-preflight || true").startswith("activ"), "a switch")
+        os.killpg(play.pid, signal.SIGKILL)
+
+
+def test_a_killed_deploy_is_taken_over_when_its_last_step_has_ended(operated: Deployed) -> None:
+    kill_a_deploy(operated, f"{SLOW}; time.sleep(1.5)  # killed")
+    assert "runs on this host right now" in refused(operated, *PLAY, f"playbooks/{ENVIRONMENT}.yml", *TAKE)
+    eventually(
+        lambda: operated.shell(f"flock --nonblock {LOCK} true && echo free || true") == "free\n", "the step ends"
+    )
+    assert "notes_trial_take_lock=true" in refused(operated, *PLAY, f"playbooks/{ENVIRONMENT}.yml", *ELSEWHERE)
+    # Here it is known that the play is gone.
+    again = attempt([*PLAY, f"playbooks/{ENVIRONMENT}.yml"], operated.project)
+    assert again.returncode == 0, again.stdout
+    assert "has been taken over" in again.stderr
+
+
+def test_somebody_elses_lock_can_be_taken_and_is_free_when_it_is_old(operated: Deployed) -> None:
+    for recover, arguments in (("true", TAKE), (f"touch -d '16 minutes ago' {LOCK}", ())):
+        operated.shell(f"""echo '{{"by": "alice", "from": "forge", "token": "t"}}' >{LOCK}""")
+        assert "alice on forge has the lock" in refused(operated)
+        operated.shell(recover)
+        operated.play(*arguments)
+
+
+def test_a_play_whose_lock_was_taken_does_not_switch(operated: Deployed) -> None:
+    write_release(operated, "# taken")
+    before = operated.shell("readlink /srv/notes/active")
+    with playing(operated) as play:
+        eventually(lambda: "deploy" in holder(operated), "it has the lock")
+        operated.shell(f"""echo '{{"by": "alice", "from": "forge", "token": "t"}}' >{LOCK}""")
+        said = play.communicate()[0]
+    assert play.returncode != 0
+    assert "another play has taken the lock of this one" in said
+    assert operated.shell("readlink /srv/notes/active") == before
+    assert "alice" in holder(operated), "it has not given back what is not its own"
+    operated.shell(f": >{LOCK}")

@@ -1,0 +1,131 @@
+"""Queue, busy threads, replaced workers and shed requests are seen on the host, at next to no cost."""
+
+import shlex
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+from deployed import Answer, Deployed
+from operated import METRICS, eventually, restarted_with
+from prometheus_client.parser import text_string_to_metric_families
+
+pytestmark = pytest.mark.host
+
+WRITE = "systemctl start notes-metrics.service"
+FILE = f"{METRICS}/notes.prom"
+SLOT = "$(basename $(readlink /srv/notes/active))"
+INTERVAL_SECONDS = 15
+RUNS = 20
+# What the command and all that it starts use; systemd does not count it on every host.
+CPU_SECONDS = f"""
+import resource, subprocess
+for _ in range({RUNS}):
+    subprocess.run(["/usr/local/bin/notes-status", "/run/trial.prom"], check=True)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(used.ru_utime + used.ru_stime)
+"""
+# As logrotate does it.
+ROTATE = "cd /var/log/nginx && mv notes.shed.log notes.shed.log.1 && nginx -s reopen && sleep 0.5"
+
+
+@pytest.fixture(autouse=True)
+def rested(operated: Deployed) -> None:
+    """Each test begins with a slot that has just been started, and with a deployed host."""
+    operated.shell(f"systemctl restart notes@{SLOT}")
+    eventually(lambda: metrics(operated)["gunicorn_workers"] == 2, "two workers are ready")
+
+
+def metrics(stack: Deployed) -> Mapping[str, float]:
+    """The metrics at this moment; those with a reason are named by it."""
+    found = {}
+    for family in text_string_to_metric_families(stack.shell(f"{WRITE} && cat {FILE}")):
+        assert family.documentation, family.name
+        for sample in family.samples:
+            assert sample.labels["application"] == "notes"
+            found[sample.labels.get("reason", sample.name)] = sample.value
+    return found
+
+
+@contextmanager
+def asking(stack: Deployed, count: int, wait_ms: int) -> Iterator[list[Future[Answer]]]:
+    """Requests that are under way."""
+    with ThreadPoolExecutor(count) as pool:
+        yield [pool.submit(stack.get, f"/work/?wait_ms={wait_ms}") for _ in range(count)]
+
+
+def test_they_are_written_again_and_again_and_after_a_restart_of_the_host(operated: Deployed) -> None:
+    assert operated.shell("systemctl is-enabled notes-metrics.timer") == "enabled\n"
+    assert operated.shell("systemctl is-active notes-metrics.timer") == "active\n"
+    first = operated.shell(f"stat -c %y {FILE}")
+    eventually(lambda: operated.shell(f"stat -c %y {FILE}") != first, "written by the timer")
+    assert operated.shell(f"stat -c '%a %U' {FILE}") == "644 root\n"
+    release = operated.shell("basename $(readlink /srv/notes/active/release)").strip()
+    assert f'release="{release}",slot="{operated.shell(f"echo {SLOT}").strip()}"' in operated.shell(f"cat {FILE}")
+
+
+def test_the_queue_and_the_busy_threads(operated: Deployed) -> None:
+    backlog = int(operated.settings["systemd.Backlog"])
+    idle = metrics(operated)
+    assert (idle["gunicorn_accept_queue_length"], idle["gunicorn_accept_queue_capacity"]) == (0, backlog)
+    assert (idle["gunicorn_threads_busy"], idle["gunicorn_threads"]) == (0, 4)
+    with asking(operated, 7, 3000) as answers:
+        time.sleep(1)
+        said = operated.shell("notes-status")
+        busy = metrics(operated)
+        assert (busy["gunicorn_accept_queue_length"], busy["gunicorn_threads_busy"]) == (3, 4)
+        assert f"queue    3 of at most {backlog} requests wait\n" in said
+        assert "threads  4 of 4 busy\n" in said
+        assert {answer.result().status for answer in answers} == {200}
+
+
+def check_exits(stack: Deployed) -> None:
+    """One worker leaves as one that has answered max_requests does, then another one is killed."""
+    for signal, expected in (("TERM", (1, 0)), ("KILL", (1, 1))):
+        stack.shell(f"kill -{signal} $(ls /run/notes-{SLOT}/workers | head -n 1)")
+        eventually(lambda: sum(exits(stack)) == sum(expected), "it is gone")  # noqa: B023 - called at once
+        assert exits(stack) == expected
+    eventually(lambda: metrics(stack)["gunicorn_workers"] == 2, "both are replaced")
+
+
+def exits(stack: Deployed) -> tuple[float, float]:
+    found = metrics(stack)
+    return found["recycled"], found["killed"]
+
+
+def test_recycled_and_killed_workers(operated: Deployed) -> None:
+    check_exits(operated)
+    assert "1 were recycled and 1 killed" in operated.shell("notes-status")
+
+
+def test_without_its_last_word_a_recycled_worker_looks_killed(operated: Deployed) -> None:
+    with restarted_with(operated, "^def worker_exit", "def _worker_exit"), pytest.raises(AssertionError):
+        check_exits(operated)
+
+
+def test_a_slot_that_stops_replaces_nobody(operated: Deployed) -> None:
+    operated.shell(f"systemctl restart notes@{SLOT}")
+    assert exits(operated) == (0, 0)
+
+
+def test_shed_requests_are_counted_also_over_a_rotated_log(operated: Deployed) -> None:
+    room = int(operated.settings["systemd.Backlog"]) + 1 + 4
+    before, shed = metrics(operated)["nginx_requests_shed_total"], 0
+    for rotate in (ROTATE, "true"):
+        with asking(operated, room + 5, 1000) as answers:
+            statuses = [answer.result().status for answer in answers]
+        assert set(statuses) == {200, 503}
+        shed += statuses.count(503)
+        operated.shell(rotate)
+        assert metrics(operated)["nginx_requests_shed_total"] == before + shed
+    assert f"shed     {before + shed:.0f} requests got 503" in operated.shell("notes-status")
+
+
+def test_they_cost_less_than_a_thousandth_of_a_cpu(operated: Deployed) -> None:
+    used = float(operated.shell(f"python3 -c {shlex.quote(CPU_SECONDS)}")) / RUNS
+    assert 0 < used / INTERVAL_SECONDS < 0.001, f"{used * 1000:.1f} ms every {INTERVAL_SECONDS} s"
+    timer = operated.shell("systemctl show --value -p TimersMonotonic notes-metrics.timer")
+    assert f"OnUnitActiveUSec={INTERVAL_SECONDS}s" in timer
+    quiet = operated.shell("journalctl --no-pager --quiet --output cat -u notes-metrics.service --since=-10s")
+    assert quiet == ""
