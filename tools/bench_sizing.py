@@ -60,7 +60,12 @@ SATURATED = 1.3
 def chosen(plan: dict[str, Any]) -> Configuration:
     """What Farrier's plan says."""
     value = {name: setting["value"] for name, setting in plan["settings"].items()}
-    return Configuration(value["gunicorn.workers"], value["gunicorn.threads"], value["gunicorn.worker_connections"])
+    return configuration(value["gunicorn.workers"], value["gunicorn.threads"], value["gunicorn.worker_connections"])
+
+
+def configuration(workers: int, threads: int, worker_connections: int) -> Configuration:
+    """One way to run; a sync worker takes no notice of worker_connections, so that one value stands for all."""
+    return Configuration(workers, threads, worker_connections if threads > 1 else DEFAULT_CONNECTIONS)
 
 
 def rules(work: Work, process_mb: float) -> dict[str, Configuration]:
@@ -76,7 +81,7 @@ def grid(cpu_seconds: float, wait_seconds: float) -> Iterator[Configuration]:
     pairs = [(p, t) for p in WORKERS for t in THREADS if p * t <= max(8, MOST_SLOTS * needed)]
     pairs = [(p, t) for p, t in pairs if p * t / service >= HOLDS_ENOUGH * 0.7 / cpu_seconds]
     for workers, threads in sorted(pairs, key=lambda pair: abs(pair[0] * pair[1] - 1.5 * needed)):
-        yield Configuration(workers, threads, threads)
+        yield configuration(workers, threads, threads)
 
 
 class Run:
@@ -150,8 +155,9 @@ class Run:
         self._keep("screen", 0, configuration, rate)
         return rate
 
-    def _probe(self, generator: Generator) -> Callable[[float], Probe]:
-        return lambda rate: probe(generator, rate, self.work.objective_seconds)
+    def _probe(self, generator: Generator, number: int = 0) -> Callable[[float], Probe]:
+        """Within one round all configurations meet the same arrivals."""
+        return lambda rate: probe(generator, rate, self.work.objective_seconds, f"round {number}")
 
     def finals(self, generator: Generator, rounds: int) -> None:
         """Farrier's choice and those that came close, interleaved; then latency at a share of the best one's rate."""
@@ -163,7 +169,7 @@ class Run:
                     continue
                 self.bench.configure(configuration)
                 start = self.records.rate(name, configuration) or self.best
-                rate, _ = highest(self._probe(generator), start, refine=1)
+                rate, _ = highest(self._probe(generator, number), start, refine=1)
                 self._keep("final", number, configuration, rate, memory_mb=self.bench.memory_mb())
         self._at_rest(generator, finalists, rounds)
         self._saturated(generator, rounds)
@@ -184,14 +190,15 @@ class Run:
                 if any(record.round == number for record in self.records.find(name, "rest", configuration)):
                     continue
                 self.bench.configure(configuration)
-                p95 = load(generator, rate).latency.p95
+                p95 = load(generator, rate, f"round {number}").latency.p95
                 self._keep("rest", number, configuration, rate, p95_seconds=p95 or inf)
 
     def _saturated(self, generator: Generator, rounds: int) -> None:
         name = self.work.name
         self.bench.configure(self.own)
         for number in range(len(self.records.find(name, "saturated")), rounds):
-            step = load(generator, SATURATED * (self.records.rate(name, self.own) or 1.0))
+            rate = SATURATED * (self.records.rate(name, self.own) or 1.0)
+            step = load(generator, rate, f"round {number}")
             self._keep("saturated", number, self.own, step.good_rps, memory_mb=self.bench.memory_mb())
 
     def _keep(self, stage: str, number: int, configuration: Configuration, rate: float, **more: Any) -> None:

@@ -145,17 +145,18 @@ class Rig:
             yield generator
 
 
-def probe(generator: Generator, rate: float, objective_seconds: float) -> Probe:
+def probe(generator: Generator, rate: float, objective_seconds: float, chance: str) -> Probe:
     """One rate, and whether 95 % were answered within the objective and none failed."""
-    step = load(generator, rate)
+    step = load(generator, rate, chance)
     p95 = step.latency.p95 or inf
     return Probe(rate, p95, step.good == step.offered and p95 <= objective_seconds)
 
 
-def load(generator: Generator, rate: float) -> Step:
+def load(generator: Generator, rate: float, chance: str) -> Step:
     """One rate for as long as its p95 needs."""
     least, most = PROBE_SECONDS
-    step = generator.step(rate, seconds=min(most, max(least, PROBE_REQUESTS / rate)), warm_seconds=WARM_SECONDS)
+    seconds = min(most, max(least, PROBE_REQUESTS / rate))
+    step = generator.step(rate, seconds=seconds, warm_seconds=WARM_SECONDS, chance=chance)
     if step.cpu_share > GENERATOR_LIMIT:
         sys.exit(f"the generator was the limit at {rate:.0f} requests a second: {step.cpu_share:.2f} of its CPU")
     return step

@@ -91,15 +91,15 @@ class Control:
         self.runner.send_message(JOB, self.job.document())
         self.runner.start_shape()
 
-    def step(self, rps: float, seconds: float, warm_seconds: float = 0.0) -> dict[str, Any]:
-        """One step with all sources. ValueError for one beyond the bounds, RuntimeError when a worker is lost."""
+    def step(self, rps: float, seconds: float, warm_seconds: float = 0.0, chance: str = "") -> dict[str, Any]:
+        """One step with all sources; those of equal `chance` have equal arrivals. ValueError for one beyond the bounds, RuntimeError when a worker is lost."""
         if not 0 < rps <= self.job.max_rps:
             raise ValueError(f"rps: {rps:g} is not above 0 and up to {self.job.max_rps:g}, the bound of this run")
         if not (seconds > 0 and warm_seconds >= 0 and seconds + warm_seconds <= self.job.max_seconds):
             raise ValueError(f"seconds: {warm_seconds:g} and {seconds:g} are not within {self.job.max_seconds:g}")
         self.steps += 1
         order = {"rps": rps / self.sources, "seconds": seconds, "warm_seconds": warm_seconds}
-        seed = f"{self.job.seed}/{self.steps}"
+        seed = f"{self.job.seed}/{chance or self.steps}"
         if isinstance(self.runner, MasterRunner):
             for index, worker in enumerate(self.runner.clients.all):
                 self.runner.send_message(ORDER, {**order, "seed": f"{seed}/{index}"}, worker.id)

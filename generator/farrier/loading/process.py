@@ -57,9 +57,12 @@ class Generator:
     ) -> None:
         self.close()
 
-    def step(self, rps: float, *, seconds: float, warm_seconds: float = 0.0) -> Step:
-        """Load at one rate; returns when all its answers have come or were given up."""
-        self._tell({"rps": rps, "seconds": seconds, "warm_seconds": warm_seconds})
+    def step(self, rps: float, *, seconds: float, warm_seconds: float = 0.0, chance: str = "") -> Step:
+        """Load at one rate; returns when all its answers have come or were given up.
+
+        Steps of equal `chance` have equal arrivals, scaled to their rates, so that what differs is what answers.
+        """
+        self._tell({"rps": rps, "seconds": seconds, "warm_seconds": warm_seconds, "chance": chance})
         return step_from(self._answer(warm_seconds + seconds + self.job.drain_limit_seconds + GRACE_SECONDS))
 
     def close(self) -> None:
