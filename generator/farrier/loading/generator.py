@@ -92,7 +92,10 @@ class Control:
         self.runner.start_shape()
 
     def step(self, rps: float, seconds: float, warm_seconds: float = 0.0, chance: str = "") -> dict[str, Any]:
-        """One step with all sources; those of equal `chance` have equal arrivals. ValueError for one beyond the bounds, RuntimeError when a worker is lost."""
+        """One step with all sources; those of equal `chance` have equal arrivals.
+
+        ValueError for one beyond the bounds, RuntimeError when a worker is lost.
+        """
         if not 0 < rps <= self.job.max_rps:
             raise ValueError(f"rps: {rps:g} is not above 0 and up to {self.job.max_rps:g}, the bound of this run")
         if not (seconds > 0 and warm_seconds >= 0 and seconds + warm_seconds <= self.job.max_seconds):
