@@ -194,6 +194,21 @@ def test_the_file_is_a_workload_that_knows_it_was_measured_and_keeps_what_was_st
     assert line.split()[1:] == ["/slow/", "1", "200", "10", "30.00", "50.00", "0.00", "187"]
 
 
+def test_figures_stay_where_the_difference_is_chance() -> None:
+    def measured_again(cpu_ms: float, before: str) -> str:
+        samples = [sample(0, cpu_ms, 30)] * 30
+        earlier = WorkloadInput.model_validate(load(before.encode(), "x").data) if before else None
+        return workload_text("production", "web1", evaluate(found(samples=samples), WEIGHTS), WorkloadInput(), earlier)
+
+    first = measured_again(10, "")
+    assert "\ncpu_seconds: 0.01\n" in first
+    second = measured_again(10.9, first)
+    assert "\ncpu_seconds: 0.01\n" in second
+    assert "10.9 ms of CPU" in second
+    third = measured_again(11.1, second)
+    assert "\ncpu_seconds: 0.0111\n" in third
+
+
 @pytest.mark.parametrize(
     ("value", "text"), [(0.0209444, "0.0209"), (0, "0"), (131.2, "131"), (0.00001234, "0.0000123"), (3.0, "3")]
 )

@@ -172,6 +172,22 @@ MEASURE_UNKNOWN = 0.125
 """Standard error of the CPU, or of CPU and wait, above which nothing is written: the mean is then known to ±25 % only, and
 so are the workers and threads that follow from it."""
 
+MEASURE_AGREES = {
+    "cpu_seconds": (0.1, 0.0),
+    "wait_seconds": (0.1, 0.001),
+    "busy_cpu_seconds": (0.1, 0.0),
+    "cpu_scv": (0.25, 0.2),
+    "service_scv": (0.25, 0.2),
+    "longest_cpu_segment_seconds": (0.5, 0.005),
+    "memory_private_mb": (0.1, 2.0),
+    "memory_shared_mb": (0.1, 2.0),
+    "memory_total_mb": (0.1, 4.0),
+    "memory_thread_mb": (0.25, 0.1),
+    "boot_seconds": (0.25, 0.3),
+}
+"""What two measurements of the same application may differ by, as a share and in the key's unit, the larger counts: about
+what six on a shared machine did. The longest segment, of which only one is seen, and boots, of which few are, vary most."""
+
 MEASURE_BUSY = 0.1
 """Share of the time without a CPU from which on others disturb a measurement."""
 

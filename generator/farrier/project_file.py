@@ -44,6 +44,14 @@ def read_workload_input(environment: Environment, root: FilePath, *, optional: b
     )
 
 
+def read_measured(path: FilePath) -> WorkloadInput | None:
+    """A workload file that was written before; None where there is none, or none that is valid."""
+    try:
+        return _validated(WorkloadInput, path, "")
+    except InputError:
+        return None
+
+
 def environment_of(project: Project, name: str) -> Environment:
     """The environment called `name`, or an error that lists those there are."""
     if name not in project.environments:

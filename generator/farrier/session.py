@@ -14,7 +14,7 @@ from farrier.plan import Plan
 from farrier.planner import drafted, plan_all
 from farrier.planning.draft import Draft
 from farrier.project import Environment, Project
-from farrier.project_file import environment_of, read_project, read_workload, read_workload_input
+from farrier.project_file import environment_of, read_measured, read_project, read_workload, read_workload_input
 from farrier.settings import BY_NAME, Value
 from farrier.units import counted, nearest, number, shown
 from farrier.workload import Workload
@@ -95,7 +95,7 @@ class Session:
         from farrier.asked_sources import asked_for
         from farrier.measure import MeasureEvent, measure
         from farrier.measurement import evaluate
-        from farrier.workload_file import workload_text
+        from farrier.workload_file import AGREED, agrees, figures_of, workload_text
 
         environment = environment_of(self.project, name)
         earlier = read_workload_input(environment, self.root, optional=True)
@@ -106,7 +106,10 @@ class Session:
         asked = asked_for(self.project, source)
         where, found = measure(self.project, name, self.root, asked, how, on_event)
         measured = evaluate(found, asked.names, asked.notes, how.seconds)
-        write_atomically(self.root / relative, workload_text(name, where, measured, earlier), "workloads")
+        before = read_measured(self.root / relative)
+        if agrees(figures_of(measured), before):
+            measured = replace(measured, skipped=(*measured.skipped, AGREED))
+        write_atomically(self.root / relative, workload_text(name, where, measured, earlier, before), "workloads")
         return measured, relative, environment.workload == relative.as_posix()
 
     def plan(

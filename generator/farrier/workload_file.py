@@ -1,5 +1,6 @@
 """The text of a workload file: what was measured, and beside it what the operator states. Pure."""
 
+from collections.abc import Mapping
 from math import floor, log10
 
 from farrier import policy
@@ -7,25 +8,53 @@ from farrier.inputs import WorkloadInput
 from farrier.measurement import Measured
 from farrier.units import mb, milliseconds, number
 
+AGREED = "this agrees with the measurement before, whose figures stay: a plan should not change by chance"
 
-def workload_text(environment: str, host: str, measured: Measured, earlier: WorkloadInput) -> str:
-    """The file; what is stated in `earlier` and cannot be measured is kept. Without a date: equal figures, equal file."""
+
+def figures_of(measured: Measured) -> dict[str, float | bool]:
+    """The keys of a workload that were measured."""
     memory = measured.memory
-    figures: dict[str, str] = {
-        "cpu_seconds": significant(measured.cpu_seconds),
-        "wait_seconds": significant(measured.wait_seconds),
-        "busy_cpu_seconds": significant(max(1e-6, min(measured.cpu_seconds, measured.busy_cpu_seconds))),
-        "cpu_scv": significant(measured.cpu_spread),
-        "service_scv": significant(measured.spread),
-        "memory_private_mb": significant(max(0.1, memory.private_mb)),
-        "memory_shared_mb": significant(memory.shared_mb),
-        "memory_total_mb": significant(max(0.1, memory.private_mb) + memory.shared_mb),
-        "memory_thread_mb": significant(max(policy.THREAD_MINIMUM_MB, measured.thread_mb)),
-        "boot_seconds": significant(max(0.01, measured.boot_seconds)),
-        "preload_safe": "true" if measured.preload_safe else "false",
+    private = max(0.1, memory.private_mb)
+    found = {
+        "cpu_seconds": measured.cpu_seconds,
+        "wait_seconds": measured.wait_seconds,
+        "busy_cpu_seconds": max(1e-6, min(measured.cpu_seconds, measured.busy_cpu_seconds)),
+        "cpu_scv": measured.cpu_spread,
+        "service_scv": measured.spread,
+        "memory_private_mb": private,
+        "memory_shared_mb": memory.shared_mb,
+        "memory_total_mb": private + memory.shared_mb,
+        "memory_thread_mb": max(policy.THREAD_MINIMUM_MB, measured.thread_mb),
+        "boot_seconds": max(0.01, measured.boot_seconds),
     }
     if measured.longest_segment_seconds > 0:  # an old kernel keeps no account of it
-        figures["longest_cpu_segment_seconds"] = significant(measured.longest_segment_seconds)
+        found["longest_cpu_segment_seconds"] = measured.longest_segment_seconds
+    return {**found, "preload_safe": measured.preload_safe}
+
+
+def agrees(figures: Mapping[str, float | bool], before: WorkloadInput | None) -> bool:
+    """Whether each figure differs from the one measured before by no more than chance makes (`policy.MEASURE_AGREES`)."""
+    if before is None or set(before.measured) != set(figures):
+        return False
+    for name, now in figures.items():
+        then = getattr(before, name)
+        relative, absolute = policy.MEASURE_AGREES.get(name, (0.0, 0.0))
+        if abs(now - then) > max(relative * then, absolute):
+            return False
+    return True
+
+
+def workload_text(
+    environment: str, host: str, measured: Measured, earlier: WorkloadInput, before: WorkloadInput | None = None
+) -> str:
+    """The file; what is stated in `earlier` and cannot be measured is kept. Without a date: equal figures, equal file.
+
+    Figures that agree with those measured `before` are kept too, so that a plan does not change by chance.
+    """
+    found = figures_of(measured)
+    if before is not None and agrees(found, before):
+        found = {name: getattr(before, name) for name in found}
+    figures = {name: written(value) for name, value in found.items()}
     kept = {
         name: value
         for name, value in earlier.model_dump(exclude={"measured"}, exclude_none=True).items()
@@ -112,6 +141,11 @@ def preload_sentence(measured: Measured) -> str:
     return "preload is safe: after import the master holds no further thread or stream socket" + (
         saving if measured.preloaded else ""
     )
+
+
+def written(value: float | bool) -> str:
+    """A figure as YAML."""
+    return str(value).lower() if isinstance(value, bool) else significant(value)
 
 
 def significant(value: float) -> str:
