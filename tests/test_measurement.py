@@ -7,7 +7,7 @@ import pytest
 from farrier.errors import DoesNotFitError, InputError
 from farrier.inputs import WorkloadInput
 from farrier.measurement import Memory, evaluate, memory_of, thread_mb
-from farrier.workload_file import preload_sentence, sentence, significant, warnings, workload_text
+from farrier.workload_file import compared, figures_of, preload_sentence, sentence, significant, warnings, workload_text
 from farrier.yaml_input import load
 
 NOTHING_HELD: dict[str, list[str]] = {"threads": [], "native": [], "sockets": ["unix /run/x/gunicorn.sock"]}
@@ -200,7 +200,18 @@ def test_figures_stay_where_the_difference_is_chance() -> None:
         earlier = WorkloadInput.model_validate(load(before.encode(), "x").data) if before else None
         return workload_text("production", "web1", evaluate(found(samples=samples), WEIGHTS), WorkloadInput(), earlier)
 
+    def said(cpu_ms: float, before: str) -> list[str]:
+        measured = evaluate(found(samples=[sample(0, cpu_ms, 30)] * 30), WEIGHTS)
+        return compared(figures_of(measured), WorkloadInput.model_validate(load(before.encode(), "x").data))
+
     first = measured_again(10, "")
+    assert said(10.9, first) == [
+        "this agrees with the measurement before, whose figures stay: a plan should not change by chance"
+    ]
+    assert said(11.1, first) == [
+        "the measurement before found 10 ms of CPU and 30 ms of waiting; these figures take its place"
+    ]
+    assert said(11.1, "cpu_seconds: 0.01") == []
     assert "\ncpu_seconds: 0.01\n" in first
     second = measured_again(10.9, first)
     assert "\ncpu_seconds: 0.01\n" in second

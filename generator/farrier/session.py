@@ -95,7 +95,7 @@ class Session:
         from farrier.asked_sources import asked_for
         from farrier.measure import MeasureEvent, measure
         from farrier.measurement import evaluate
-        from farrier.workload_file import AGREED, agrees, figures_of, workload_text
+        from farrier.workload_file import compared, figures_of, workload_text
 
         environment = environment_of(self.project, name)
         earlier = read_workload_input(environment, self.root, optional=True)
@@ -107,8 +107,7 @@ class Session:
         where, found = measure(self.project, name, self.root, asked, how, on_event)
         measured = evaluate(found, asked.names, asked.notes, how.seconds)
         before = read_measured(self.root / relative)
-        if agrees(figures_of(measured), before):
-            measured = replace(measured, skipped=(*measured.skipped, AGREED))
+        measured = replace(measured, skipped=(*measured.skipped, *compared(figures_of(measured), before)))
         write_atomically(self.root / relative, workload_text(name, where, measured, earlier, before), "workloads")
         return measured, relative, environment.workload == relative.as_posix()
 

@@ -44,6 +44,18 @@ def agrees(figures: Mapping[str, float | bool], before: WorkloadInput | None) ->
     return True
 
 
+def compared(figures: Mapping[str, float | bool], before: WorkloadInput | None) -> list[str]:
+    """What is to be said of a measurement after another one."""
+    if agrees(figures, before):
+        return [AGREED]
+    if before is None or not {"cpu_seconds", "wait_seconds"} <= set(before.measured):
+        return []
+    return [
+        f"the measurement before found {milliseconds(before.cpu_seconds)} of CPU and {milliseconds(before.wait_seconds)} of "
+        "waiting; these figures take its place"
+    ]
+
+
 def workload_text(
     environment: str, host: str, measured: Measured, earlier: WorkloadInput, before: WorkloadInput | None = None
 ) -> str:

@@ -160,7 +160,7 @@ def test_an_interrupted_measurement_leaves_nothing_behind(stack: Deployed, sent:
     assert live(stack) == before
 
 
-def test_a_locust_file_and_a_log_say_what_to_ask_for(stack: Deployed) -> None:
+def test_a_locust_file_says_what_to_ask_for(stack: Deployed) -> None:
     (stack.project / "users.py").write_text(USERS)
     code, said, progress = measure(stack, "--locustfile", "users.py", "--methods", "GET,POST")
     assert code == 0, progress
