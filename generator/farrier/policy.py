@@ -186,8 +186,8 @@ MEASURE_AGREES = {
     "boot_seconds": (0.25, 0.3),
 }
 """What two measurements may differ by and still say the same, as a share and in the key's unit; the larger counts. In six
-on one host boots (0.13-0.19 s) and longest segments (7-11 ms), of which few are seen, varied most; CPU varied by 8 % while
-the machine was quiet and by 19 % while others used its other processor, which is a difference worth telling."""
+on a host of a machine with other work, boots (0.13-0.19 s) and longest segments (7-11 ms), of which few are seen, varied
+most. CPU varied there by 19 %, more than its 10 % here: that is a difference worth telling."""
 
 MEASURE_BUSY = 0.1
 """Share of the time without a CPU from which on others disturb a measurement."""
