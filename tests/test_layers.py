@@ -27,9 +27,12 @@ LAYERS = [
     {"project_file", "facts_files", "modules", "discover", "schema", "policy_whys"},
     {"collect", "local", "init", "loading"},
     {"measure"},
+    {"loadtest"},
     {"session"},
     {"report"},
     {"sheets", "plot"},
+    {"cli_options"},
+    {"cli_loadtest"},
     {"cli"},
     {"__main__", "__init__", "ansible_plugins"},
 ]
