@@ -35,6 +35,9 @@ JOB, ORDER, SAMPLES = "farrier_job", "farrier_order", "farrier_samples"
 GRACE_SECONDS = 10
 """A worker's samples may come this much after the end of its step before it counts as lost."""
 
+LOOK_SECONDS = 0.5
+"""How often it is looked whether all workers are still there."""
+
 SPARE_FILES = 64
 """Open files besides those of requests."""
 
@@ -109,12 +112,21 @@ class Control:
         samples: list[Samples] = []
         while len(samples) < self.sources:
             try:
-                samples.append(unpacked(self.found.get(timeout=max(0.0, give_up - time.monotonic()))))
+                samples.append(unpacked(self.found.get(timeout=LOOK_SECONDS)))
             except gevent.queue.Empty:
-                lost = self.sources - len(samples)
-                raise RuntimeError(f"{lost} of {self.sources} workers did not report their step") from None
+                if lost := self.lost():
+                    raise RuntimeError(f"{lost} of {self.sources} workers has ended") from None
+                if time.monotonic() > give_up:
+                    missing = self.sources - len(samples)
+                    raise RuntimeError(f"{missing} of {self.sources} workers did not report their step") from None
         names = [each.name for each in self.job.requests]
         return summary(samples, names, rps=rps, seconds=seconds, warm_seconds=warm_seconds)
+
+    def lost(self) -> int:
+        """Workers that are gone: ended here, or silent elsewhere."""
+        ended = sum(child.poll() is not None for child in self.children)
+        silent = len(self.runner.clients.missing) if isinstance(self.runner, MasterRunner) else 0
+        return max(ended, silent)
 
     @property
     def over(self) -> bool:

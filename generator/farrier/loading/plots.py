@@ -88,7 +88,9 @@ def _failures(axes: "Axes", rows: Sequence[Row], told: Prediction) -> None:
     axes.set_title("requests without a good answer, in %", loc="left", fontsize=10)
     kinds = {kind for row in rows for kind, count in errors(row).items() if count}
     under = [0.0] * len(rows)
-    width = 0.6 * min((b - a for a, b in zip(_rates(rows), _rates(rows)[1:], strict=False) if b > a), default=1.0)
+    width = 0.4 * min(
+        (b - a for a, b in zip(_rates(rows), _rates(rows)[1:], strict=False) if b > a), default=0.1 * told.capacity_rps
+    )
     for i, kind in enumerate(sorted(kinds)):
         shares = [100 * errors(row).get(kind, 0) / max(1, row.step.offered) for row in rows]
         axes.bar(_rates(rows), shares, width=width, bottom=under, color=KINDS[i % len(KINDS)], label=kind)
@@ -99,7 +101,7 @@ def _failures(axes: "Axes", rows: Sequence[Row], told: Prediction) -> None:
 
 def _cpu(axes: "Axes", rows: Sequence[Row], told: Prediction) -> None:
     axes.set_title("CPUs spent", loc="left", fontsize=10)
-    axes.axhline(told.cpus, color=QUIET, linewidth=0.8, label=f"the host's {number(told.cpus)}")
+    axes.axhline(told.cpus, color=QUIET, linewidth=0.8, label=f"CPUs of the host: {number(told.cpus)}")
     axes.plot([0, told.capacity_rps], [0, told.capacity_rps * told.cpu_seconds], color=PREDICTED, dashes=(5, 2),
               label="application predicted")  # fmt: skip
     for name, marker in (("host", "s"), ("application", "o"), ("nginx", "v")):

@@ -7,7 +7,7 @@ from math import isfinite
 
 from farrier.loading.step import UNANSWERED
 from farrier.loading.verdict import Row
-from farrier.units import milliseconds, number
+from farrier.units import number
 
 FIELDS = (
     "rps", "seconds", "offered", "offered_rps", "good", "good_rps", "carried", "p50_seconds", "p95_seconds", "p99_seconds",
@@ -68,7 +68,7 @@ def _plain(value: object) -> object:
 
 
 HEADINGS = (
-    "sent /s", "good /s", "failed", "p50", "p95", "p95 predicted", "p99", "host CPU", "application", "NGINX", "generator",
+    "sent/s", "good/s", "failed", "p50 ms", "p95 ms", "predicted", "p99 ms", "CPUs: host", "app", "NGINX", "generator",
 )  # fmt: skip
 
 
@@ -86,7 +86,7 @@ def cells(row: Row) -> tuple[str, ...]:
 
 
 def _time(seconds: float | None) -> str:
-    return "-" if seconds is None else milliseconds(seconds) if isfinite(seconds) else "beyond"
+    return "-" if seconds is None else number(1000 * seconds, 1) if isfinite(seconds) else "beyond"
 
 
 def _cpus(value: float | None) -> str:

@@ -73,6 +73,15 @@ class Row:
         return _per(self.usage.nginx, self.step.offered_rps)
 
 
+def _alone_seconds(row: Row, told: Prediction) -> float | None:
+    """Mean latency without the wait for a CPU: rho C / 2 (1 - rho) c, Pollaczek and Khinchin's for equal requests."""
+    mean, cpu = row.step.latency.mean, row.cpu_per_request()
+    if mean is None or cpu is None or row.usage.host is None:
+        return mean
+    busy = min(row.usage.host / told.cpus, 0.9)
+    return mean - busy * cpu / (2 * (1 - busy) * max(told.cpus, 1.0))
+
+
 def _per(spent: float | None, rate: float) -> float | None:
     return spent / rate if spent is not None and rate > 0 else None
 
@@ -152,9 +161,11 @@ def _terms(rows: Sequence[Row], told: Prediction) -> tuple[Term, ...]:
     if cpu is not None:
         text = f"C: a request took {_ms(cpu)} of CPU at {_rate(highest)}; planned with {_ms(told.cpu_seconds)}"
         found.append(Term("C", told.cpu_seconds, cpu, text))
-    if lowest.step.latency.mean is not None:
-        alone = lowest.step.latency.mean
-        text = f"H: a request took {_ms(alone)} at {_rate(lowest)}, where few wait; planned with {_ms(told.service_seconds)}"
+    alone = _alone_seconds(lowest, told)
+    if alone is not None:
+        text = (
+            f"H: a request alone took {_ms(alone)}, seen at {_rate(lowest)}; planned with {_ms(told.service_seconds)}"
+        )
         found.append(Term("H", told.service_seconds, alone, text))
         own = lowest.cpu_per_request()
         if own is not None and told.wait_seconds:
