@@ -122,11 +122,11 @@ def target_url(project: Project, name: str, wish: Wish, found: Mapping[str, Any]
         address = str(found["address"])
         scheme = "https" if own.tls else "http"
         return f"{scheme}://[{address}]" if ":" in address else f"{scheme}://{address}"
-    parts = urlsplit(wish.url)
-    try:
+    parts = urlsplit("")
+    port = host = None
+    with suppress(ValueError):
+        parts = urlsplit(wish.url)
         port, host = parts.port, parts.hostname
-    except ValueError:
-        port, host = None, None
     bare = parts.path in ("", "/") and not (parts.query or parts.fragment or parts.username)
     if parts.scheme not in PORTS or not host or not bare:
         raise InputError(f"--url {shown(wish.url, 200)}: must be scheme, host and port, such as http://192.0.2.10:8080")

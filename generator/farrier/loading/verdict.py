@@ -62,7 +62,8 @@ class Row:
         short = step.offered - step.good_rps * step.seconds
         # Requests begin before the window and end after it: by Little's law this many, with the chance of their number.
         chance = 2 * (step.offered_rps * (step.latency.mean or 0.0)) ** 0.5 + 1
-        return self.failed_share <= policy.LOADTEST_FAILED and short <= policy.LOADTEST_BEHIND * step.offered + chance
+        kept = step.offered - step.good <= policy.LOADTEST_FAILED * step.offered
+        return kept and short <= policy.LOADTEST_BEHIND * step.offered + chance
 
     def cpu_per_request(self) -> float | None:
         """CPU seconds of the application for one good answer."""
