@@ -12,7 +12,8 @@ LAYERS = [
     {"facts", "settings", "policy"},
     {"fact_documents", "workload", "yaml_input"},
     {"inputs"},
-    {"project", "measurement"},
+    {"project", "measurement", "asked"},
+    {"access_log", "locust_requests"},
     {"workload_file"},
     {"plan"},
     {"sizing"},
@@ -26,12 +27,11 @@ LAYERS = [
     {"output"},
     {"project_file", "facts_files", "modules", "discover", "schema", "policy_whys"},
     {"collect", "local", "init", "loading"},
-    {"measure"},
+    {"measure", "asked_sources", "locust_recorder"},
     {"loadtest"},
     {"session"},
     {"report"},
-    {"sheets", "plot"},
-    {"cli_options"},
+    {"sheets", "plot", "measure_options", "cli_options"},
     {"cli_loadtest"},
     {"cli"},
     {"__main__", "__init__", "ansible_plugins"},
@@ -41,6 +41,7 @@ LAYERS = [
 PURE = {
     "errors", "units", "facts", "fact_documents", "settings", "policy", "workload", "inputs", "project", "plan", "sizing",
     "planning", "planner", "explaining", "role_variables", "scenario", "measurement", "workload_file",
+    "asked", "access_log", "locust_requests",
 }  # fmt: skip
 IMPURE = {
     "os",
@@ -56,7 +57,7 @@ IMPURE = {
     "sys",
     "io",
 }
-STARTS_PROCESSES = {"collect", "modules", "loading"}
+STARTS_PROCESSES = {"collect", "modules", "ansible_plugins", "asked_sources", "loading"}
 
 
 def part(path: Path) -> str:

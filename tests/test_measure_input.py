@@ -2,6 +2,7 @@
 
 import importlib.util
 import itertools
+import json
 from pathlib import Path
 from types import ModuleType
 
@@ -9,9 +10,10 @@ import pytest
 import yaml
 
 import farrier
-from farrier.errors import InputError
+from farrier.asked import of_urls
+from farrier.errors import HostError, InputError
 from farrier.facts import HostFacts
-from farrier.measure import _write, measure
+from farrier.measure import How, _require_systemd, _write, measure
 from farrier.plan import Provenance
 from farrier.planner import plan_all
 from farrier.project_file import read_project, read_workload
@@ -25,6 +27,9 @@ application:
 environments:
   production: {{inventory: hosts.yml, domain: www.example.org, workload: w.yml}}
 """
+
+
+ASKED = of_urls({"/": 3.0})
 
 
 def write(directory: Path, urls: str = "{/: 3}", workload: str = "{}") -> Path:
@@ -53,6 +58,15 @@ def test_impossible_paths_and_weights_are_refused(tmp_path: Path, urls: str) -> 
     [
         ("wait_seconds: -0.1", "w.yml:1: wait_seconds: '-0.1' should be greater than or equal to 0"),
         ("memory_shared_mb: -3", "w.yml:1: memory_shared_mb: '-3' should be greater than or equal to 0"),
+        (
+            "{memory_shared_mb: 90, memory_total_mb: 80}",
+            "memory_shared_mb 90 is not less than memory_total_mb 80, of which it is a part",
+        ),
+        ("memory_total_mb: 30", "memory_shared_mb 35, which is assumed, is not less than memory_total_mb 30"),
+        (
+            "{memory_private_mb: 45, memory_shared_mb: 35, memory_total_mb: 60}",
+            "memory_private_mb 45 and memory_shared_mb 35 make 80 MB, not memory_total_mb 60; remove one of them",
+        ),
         ("cpu_scv: -1", "w.yml:1: cpu_scv: '-1' should be greater than or equal to 0"),
         ("memory_thread_mb: 0", "w.yml:1: memory_thread_mb: '0' should be greater than or equal to 0.05"),
         ("proxy_cpu_seconds: 2", "w.yml:1: proxy_cpu_seconds: '2' should be less than or equal to 1"),
@@ -77,6 +91,13 @@ def test_what_nobody_stated_has_a_default() -> None:
     work = Workload()
     assert (work.cpu_scv, work.service_scv, work.memory_thread_mb, work.proxy_cpu_seconds) == (1.0, 1.0, 0.5, 0.0003)
     assert work.longest_cpu_segment_seconds is None
+
+
+def test_private_memory_is_what_is_left_of_the_total(tmp_path: Path) -> None:
+    project = read_project(write(tmp_path, workload="{memory_shared_mb: 30, memory_total_mb: 80}"))
+    work = read_workload(project.environments["production"], tmp_path)
+    assert (work.memory_private_mb, work.memory_shared_mb) == (50, 30)
+    assert work.stated == {"memory_private_mb", "memory_shared_mb"}
 
 
 def test_a_thread_costs_what_the_workload_says() -> None:
@@ -111,16 +132,26 @@ def test_measured_preload_is_measured_in_the_plan() -> None:
 
 def test_the_playbook_measures_on_one_host_and_always_cleans_up(tmp_path: Path) -> None:
     project = read_project(write(tmp_path))
-    _write(tmp_path, project, "production", tmp_path, None, 60)
+    _write(tmp_path, project, "production", tmp_path, ASKED, How(None, 60))
     (play,) = yaml.safe_load((tmp_path / "measure.yml").read_text())
     assert play["hosts"] == "all[0]"
     block = play["tasks"][-1]
     phases = [task["application_measurement"] for task in block["block"] if "application_measurement" in task]
     assert [phase.get("seconds") for phase in phases] == [60, 36.0, 12.0, 12.0]
-    assert phases[1]["urls"] == {"/": 3.0}
+    (request,) = json.loads((tmp_path / "requests.json").read_text())
+    assert request == {"name": "/", "method": "GET", "path": "/", "headers": {}, "body": "", "weight": 3.0}
     assert block["always"][0]["application_measurement"] == {"phase": "clean"}
-    _write(tmp_path, project, "production", tmp_path, "web2", 60)
-    assert yaml.safe_load((tmp_path / "clean.yml").read_text())[0]["hosts"] == "web2"
+    _write(tmp_path, project, "production", tmp_path, ASKED, How("web2", 60, local=True))
+    (clean,) = yaml.safe_load((tmp_path / "clean.yml").read_text())
+    assert (clean["hosts"], clean["vars"]["ansible_connection"]) == ("web2", "local")
+    assert "ansible_connection" not in play["vars"]
+    assert play["become"] is True
+
+
+def test_local_needs_systemd(tmp_path: Path) -> None:
+    with pytest.raises(HostError, match=r"--local: this machine was not started by systemd \(.*/none is missing\)"):
+        _require_systemd("production", tmp_path / "none")
+    _require_systemd("production", tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -154,10 +185,10 @@ def test_only_the_busiest_threads_delay_counts(living: ModuleType) -> None:
 def test_one_host_is_named_and_no_pattern(tmp_path: Path, host: str) -> None:
     project = read_project(write(tmp_path))
     with pytest.raises(InputError, match="must be the name of one host of the inventory"):
-        measure(project, "production", tmp_path, host=host, seconds=60, extra=[], on_event=lambda event: None)
+        measure(project, "production", tmp_path, ASKED, How(host, 60), print)
 
 
 def test_a_missing_inventory_is_named(tmp_path: Path) -> None:
     project = read_project(write(tmp_path))
     with pytest.raises(InputError, match=r"inventory 'hosts\.yml' does not exist"):
-        measure(project, "production", tmp_path, host=None, seconds=60, extra=[], on_event=lambda event: None)
+        measure(project, "production", tmp_path, ASKED, How(None, 60), print)

@@ -7,6 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from farrier import measure_options
 from farrier.cli_loadtest import loadtest
 from farrier.cli_options import PROJECT, EnvironmentName, ProjectFile, session_of
 from farrier.errors import FarrierError
@@ -15,7 +16,7 @@ from farrier.units import counted
 
 EXIT_CODES = """
 Exit codes: 0 done; 1 --check found a difference; 2 the input is wrong; 3 no plan fits a host; 4 a host could not be
-reached, or its facts are incomplete.
+reached, or its facts are incomplete; or a load test says nothing of the host.
 """
 
 app = typer.Typer(
@@ -137,25 +138,27 @@ def measure(
     environment: EnvironmentName,
     *,
     project: ProjectFile = PROJECT,
-    host: Annotated[
-        str | None, typer.Option(metavar="NAME", help="On this host of the inventory; without it on the first.")
-    ] = None,
-    seconds: Annotated[
-        float, typer.Option(min=10, max=3600, metavar="N", help="Time for requests; boots come on top.")
-    ] = MEASURE_SECONDS,
+    host: measure_options.HostName = None,
+    local: measure_options.Local = False,
+    seconds: measure_options.Seconds = MEASURE_SECONDS,
+    access_log: measure_options.AccessLog = None,
+    locustfile: measure_options.LocustFile = None,
+    methods: measure_options.Methods = None,
 ) -> None:
     """Measure what a request costs on a host and write workloads/ENV.yml.
 
     The release of your source runs beside what is live, with the same Gunicorn, sandbox and database, and is asked for the
-    paths of `application.urls` with GET. What stands after `--` goes to ansible-playbook as it is.
+    paths of `application.urls` with GET, or for those of a log or a Locust file. What stands after `--` goes to
+    ansible-playbook as it is.
     """
+    from farrier.asked_sources import Source
+    from farrier.measure import How
     from farrier.report import measuring
     from farrier.workload_file import facts as measured_facts
 
+    source, how = Source(access_log, locustfile, methods), How(host, seconds, tuple(context.args), local)
     with measuring() as progress:
-        measured, path, named = session_of(project).measure(
-            environment, host, seconds, tuple(context.args), progress.show
-        )
+        measured, path, named = session_of(project).measure(environment, source, how, progress.show)
     for line in measured_facts(measured):
         typer.echo(line)
     typer.echo(f"\nwritten  {path}" + ("" if named else f"; name it in {project}: `workload: {path}`"))

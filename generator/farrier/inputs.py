@@ -27,6 +27,7 @@ NAME = r"^[a-z](-?[a-z0-9])*$"
 HOST_NAME = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 INNER_PATH = r"^[A-Za-z0-9_][A-Za-z0-9._+-]*(/[A-Za-z0-9_][A-Za-z0-9._+-]*)*$"
 COMMAND = r"^[A-Za-z0-9_./][A-Za-z0-9_@+=:,./ -]*$"
+REQUEST_PATH = r"^/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*$"
 GIT_URL = re.compile(r"((https|ssh|git|file)://|[A-Za-z0-9_][A-Za-z0-9_.-]*@[A-Za-z0-9.-]+:)[A-Za-z0-9_.~/@:+-]+")
 SOURCE_DIRECTORY = re.compile(r"(\.{1,2}|[A-Za-z0-9_][A-Za-z0-9._+-]*)(/(\.{1,2}|[A-Za-z0-9_.][A-Za-z0-9._+-]*))*/?")
 
@@ -59,7 +60,7 @@ InnerPath = Annotated[str, Field(pattern=INNER_PATH, max_length=200)]
 Command = Annotated[str, Field(pattern=COMMAND, max_length=500)]
 HostName = Annotated[str, Field(pattern=HOST_NAME, max_length=253)]
 UrlPath = Annotated[str, Field(pattern=r"^/(\.?[A-Za-z0-9_~-][A-Za-z0-9._~-]*/?)*$", max_length=200)]
-RequestPath = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*$", max_length=500)]
+RequestPath = Annotated[str, Field(pattern=REQUEST_PATH, max_length=500)]
 Weight = Annotated[float, Field(gt=0, le=1_000_000)]
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=100)]
 EnvironmentValue = Annotated[str, BeforeValidator(_text_of_scalar), Field(max_length=65_536, pattern="^[^\\x00]*$")]
@@ -86,6 +87,7 @@ Measurable = Literal[
     "longest_cpu_segment_seconds",
     "memory_private_mb",
     "memory_shared_mb",
+    "memory_total_mb",
     "memory_thread_mb",
     "boot_seconds",
     "preload_safe",
@@ -120,6 +122,12 @@ class WorkloadInput(Model):
         45, gt=0, le=1_000_000, description="memory of one worker that it shares with nobody, in MB"
     )
     memory_shared_mb: float = Field(35, ge=0, le=1_000_000, description="memory that preloaded workers share, in MB")
+    memory_total_mb: float | None = Field(
+        None,
+        gt=0,
+        le=1_000_000,
+        description="both together, such as 80; without memory_private_mb that is what is left of it",
+    )
     memory_thread_mb: float = Field(
         policy.THREAD_MB,
         ge=policy.THREAD_MINIMUM_MB,
@@ -152,6 +160,7 @@ class WorkloadInput(Model):
             raise ValueError(
                 f"measured names {', '.join(missing)}, which has no value here; remove it or measure again"
             )
+        self._memory_adds_up()
         service = self.cpu_seconds + self.wait_seconds
         if service > self.request_limit_seconds:
             raise ValueError(
@@ -166,12 +175,32 @@ class WorkloadInput(Model):
             )
         return self
 
+    def _memory_adds_up(self) -> None:
+        """Shared memory is a part of the total, and private memory the other one."""
+        total, shared, private = self.memory_total_mb, self.memory_shared_mb, self.memory_private_mb
+        if total is None:
+            return
+        assumed = "" if "memory_shared_mb" in self.model_fields_set else ", which is assumed,"
+        if shared >= total:
+            raise ValueError(
+                f"memory_shared_mb {shared:g}{assumed} is not less than memory_total_mb {total:g}, of which it is a part; "
+                "measure again or correct the figures"
+            )
+        if "memory_private_mb" in self.model_fields_set and abs(private + shared - total) > 1 + total / 50:
+            raise ValueError(
+                f"memory_private_mb {private:g} and memory_shared_mb {shared:g}{assumed} make {private + shared:g} MB, not "
+                f"memory_total_mb {total:g}; remove one of them or correct the figures"
+            )
+
     def workload(self) -> Workload:
-        """The workload, knowing which of its figures were stated."""
-        figures = self.model_dump(exclude={"measured"})
-        return Workload(
-            **figures, stated=frozenset(self.model_fields_set - {"measured"}), measured=frozenset(self.measured)
-        )
+        """The workload, knowing which of its figures were stated; the total is in its two parts."""
+        figures = self.model_dump(exclude={"measured", "memory_total_mb"})
+        stated = set(self.model_fields_set - {"measured"})
+        if self.memory_total_mb is not None and "memory_private_mb" not in stated:
+            figures["memory_private_mb"] = self.memory_total_mb - self.memory_shared_mb
+            stated.add("memory_private_mb")
+        both = frozenset({"memory_total_mb"})
+        return Workload(**figures, stated=frozenset(stated) - both, measured=frozenset(self.measured) - both)
 
 
 def _facts(value: Any) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from farrier import policy
+from farrier.asked import of_urls
 from farrier.collect import (
     MARK,
     PACKAGE,
@@ -30,7 +31,7 @@ from farrier.loading.schedule import Prediction, longest_seconds, rates, warm_se
 from farrier.loading.step import Step
 from farrier.loading.usage import Sample, offset_seconds, usage
 from farrier.loading.verdict import Row, Usage
-from farrier.measure import HOST, MeasureEvent, measured_urls, terminable
+from farrier.measure import HOST, MeasureEvent, terminable
 from farrier.project import Project
 from farrier.units import counted, milliseconds, number, shown
 
@@ -165,7 +166,7 @@ def run_loadtest(
     job = Job(
         url=url,
         host=project.environments[name].domain,
-        requests=tuple(Request("GET", path, weight) for path, weight in measured_urls(project).items()),
+        requests=requests_of(project),
         verify_tls=False,
         timeout_seconds=timeout_seconds,
         max_in_flight=max(IN_FLIGHT_MINIMUM, 2 * told.backlog),
@@ -186,6 +187,13 @@ def run_loadtest(
         notes = [f"{counted(len(steps) - len(found), 'further step')} not sent: more would have told nothing new"]
     when = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
     return Found(name, told, tuple(rows), sent, when, tuple(notes), watch.memory_mb)
+
+
+def requests_of(project: Project) -> tuple[Request, ...]:
+    """What is sent: what `farrier measure` asks for, in the same proportion."""
+    application = project.application
+    asked = of_urls(dict(application.urls) or {application.health_path: 1.0})
+    return tuple(Request(each.method, each.path, weight) for each, weight in asked.weights.items())
 
 
 def announcement(job: Job, steps: Sequence[float], seconds: float) -> str:

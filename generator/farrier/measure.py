@@ -1,6 +1,7 @@
 """Measures an application on one of its hosts: a playbook of its own, used once, that leaves the host as it was."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from farrier import policy
+from farrier.asked import Asked
 from farrier.collect import (
     MARK,
     PACKAGE,
@@ -40,6 +42,18 @@ FAULTS: Mapping[str, type[FarrierError]] = {"input": InputError, "fit": DoesNotF
 
 HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 """A host's name that is no pattern for several."""
+
+
+class How(NamedTuple):
+    """On which host (None: the first), for how many seconds of requests, and with which options of ansible-playbook.
+
+    With `local` that host is this machine, with the variables that the inventory has for it.
+    """
+
+    host: str | None
+    seconds: float
+    extra: Sequence[str] = ()
+    local: bool = False
 
 
 class MeasureEvent(NamedTuple):
@@ -90,29 +104,25 @@ class _Run:
 
 
 def measure(
-    project: Project,
-    name: str,
-    root: Path,
-    *,
-    host: str | None,
-    seconds: float,
-    extra: Sequence[str],
-    on_event: Callable[[MeasureEvent], None],
+    project: Project, name: str, root: Path, asked: Asked, how: How, on_event: Callable[[MeasureEvent], None]
 ) -> tuple[str, dict[str, Any]]:
-    """Runs the application on a host of the environment `name`; the host, and what each phase found.
+    """Runs the application on a host of the environment `name` and asks for `asked`; the host, and what each phase found.
 
     InputError when it does not start or answer, DoesNotFitError when it takes too much memory, HostError when
     the host cannot be used. Whatever happens, also when interrupted, the host is left as it was.
     """
+    host = how.host
     if host is not None and not HOST.fullmatch(host):
         raise InputError(f"--host {shown(host)}: must be the name of one host of the inventory, such as web1")
+    if how.local:
+        _require_systemd(name)
     inventory = project.environments[name].inventory
     if not (root / inventory).exists():
         raise InputError(f"inventory {shown(inventory, 200)} does not exist; it must be one that Ansible reads")
     with tempfile.TemporaryDirectory(prefix="farrier-measure-") as directory, terminable():
         place = Path(directory)
-        _write(place, project, name, root, host, seconds)
-        command = [ansible_command("ansible-playbook"), "-i", inventory, *extra]
+        _write(place, project, name, root, asked, how)
+        command = [ansible_command("ansible-playbook"), "-i", inventory, *how.extra]
         variables = environment("farrier_steps") | {
             "ANSIBLE_LIBRARY": str(PACKAGE / "modules"),
             "ANSIBLE_MODULE_UTILS": str(PACKAGE / "ansible_plugins/module_utils"),
@@ -138,6 +148,14 @@ def measure(
     return run.hosts[0], dict(zip(PHASES, run.found, strict=True))
 
 
+def _require_systemd(name: str, booted: Path = Path("/run/systemd/system")) -> None:
+    if not booted.is_dir():  # the test of sd_booted(3)
+        raise HostError(
+            f"--local: this machine was not started by systemd ({booted} is missing), which has to run the application as "
+            f"in production; measure on a host of the environment: farrier measure {name}"
+        )
+
+
 @contextmanager
 def terminable() -> Iterator[None]:
     """A request to terminate ends as Ctrl-C does: with the host as it was."""
@@ -153,12 +171,7 @@ def terminable() -> Iterator[None]:
             signal.signal(each, handler)
 
 
-def measured_urls(project: Project) -> dict[str, float]:
-    """The paths to ask for with their weights; without any it is the health path."""
-    return dict(project.application.urls) or {project.application.health_path: 1.0}
-
-
-def _write(place: Path, project: Project, name: str, root: Path, host: str | None, seconds: float) -> None:
+def _write(place: Path, project: Project, name: str, root: Path, asked: Asked, how: How) -> None:
     """The playbooks and what they read; the role's own templates give the sandbox and the environment file."""
     own = project.environments[name]
     templates = templates_directory()
@@ -168,16 +181,17 @@ def _write(place: Path, project: Project, name: str, root: Path, host: str | Non
         "prefix": project.role(name),
         "environment": {"domains": [own.domain, *own.aliases], "tls": own.tls},
         "differing": [],
-        "pattern": host or "all[0]",
+        "pattern": how.host or "all[0]",
         "source": app.source if app.is_git else str((root / app.source).resolve()),
-        "urls": measured_urls(project),
-        "seconds": seconds,
+        "seconds": how.seconds,
+        "local": how.local,
+        "become": not (how.local and os.geteuid() == 0),  # root needs no sudo to be itself
         "reserve_mb": policy.RESERVE_MINIMUM_MB,
         "phases": [
             {
                 "phase": phase,
-                "task": task.format(seconds=number(policy.MEASURE_PHASES[phase] * seconds, 0)),
-                "seconds": round(policy.MEASURE_PHASES[phase] * seconds, 1),
+                "task": task.format(seconds=number(policy.MEASURE_PHASES[phase] * how.seconds, 0)),
+                "seconds": round(policy.MEASURE_PHASES[phase] * how.seconds, 1),
             }
             for phase, task in PHASES.items()
         ],
@@ -189,6 +203,7 @@ def _write(place: Path, project: Project, name: str, root: Path, host: str | Non
     template = templates / "role/templates/etc/__app__/environment.j2.tmpl"
     (place / "environment.j2").write_bytes(render_file(template, context))
     shutil.copy(templates / "measure/gunicorn.conf.py", place)
+    (place / "requests.json").write_text(json.dumps(asked.document()), encoding="utf-8")
     # Ansible looks for these beside the playbook; secrets may be there.
     for variables in ("group_vars", "host_vars"):
         if (beside := root / "playbooks" / variables).is_dir():

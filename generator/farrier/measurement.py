@@ -8,7 +8,7 @@ from typing import Any
 
 from farrier import policy
 from farrier.errors import DoesNotFitError, InputError
-from farrier.units import counted, mb, milliseconds, number
+from farrier.units import ceil_to, counted, mb, milliseconds, number
 
 Document = Mapping[str, Any]
 
@@ -80,9 +80,12 @@ class Measured:
     @property
     def uncertainty(self) -> float:
         """The standard error of C, as a share of it."""
-        total = sum(url.weight for url in self.urls)
-        errors = [(url.weight / total) ** 2 * url.cpu_variance / url.requests for url in self.urls]
-        return sqrt(sum(errors)) / self.cpu_seconds
+        return self._error([url.cpu_variance for url in self.urls]) / self.cpu_seconds
+
+    @property
+    def service_uncertainty(self) -> float:
+        """The standard error of H = C + W, as a share of it."""
+        return self._error([url.variance for url in self.urls]) / (self.cpu_seconds + self.wait_seconds)
 
     @property
     def boot_seconds(self) -> float:
@@ -110,23 +113,31 @@ class Measured:
         between = self._mean([(each - mean) ** 2 for each in means])
         return (self._mean(variances) + between) / mean**2
 
+    def _error(self, variances: Sequence[float]) -> float:
+        """Of the mean over all paths, from the variance within each: what lies between paths is no chance."""
+        total = sum(url.weight for url in self.urls)
+        parts = [(url.weight / total) ** 2 * v / url.requests for url, v in zip(self.urls, variances, strict=True)]
+        return sqrt(sum(parts))
+
     def _mean(self, values: Sequence[float]) -> float:
         weights = [url.weight for url in self.urls]
         return sum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights)
 
 
-def evaluate(found: Document, weights: Mapping[str, float]) -> Measured:
-    """What the phases `plain`, `preload` and `threads` of a measurement say together.
+def evaluate(
+    found: Document, weights: Mapping[str, float], notes: Sequence[str] = (), seconds: float | None = None
+) -> Measured:
+    """What the phases `plain`, `preload` and `threads` of a measurement of `seconds` say together; `weights` by name.
 
     Raises:
-        InputError: no path was answered often enough.
+        InputError: no path was answered often enough, or at random speed.
         DoesNotFitError: the workers grew all the time.
     """
     plain = found["plain"]
-    skipped = [_not_answered(probe) for probe in plain["probes"] if not 200 <= probe["status"] < 400]
+    skipped = [*notes, *(_not_answered(probe) for probe in plain["probes"] if not 200 <= probe["status"] < 400)]
     urls = []
-    for position, path in enumerate(plain["urls"]):
-        samples = [sample for sample in plain["samples"] if sample[0] == position]
+    for path in dict.fromkeys(plain["names"]):
+        samples = [sample for sample in plain["samples"] if plain["names"][sample[0]] == path]
         good = [sample for sample in samples if 200 <= sample[1] < 400]
         if len(good) < len(samples):
             skipped.append(f"{path}: {len(samples) - len(good)} of {len(samples)} answers were no 2xx or 3xx")
@@ -139,7 +150,7 @@ def evaluate(found: Document, weights: Mapping[str, float]) -> Measured:
     _refuse_growth(plain["growth_kb"], len(plain["samples"]))
     walls = sum(sample[4] for sample in plain["samples"])
     preloaded = found["preload"]
-    return Measured(
+    measured = Measured(
         tuple(urls),
         tuple(skipped),
         tuple(plain["boots"]),
@@ -150,6 +161,8 @@ def evaluate(found: Document, weights: Mapping[str, float]) -> Measured:
         tuple(unsafe_to_preload(plain["held"], preloaded)),
         sum(sample[6] for sample in plain["samples"]) / walls if walls else 0.0,
     )
+    _refuse_chance(measured, seconds)
+    return measured
 
 
 def _not_answered(probe: Document) -> str:
@@ -237,43 +250,23 @@ def _refuse_growth(growth_kb: Sequence[int], requests: int) -> None:
         )
 
 
-def sentence(measured: Measured) -> str:
-    """Bound by what, with the numbers."""
-    cpu, wait = measured.cpu_seconds, measured.wait_seconds
-    ratio = wait / cpu
-    kind = "mixed"
-    if ratio >= policy.MEASURE_IO_BOUND:
-        kind = "I/O-bound"
-    elif ratio <= policy.MEASURE_CPU_BOUND:
-        kind = "CPU-bound"
-    return (
-        f"{kind}: a request takes {milliseconds(cpu)} of CPU and waits {milliseconds(wait)}, "
-        f"{number(ratio)} s of waiting for each second of CPU (Cs^2 {number(measured.spread)}, "
-        f"{number(measured.requests)} requests)"
-    )
-
-
-def warnings(measured: Measured) -> list[str]:
-    """What makes the figures worth less."""
-    found = list(measured.skipped)
-    if measured.uncertainty > policy.MEASURE_UNCERTAIN:
-        found.append(
-            f"CPU per request varies so much that its mean is known to ±{number(200 * measured.uncertainty, 0)} % only; "
-            "measure for longer with --seconds"
-        )
-    if measured.delayed_share > policy.MEASURE_BUSY:
-        found.append(
-            f"the host was busy: requests stood ready for {number(100 * measured.delayed_share, 0)} % of the time while "
-            "others had the CPU; that is not counted, but caches were shared"
-        )
-    return found
-
-
-def preload_sentence(measured: Measured) -> str:
-    """Whether preload is safe, and what it saves."""
-    if measured.unsafe:
-        return "preload is not safe: " + ", ".join(measured.unsafe)
-    saving = f" and takes a worker from {mb(measured.plain.private_mb)} to {mb(measured.memory.private_mb)} of its own"
-    return "preload is safe: after import the master holds no further thread or stream socket" + (
-        saving if measured.preloaded else ""
+def _refuse_chance(measured: Measured, seconds: float | None) -> None:
+    """Requests at random speed: what one more run would find is anybody's guess, and so would be the plan."""
+    cpu, service = measured.uncertainty, measured.service_uncertainty
+    worst = max(cpu, service)
+    if worst <= policy.MEASURE_UNKNOWN:
+        return
+    what = "CPU" if cpu >= service else "CPU and wait"
+    mean = measured.cpu_seconds if cpu >= service else measured.cpu_seconds + measured.wait_seconds
+    advice = "measure for longer with --seconds"
+    if seconds is not None:
+        needed = ceil_to(seconds * (worst / policy.MEASURE_UNKNOWN) ** 2, 10)
+        advice = f"measure with --seconds {needed} or more"
+        if needed > policy.MEASURE_MOST_SECONDS:
+            advice = "no bearable time would do"
+    raise InputError(
+        f"requests are answered at random speed: {what} of one is {milliseconds(mean)}, but after "
+        f"{counted(measured.requests, 'request')} that is known to ±{number(200 * worst, 0)} % only, where "
+        f"±{number(200 * policy.MEASURE_UNKNOWN, 0)} % is the least that a plan can follow from; {advice}, or ask with "
+        "`application.urls` for paths that do the same work each time"
     )

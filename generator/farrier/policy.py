@@ -143,14 +143,30 @@ second slot instead of a worker."""
 MEASURE_SECONDS = 60
 """Time of a measurement for requests; the boots and Ansible's steps come on top."""
 
+MEASURE_MOST_SECONDS = 3600
+"""No measurement is longer."""
+
 MEASURE_PHASES = {"plain": 0.6, "preload": 0.2, "threads": 0.2}
 """How that time is divided: most for CPU and wait, the rest for memory with preload and with threads."""
+
+ASKED_NAMES = 10
+"""Kinds of path that are taken from an access log or a Locust file; each more leaves every other one fewer requests."""
+
+ASKED_VARIANTS = 5
+"""Paths of one kind that are asked for, so that not one thing alone, with all caches warm, stands for many."""
+
+ASKED_REMEMBERED = 50_000
+"""Different paths that are counted at a time, whatever the size of a log: about 30 MB."""
 
 MEASURE_MINIMUM_REQUESTS = 5
 """Answers of one path below which a mean says nothing."""
 
 MEASURE_UNCERTAIN = 0.05
 """Standard error of the CPU per request, as a share of it, above which a plan may come out differently next time."""
+
+MEASURE_UNKNOWN = 0.125
+"""Standard error of the CPU, or of CPU and wait, above which nothing is written: the mean is then known to ±25 % only, and
+so are the workers and threads that follow from it."""
 
 MEASURE_BUSY = 0.1
 """Share of the time without a CPU from which on others disturb a measurement."""

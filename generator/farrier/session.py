@@ -20,10 +20,11 @@ from farrier.units import counted, nearest, number, shown
 from farrier.workload import Workload
 
 if TYPE_CHECKING:
+    from farrier.asked_sources import Source
     from farrier.collect import CollectResult, HostEvent
     from farrier.loading.page import Found
     from farrier.loadtest import Wish
-    from farrier.measure import MeasureEvent
+    from farrier.measure import How, MeasureEvent
     from farrier.measurement import Measured
 
 MOST_RPS = 1_000_000
@@ -90,15 +91,11 @@ class Session:
         return import_facts(source, self.facts_directory(name))
 
     def measure(
-        self,
-        name: str,
-        host: str | None,
-        seconds: float,
-        extra: Sequence[str],
-        on_event: "Callable[[MeasureEvent], None]",
+        self, name: str, source: "Source", how: "How", on_event: "Callable[[MeasureEvent], None]"
     ) -> "tuple[Measured, Path, bool]":
         """Measure the application on a host and write the workload file; its path, and whether the project names it."""
-        from farrier.measure import measure, measured_urls
+        from farrier.asked_sources import asked_for
+        from farrier.measure import MeasureEvent, measure
         from farrier.measurement import evaluate
         from farrier.workload_file import workload_text
 
@@ -106,10 +103,11 @@ class Session:
         earlier = read_workload_input(environment, self.root, optional=True)
         relative = Path("workloads") / f"{name}.yml"
         require_writable(self.root / relative.parent, "workloads")
-        where, found = measure(
-            self.project, name, self.root, host=host, seconds=seconds, extra=extra, on_event=on_event
-        )
-        measured = evaluate(found, measured_urls(self.project))
+        if file := source.access_log or source.locustfile:
+            on_event(MeasureEvent("step", f"Requests are chosen from {shown(file.name)}"))
+        asked = asked_for(self.project, source)
+        where, found = measure(self.project, name, self.root, asked, how, on_event)
+        measured = evaluate(found, asked.names, asked.notes, how.seconds)
         write_atomically(self.root / relative, workload_text(name, where, measured, earlier), "workloads")
         return measured, relative, environment.workload == relative.as_posix()
 

@@ -4,7 +4,7 @@ from math import floor, log10
 
 from farrier import policy
 from farrier.inputs import WorkloadInput
-from farrier.measurement import Measured, preload_sentence, sentence, warnings
+from farrier.measurement import Measured
 from farrier.units import mb, milliseconds, number
 
 
@@ -18,6 +18,7 @@ def workload_text(environment: str, host: str, measured: Measured, earlier: Work
         "service_scv": significant(measured.spread),
         "memory_private_mb": significant(max(0.1, memory.private_mb)),
         "memory_shared_mb": significant(memory.shared_mb),
+        "memory_total_mb": significant(max(0.1, memory.private_mb) + memory.shared_mb),
         "memory_thread_mb": significant(max(policy.THREAD_MINIMUM_MB, measured.thread_mb)),
         "boot_seconds": significant(max(0.01, measured.boot_seconds)),
         "preload_safe": "true" if measured.preload_safe else "false",
@@ -68,6 +69,48 @@ def facts(measured: Measured) -> list[str]:
     lines.append(preload_sentence(measured))
     lines += [f"note: {warning}" for warning in warnings(measured)]
     return [line.rstrip() for line in lines]
+
+
+def sentence(measured: Measured) -> str:
+    """Bound by what, with the numbers."""
+    cpu, wait = measured.cpu_seconds, measured.wait_seconds
+    ratio = wait / cpu
+    kind = "mixed"
+    if ratio >= policy.MEASURE_IO_BOUND:
+        kind = "I/O-bound"
+    elif ratio <= policy.MEASURE_CPU_BOUND:
+        kind = "CPU-bound"
+    return (
+        f"{kind}: a request takes {milliseconds(cpu)} of CPU and waits {milliseconds(wait)}, "
+        f"{number(ratio)} s of waiting for each second of CPU (Cs^2 {number(measured.spread)}, "
+        f"{number(measured.requests)} requests)"
+    )
+
+
+def warnings(measured: Measured) -> list[str]:
+    """What makes the figures worth less."""
+    found = list(measured.skipped)
+    if measured.uncertainty > policy.MEASURE_UNCERTAIN:
+        found.append(
+            f"CPU per request varies so much that its mean is known to ±{number(200 * measured.uncertainty, 0)} % only; "
+            "measure for longer with --seconds"
+        )
+    if measured.delayed_share > policy.MEASURE_BUSY:
+        found.append(
+            f"the host was busy: requests stood ready for {number(100 * measured.delayed_share, 0)} % of the time while "
+            "others had the CPU; that is not counted, but caches were shared"
+        )
+    return found
+
+
+def preload_sentence(measured: Measured) -> str:
+    """Whether preload is safe, and what it saves."""
+    if measured.unsafe:
+        return "preload is not safe: " + ", ".join(measured.unsafe)
+    saving = f" and takes a worker from {mb(measured.plain.private_mb)} to {mb(measured.memory.private_mb)} of its own"
+    return "preload is safe: after import the master holds no further thread or stream socket" + (
+        saving if measured.preloaded else ""
+    )
 
 
 def significant(value: float) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,12 +14,36 @@ from typing import Any
 
 import pytest
 import yaml
-from deployed import ENVIRONMENT, Deployed, deployed, farrier
+from deployed import ENVIRONMENT, HOST_TOOL, ROOT, Deployed, deployed, farrier, run
 
 pytestmark = pytest.mark.host
 
 URL = "/work/?cpu_ms=20&wait_ms=30"
-SECONDS = 15
+SECONDS = 12
+RANDOM_SPEED = """
+import itertools, time
+answer, pauses = application, itertools.cycle((0, 0, 0, 0, 0, 1.5))
+
+def application(environ, start_response):
+    time.sleep(next(pauses))
+    return answer(environ, start_response)
+"""
+USERS = """
+from locust import HttpUser, constant, task
+
+class Visitor(HttpUser):
+    wait_time = constant(0.4)
+
+    @task(3)
+    def compute(self):
+        self.client.get("/work/?cpu_ms=8&wait_ms=2")
+
+    @task
+    def write(self):
+        self.client.get("/health/", name="well")
+        self.client.post("/work/?wait_ms=10", data=b"x" * 2000)
+        self.client.post("/notes/new/", data={"title": "{{ x }}"})
+"""
 LEFTOVERS = (
     "ls -d /srv/notes-measure /run/farrier-measure-* /run/systemd/transient/farrier-measure* 2>&1 | grep -v 'No such'; "
     "systemctl list-units --all --plain --no-legend 'farrier-measure*'; "
@@ -69,9 +94,9 @@ def live(stack: Deployed) -> str:
     )
 
 
-def test_the_cost_that_was_asked_for_is_measured_three_times_and_the_plan_says_so(stack: Deployed) -> None:
+def test_the_cost_that_was_asked_for_is_measured_twice_and_the_plan_says_so(stack: Deployed) -> None:
     before, figures = live(stack), []
-    for _ in range(3):
+    for _ in range(2):
         code, _, progress = measure(stack)
         assert code == 0, progress
         figures.append(yaml.safe_load((stack.project / f"workloads/{ENVIRONMENT}.yml").read_text()))
@@ -97,20 +122,58 @@ def test_the_cost_that_was_asked_for_is_measured_three_times_and_the_plan_says_s
         path.write_text(text)
 
 
-def test_an_interrupted_measurement_leaves_nothing_behind(stack: Deployed) -> None:
+def test_on_the_host_itself_the_same_is_measured(stack: Deployed) -> None:
+    before = live(stack)
+    sources = ["-C", str(ROOT), "constraints.txt", "generator/farrier", "templates"]
+    project = ["-C", str(stack.project), "app", "farrier.yml", "inventory.yml"]
+    packed = subprocess.run(["tar", "cz", *sources, *project], stdout=subprocess.PIPE, check=True).stdout
+    on_host = [sys.executable, str(HOST_TOOL), "ssh", stack.name]
+    subprocess.run([*on_host, "tar xz"], input=packed, check=True, timeout=60)
+    needed = "ansible-core jinja2 pydantic pyyaml rich typer"
+    install = f"python3 -m venv v && v/bin/pip install -q -c constraints.txt {needed}"
+    measure_here = f"PYTHONPATH=generator v/bin/python -m farrier measure {ENVIRONMENT} --local --seconds {SECONDS}"
+    try:
+        run([*on_host, install], ROOT)
+        run([*on_host, measure_here], ROOT)  # as a user who may use sudo
+        found = yaml.safe_load(run([*on_host, f"cat workloads/{ENVIRONMENT}.yml"], ROOT))
+    finally:
+        run([*on_host, "rm -rf v generator templates app workloads"], ROOT)
+    assert 0.018 <= found["cpu_seconds"] <= 0.022, found
+    assert 0.027 <= found["wait_seconds"] <= 0.033, found
+    assert stack.shell(LEFTOVERS) == ""
+    assert live(stack) == before
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_measurement_leaves_nothing_behind(stack: Deployed, sent: signal.Signals) -> None:
     before = live(stack)
     with start(stack) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if "One request after the other" in line:
                 break
-        time.sleep(5)
+        time.sleep(3)
         assert stack.shell(LEFTOVERS) != ""
-        process.send_signal(signal.SIGINT)
+        process.send_signal(sent)
         process.communicate(timeout=60)
     assert process.returncode == 130
     assert stack.shell(LEFTOVERS) == ""
     assert live(stack) == before
+
+
+def test_a_locust_file_and_a_log_say_what_to_ask_for(stack: Deployed) -> None:
+    (stack.project / "users.py").write_text(USERS)
+    code, said, progress = measure(stack, "--locustfile", "users.py", "--methods", "GET,POST")
+    assert code == 0, progress
+    split = [re.split(r" {2,}", line) for line in said.splitlines()]
+    rows = {name: figures for name, *figures in split if len(figures) == 7}
+    # Weight, status, requests, ms of CPU and of waiting, and more.
+    assert rows["/work/?cpu_ms&wait_ms"][1] == "200"
+    assert 7 <= float(rows["/work/?cpu_ms&wait_ms"][3]) <= 15
+    assert rows["well"][1] == rows["POST /work/?wait_ms"][1] == "200"
+    assert 8 <= float(rows["POST /work/?wait_ms"][4]) <= 15
+    assert "note: paths are from 'users.py'" in said
+    assert "note: POST /notes/new/: answers 403; not measured" in said
 
 
 def test_a_path_that_does_not_answer_well_is_reported(stack: Deployed) -> None:
@@ -125,6 +188,25 @@ def test_a_path_that_does_not_answer_well_is_reported(stack: Deployed) -> None:
         assert f"farrier: host {stack.name}: no URL answers 2xx or 3xx: /nowhere/ answers 404" in progress
     finally:
         change(stack.project, urls={URL: 1})
+
+
+def test_an_application_that_answers_at_random_speed_is_refused(stack: Deployed) -> None:
+    before, path = live(stack), stack.project / f"workloads/{ENVIRONMENT}.yml"
+    written = path.read_bytes() if path.exists() else None
+    shutil.copytree(stack.project / "app", stack.project / "random")
+    with (stack.project / "random/notes/wsgi.py").open("a") as file:
+        file.write(RANDOM_SPEED)
+    change(stack.project, source="random")
+    try:
+        code, _, progress = measure(stack)
+    finally:
+        change(stack.project, source="app")
+    assert code == 2, progress
+    assert "requests are answered at random speed: CPU and wait of one is " in progress
+    assert "measure with --seconds " in progress
+    assert (path.read_bytes() if path.exists() else None) == written
+    assert stack.shell(LEFTOVERS) == ""
+    assert live(stack) == before
 
 
 def test_a_broken_application_gives_its_traceback(stack: Deployed) -> None:

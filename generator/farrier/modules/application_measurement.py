@@ -3,23 +3,20 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
-import fcntl
 import http.client
 import json
 import os
-import pwd
 import re
-import shutil
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.measured_place import Failure, Place, run
 from ansible.module_utils.measured_process import (
     SegmentWatch,
     UnixConnection,
@@ -52,7 +49,7 @@ options:
   config: {type: str, description: Content of the Gunicorn configuration.}
   sandbox: {type: list, elements: str, default: [], description: systemd settings of the service.}
   memory_mb: {type: int, description: Memory that it may take.}
-  urls: {type: dict, default: {}, description: Weight of each path.}
+  requests: {type: json, description: "What to ask for: name, method, path, headers, body (base64) and weight of each."}
   host: {type: str, description: Host header.}
   scheme: {type: str, default: http, description: What visitors use.}
   seconds: {type: float, default: 30, description: Time for requests.}
@@ -86,109 +83,11 @@ SEGMENT_SECONDS = 1.5
 ANSWER_SECONDS = 10
 """A path that takes longer is reported, not measured."""
 
-EXPIRY_SECONDS = 900
-"""So long after the time for requests all is removed, whatever has become of the control machine."""
-
 NOISE = re.compile(r'\[INFO\]|^  File "[^"]*(gunicorn|/usr/lib/python|<frozen)[^"]*", line \d+ in ')
 """Gunicorn's own progress, and what is not the application's own in a dump of where it stands."""
 
 LAST_LINES = 40
 POLL_SECONDS = 0.02
-
-
-class Failure(Exception):
-    """What went wrong: a sentence, whose fault it is, and what the application said."""
-
-    def __init__(self, message: str, kind: str = "input", output: str = "") -> None:
-        """Keep all three."""
-        super().__init__(message)
-        self.kind, self.output = kind, output
-
-
-def run(*command: str, check: bool = True) -> str:
-    """Run a command and return its output."""
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
-    )
-    if check and done.returncode:
-        raise Failure(f"{command[0]}: {(done.stderr or done.stdout).strip()}", "host")
-    return done.stdout
-
-
-class Place:
-    """Where an application is measured on this host, and what belongs to it."""
-
-    def __init__(self, params: dict[str, Any]) -> None:
-        """Derive the names."""
-        self.params = params
-        self.application: str = params["application"]
-        self.unit = f"farrier-measure-{self.application}"
-        self.timer = f"{self.unit}-expiry"
-        self.home = Path(f"{params['home']}-measure")
-        self.runtime = Path("/run", self.unit)
-        self.lock = Path("/run", f"{self.unit}.lock")
-        self.log = self.home / "log"
-
-    @contextlib.contextmanager
-    def held(self, wait_seconds: float) -> Iterator[None]:
-        """Only one at a time; whoever cleans up waits for the one whose Gunicorn was just stopped."""
-        limit = time.monotonic() + wait_seconds
-        with open(self.lock, "a", encoding="utf-8") as file:
-            while True:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > limit:
-                        message = f"{self.application} is being measured on this host by somebody else; wait for it"
-                        raise Failure(message, "host") from None
-                    time.sleep(0.1)
-            yield
-
-    def clean(self) -> None:
-        """Remove all that a measurement makes, whoever made it."""
-        run("systemctl", "stop", self.unit, check=False)
-        with self.held(20):
-            run("systemctl", "stop", self.unit, f"{self.timer}.timer", check=False)
-            run("systemctl", "reset-failed", self.unit, f"{self.timer}.service", check=False)
-            shutil.rmtree(self.home, ignore_errors=True)
-            self.lock.unlink(missing_ok=True)
-
-    def prepare(self) -> None:
-        """Make the place, with links to what is live, and a timer that removes it."""
-        home, name = self.params["home"], self.application
-        try:
-            pwd.getpwnam(name)
-        except KeyError:
-            message = f"{name} has never been deployed here, its user does not exist; deploy it once, then measure"
-            raise Failure(message, "host") from None
-        if self.lock.exists():
-            with self.held(0):
-                pass
-        self.clean()
-        for part in ("releases", "venvs"):
-            (self.home / part).mkdir(mode=0o755, parents=True)
-        live = Path(home, "venvs")
-        for venv in live.iterdir() if live.is_dir() else []:
-            if (venv / ".complete").exists():
-                (self.home / "venvs" / venv.name).symlink_to(venv)
-        release = Path(home, "releases", self.params["release"])
-        with contextlib.suppress(OSError, ValueError):
-            facts = json.loads((release / "RELEASE.json").read_text(encoding="utf-8"))
-            if (live / str(facts["venv"]) / ".complete").exists():
-                (self.home / "releases" / release.name).symlink_to(release)
-        for file, content in (("environment", self.params["environment"]), ("gunicorn.conf.py", self.params["config"])):
-            with open(os.open(self.home / file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as target:
-                target.write(content)
-        (self.home / "gunicorn.conf.py").chmod(0o644)
-        expiry = f"systemctl stop {self.unit}; rm -rf {self.home} {self.lock}"
-        timer = [
-            "--quiet",
-            "--collect",
-            f"--unit={self.timer}",
-            f"--on-active={int(self.params['seconds']) + EXPIRY_SECONDS}",
-        ]
-        run("systemd-run", *timer, "/bin/sh", "-c", expiry)
 
 
 class Gunicorn:
@@ -199,8 +98,8 @@ class Gunicorn:
         self.place, self.params = place, place.params
         self.workers, self.threads, self.preload = workers, threads, preload
         self.socket = place.runtime / "gunicorn.sock"
-        self.urls = list(self.params["urls"])
-        self.turn = in_turn([float(weight) for weight in self.params["urls"].values()])
+        self.asked: list[dict[str, Any]] = json.loads(self.params["requests"])
+        self.turn = self.in_turn()
 
     def __enter__(self) -> Gunicorn:
         """Start it and wait for its workers."""
@@ -277,7 +176,7 @@ class Gunicorn:
     def log(self) -> str:
         """What it has logged."""
         try:
-            return self.place.log.read_text(encoding="utf-8", errors="replace")
+            return str(self.place.log.read_text(encoding="utf-8", errors="replace"))
         except OSError:
             return ""
 
@@ -301,13 +200,20 @@ class Gunicorn:
             )
         return Failure("a worker died while it was measured", output=self.said())
 
-    def ask(self, path: str) -> tuple[int, int]:
-        """Ask for a path as NGINX would: the answer's status and its bytes."""
+    def in_turn(self) -> Iterator[int]:
+        """Positions of requests, by weight."""
+        turn: Iterator[int] = in_turn([float(each["weight"]) for each in self.asked])
+        return turn
+
+    def ask(self, request: dict[str, Any]) -> tuple[int, int]:
+        """Ask as NGINX would: the answer's status and its bytes."""
         connection = UnixConnection(str(self.socket), ANSWER_SECONDS)
         try:
             forwarded = {"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Proto": self.params["scheme"]}
-            headers = {"Host": self.params["host"], "Connection": "close", "User-Agent": "farrier-measure", **forwarded}
-            connection.request("GET", path, headers=headers)
+            headers = {"User-Agent": "farrier-measure", **request["headers"], **forwarded}
+            headers.update(Host=self.params["host"], Connection="close")
+            body = base64.b64decode(request["body"]) or None
+            connection.request(request["method"], request["path"], body, headers)
             answer = connection.getresponse()
             return answer.status, len(answer.read())
         finally:
@@ -316,11 +222,12 @@ class Gunicorn:
     def probe(self) -> list[dict[str, Any]]:
         """Ask for each path twice: what answers, and what does not."""
         found = []
-        for path in self.urls:
+        for request in self.asked:
+            path = request["path"] if request["method"] == "GET" else f"{request['method']} {request['path']}"
             try:
-                self.ask(path)
+                self.ask(request)
                 begun = time.monotonic()
-                status, _ = self.ask(path)
+                status, _ = self.ask(request)
                 found.append({"path": path, "status": status, "seconds": time.monotonic() - begun, "error": ""})
             except TimeoutError:
                 found.append({"path": path, "status": 0, "error": f"does not answer within {ANSWER_SECONDS} s"})
@@ -341,12 +248,12 @@ class Gunicorn:
 
     def only(self, probes: list[dict[str, Any]]) -> None:
         """Go on with the paths that answer; Failure when there is none."""
-        good = [each["path"] for each in probes if 200 <= each["status"] < 400]
+        good = [request for request, probe in zip(self.asked, probes) if 200 <= probe["status"] < 400]  # noqa: B905 - for the oldest Python
         if not good:
             said = "; ".join(f"{each['path']} {each['error'] or 'answers ' + str(each['status'])}" for each in probes)
             raise Failure(f"no URL answers 2xx or 3xx: {said}", output=self.said())
-        self.urls = good
-        self.turn = in_turn([float(self.params["urls"][path]) for path in good])
+        self.asked = good
+        self.turn = self.in_turn()
 
     def boots(self) -> list[float]:
         """Seconds that a worker takes to start, one after the other."""
@@ -365,10 +272,10 @@ class Gunicorn:
         limit, counts = time.monotonic() + seconds, [0] * concurrency
 
         def client(number: int) -> None:
-            turn = in_turn([float(self.params["urls"][path]) for path in self.urls])
+            turn = self.in_turn()
             while time.monotonic() < limit:
                 try:
-                    self.ask(self.urls[next(turn)])
+                    self.ask(self.asked[next(turn)])
                 except (OSError, http.client.HTTPException):
                     return
                 counts[number] += 1
@@ -398,14 +305,16 @@ class Gunicorn:
         limit = time.monotonic() + seconds
         try:
             before = used()
-            while len(samples) < MOST_REQUESTS and (time.monotonic() < limit or len(samples) < len(self.urls)):
+            while len(samples) < MOST_REQUESTS and (time.monotonic() < limit or len(samples) < len(self.asked)):
                 which = next(self.turn)
                 waited = schedule_ns(pids), schedule_ns(me)
                 begun = time.perf_counter_ns(), used(), 0, time.thread_time_ns()
                 try:
-                    status, size = self.ask(self.urls[which])
+                    status, size = self.ask(self.asked[which])
                 except TimeoutError:
-                    raise Failure(f"{self.urls[which]} answered at first, then hung for {ANSWER_SECONDS} s") from None
+                    raise Failure(
+                        f"{self.asked[which]['path']} answered at first, then hung for {ANSWER_SECONDS} s"
+                    ) from None
                 wall, own = time.perf_counter_ns(), time.thread_time_ns()
                 delay = delay_ns(waited[0], schedule_ns(pids)) + delay_ns(waited[1], schedule_ns(me))
                 ended = wall, used(), delay, own
@@ -440,7 +349,8 @@ def plain(place: Place) -> dict[str, Any]:
     with Gunicorn(place, WORKERS, 1, preload=False) as gunicorn:
         probes = gunicorn.probe()
         gunicorn.only(probes)
-        found: dict[str, Any] = {"urls": gunicorn.urls, "probes": probes, "boots": gunicorn.boots()}
+        found: dict[str, Any] = {"names": [each["name"] for each in gunicorn.asked], "probes": probes}
+        found["boots"] = gunicorn.boots()
         gunicorn.warm(WARM_SHARE * seconds, WORKERS)
         pids, growth, samples = gunicorn.pids(), [], []
         for _ in range(2):
@@ -496,7 +406,7 @@ def main() -> None:
             "config": text,
             "sandbox": {"type": "list", "elements": "str", "default": []},
             "memory_mb": {"type": "int"},
-            "urls": {"type": "dict", "default": {}},
+            "requests": {"type": "json", "no_log": True},
             "host": text,
             "scheme": {"type": "str", "default": "http"},
             "seconds": {"type": "float", "default": 30},

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: MIT
+"""Where an application is measured on a host, beside what is live; for `application_measurement`."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import pwd
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+EXPIRY_SECONDS = 900
+"""So long after the time for requests all is removed, whatever has become of the control machine."""
+
+
+class Failure(Exception):
+    """What went wrong: a sentence, whose fault it is, and what the application said."""
+
+    def __init__(self, message: str, kind: str = "input", output: str = "") -> None:
+        """Keep all three."""
+        super().__init__(message)
+        self.kind, self.output = kind, output
+
+
+def run(*command: str, check: bool = True) -> str:
+    """Run a command and return its output."""
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
+    )
+    if check and done.returncode:
+        raise Failure(f"{command[0]}: {(done.stderr or done.stdout).strip()}", "host")
+    return done.stdout
+
+
+class Place:
+    """Where an application is measured on this host, and what belongs to it."""
+
+    def __init__(self, params: dict[str, Any]) -> None:
+        """Derive the names."""
+        self.params = params
+        self.application: str = params["application"]
+        self.unit = f"farrier-measure-{self.application}"
+        self.timer = f"{self.unit}-expiry"
+        self.home = Path(f"{params['home']}-measure")
+        self.runtime = Path("/run", self.unit)
+        self.lock = Path("/run", f"{self.unit}.lock")
+        self.log = self.home / "log"
+
+    @contextlib.contextmanager
+    def held(self, wait_seconds: float) -> Iterator[None]:
+        """Only one at a time; whoever cleans up waits for the one whose Gunicorn was just stopped."""
+        limit = time.monotonic() + wait_seconds
+        with open(self.lock, "a", encoding="utf-8") as file:
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > limit:
+                        message = f"{self.application} is being measured on this host by somebody else; wait for it"
+                        raise Failure(message, "host") from None
+                    time.sleep(0.1)
+            yield
+
+    def clean(self) -> None:
+        """Remove all that a measurement makes, whoever made it."""
+        run("systemctl", "stop", self.unit, check=False)
+        with self.held(20):
+            run("systemctl", "stop", self.unit, f"{self.timer}.timer", check=False)
+            run("systemctl", "reset-failed", self.unit, f"{self.timer}.service", check=False)
+            shutil.rmtree(self.home, ignore_errors=True)
+            self.lock.unlink(missing_ok=True)
+
+    def prepare(self) -> None:
+        """Make the place, with links to what is live, and a timer that removes it."""
+        home, name = self.params["home"], self.application
+        try:
+            pwd.getpwnam(name)
+        except KeyError:
+            message = (
+                f"{name} has never been deployed here: its user {name} does not exist, and so neither do the packages, the "
+                "directory and the migrated database that requests need; run the environment's playbook once, then measure"
+            )
+            raise Failure(message, "host") from None
+        if self.lock.exists():
+            with self.held(0):
+                pass
+        self.clean()
+        for part in ("releases", "venvs"):
+            (self.home / part).mkdir(mode=0o755, parents=True)
+        live = Path(home, "venvs")
+        for venv in live.iterdir() if live.is_dir() else []:
+            if (venv / ".complete").exists():
+                (self.home / "venvs" / venv.name).symlink_to(venv)
+        release = Path(home, "releases", self.params["release"])
+        with contextlib.suppress(OSError, ValueError):
+            facts = json.loads((release / "RELEASE.json").read_text(encoding="utf-8"))
+            if (live / str(facts["venv"]) / ".complete").exists():
+                (self.home / "releases" / release.name).symlink_to(release)
+        for file, content in (("environment", self.params["environment"]), ("gunicorn.conf.py", self.params["config"])):
+            with open(os.open(self.home / file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as target:
+                target.write(content)
+        (self.home / "gunicorn.conf.py").chmod(0o644)
+        expiry = f"systemctl stop {self.unit}; rm -rf {self.home} {self.lock}"
+        timer = [
+            "--quiet",
+            "--collect",
+            f"--unit={self.timer}",
+            f"--on-active={int(self.params['seconds']) + EXPIRY_SECONDS}",
+        ]
+        run("systemd-run", *timer, "/bin/sh", "-c", expiry)
