@@ -2,19 +2,23 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from farrier.collect import PACKAGE
 from farrier.errors import HostError
 from farrier.loading.job import Job, Request
 from farrier.loading.process import Generator
+from farrier.loading.remote import FILES, free_port
 from farrier.loading.verdict import Row, Usage
 
 SLOW_SECONDS = 0.8
@@ -219,6 +223,22 @@ def test_workers_share_the_rate_and_report_together(server: Server) -> None:
     assert first.offered == pytest.approx(200, abs=50)
     assert first.kinds == {"200": first.offered}
     assert len(server.came) == first.offered + second.offered
+
+
+def test_a_worker_elsewhere_needs_no_more_than_its_few_files(server: Server, tmp_path: Path) -> None:
+    for name in FILES:
+        (tmp_path / "farrier" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(PACKAGE / name, tmp_path / "farrier" / name)
+    port = free_port()
+    command = [sys.executable, "-m", "farrier.loading.generator", "--remote-worker", "127.0.0.1", str(port)]
+    elsewhere = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    with subprocess.Popen(command, cwd=tmp_path, env=elsewhere, stdin=subprocess.DEVNULL) as worker:
+        whole = replace(job(server), workers=1, remote_workers=1, bind_port=port)
+        with Generator(whole) as generator:
+            step = generator.step(100, seconds=1)
+        assert step.workers == 2
+        assert step.kinds == {"200": step.offered}
+        assert worker.wait(10) == 0
 
 
 def alive(marker: str) -> list[int]:

@@ -34,6 +34,12 @@ def loadtest(
     workers: Annotated[
         int, typer.Option(min=0, max=64, metavar="N", help="Send with N Locust workers, where one core is not enough.")
     ] = 0,
+    workers_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="GROUP", help="Send with a Locust worker on each host of this group of the inventory, too."
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write there instead of into loadtests/ENV.")
     ] = None,
@@ -50,7 +56,7 @@ def loadtest(
     from farrier.loadtest import Wish
     from farrier.report import measuring, print_loadtest
 
-    wish = Wish(url, seconds, steps, up_to, workers, foreign)
+    wish = Wish(url, seconds, steps, up_to, workers, workers_from, foreign)
     with measuring() as progress:
         found, written = session_of(project).loadtest(
             environment, host, wish, output, tuple(context.args), progress.show

@@ -1,10 +1,8 @@
 """Runs a load test on one host of an environment: Ansible looks at the host, the generator sends, rate after rate."""
 
-import json
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,43 +10,24 @@ from urllib.parse import urlsplit
 
 from farrier import policy
 from farrier.asked import of_urls
-from farrier.collect import (
-    MARK,
-    PACKAGE,
-    ansible_command,
-    displayable,
-    environment,
-    errors_of,
-    one_line,
-    reason_of,
-    run_ansible,
-)
-from farrier.errors import FarrierError, HostError, InputError
+from farrier.errors import HostError, InputError
+from farrier.loading.inventory import Inventory
 from farrier.loading.job import Job, Request
 from farrier.loading.page import Found
 from farrier.loading.process import Generator
+from farrier.loading.remote import START_SECONDS, Workers
 from farrier.loading.schedule import Prediction, longest_seconds, rates, warm_seconds
 from farrier.loading.step import Step
-from farrier.loading.usage import Sample, offset_seconds, usage
 from farrier.loading.verdict import Row, Usage
+from farrier.loading.watch import WATCH_SPARE_SECONDS, watched
 from farrier.measure import HOST, MeasureEvent, terminable
 from farrier.project import Project
-from farrier.units import counted, milliseconds, number, shown
+from farrier.units import counted, milliseconds, nearest, number, shown
 
 PORTS = {"http": 80, "https": 443}
 
-WATCH_SPARE_SECONDS = 120
-"""The watch on the host outlives the longest run by this much: Ansible needs time to come back for it."""
-
 IN_FLIGHT_MINIMUM = 4000
 """Requests under way at once, unless the backlog is longer: a queue must be able to fill."""
-
-LOOK = (
-    "{{ {'address': ansible_host | default(inventory_hostname), 'names': groups['all'] + "
-    "(groups['all'] | map('extract', hostvars, 'ansible_host') | select('defined') | list), "
-    "'groups': groups} | to_json }}"
-)
-"""What the inventory says; evaluated by Ansible without a connection to any host."""
 
 
 @dataclass(frozen=True)
@@ -60,60 +39,8 @@ class Wish:
     steps: int = policy.LOADTEST_STEPS
     up_to: float = policy.LOADTEST_UP_TO
     workers: int = 0
+    workers_from: str | None = None
     foreign: bool = False
-
-
-@dataclass
-class _Answers:
-    """What one run of `ansible` has answered."""
-
-    event: dict[str, Any] | None = None
-    failure: FarrierError | None = None
-    chatter: list[str] = field(default_factory=list)
-
-    def take(self, line: str) -> None:
-        """One line of Ansible's standard output."""
-        if not line.startswith(MARK):
-            self.chatter.append(line.rstrip())
-            return
-        event = json.loads(line[len(MARK) :])
-        if event["kind"] == "ok":
-            self.event = event
-        elif event["kind"] in ("failed", "unreachable"):
-            self.failure = HostError(f"host {displayable(event['host'])}: {reason_of(event)}")
-
-
-@dataclass(frozen=True)
-class Inventory:
-    """An environment's inventory, and how Ansible is to be run with it."""
-
-    path: str
-    root: Path
-    extra: Sequence[str]
-
-    def ask(self, host: str, module: str, arguments: Mapping[str, Any], *options: str) -> dict[str, Any]:
-        """What a module answers on one host; HostError when it could not be asked, InputError when it is unknown."""
-        command = [ansible_command(), host, "-i", self.path, *self.extra, *options]
-        command += ["-M", str(PACKAGE / "modules"), "-m", module, "-a", json.dumps(arguments)]
-        variables = environment("farrier_steps") | {
-            "ANSIBLE_MODULE_UTILS": str(PACKAGE / "ansible_plugins/module_utils"),
-            "ANSIBLE_PIPELINING": "1",
-        }
-        answers = _Answers()
-        notes, code = run_ansible(command, self.root, answers.take, variables)
-        if answers.failure:
-            raise answers.failure
-        if answers.event is None:
-            said = [*errors_of(notes), *notes[-1:], *answers.chatter[-1:], f"Ansible ended with code {code}"]
-            where = f"inventory {shown(self.path, 200)}, host {shown(host)}"
-            raise InputError(f"{where}: {one_line(said[0]).removeprefix('[ERROR]: ')}")
-        return answers.event
-
-    def look(self, host: str) -> dict[str, Any]:
-        """The host's address, all names and addresses, and the groups; no host is connected to."""
-        said = self.ask(host, "ansible.builtin.debug", {"msg": LOOK})["msg"]
-        found: dict[str, Any] = json.loads(said) if isinstance(said, str) else said
-        return found
 
 
 def target_url(project: Project, name: str, wish: Wish, found: Mapping[str, Any]) -> str:
@@ -161,7 +88,8 @@ def run_loadtest(
     inventory = Inventory(project.environments[name].inventory, root, extra)
     if not (root / inventory.path).exists():
         raise InputError(f"inventory {shown(inventory.path, 200)} does not exist; it must be one that Ansible reads")
-    url = target_url(project, name, wish, inventory.look(told.host))
+    found = inventory.look(told.host)
+    url = target_url(project, name, wish, found)
     steps = rates(told.capacity_rps, wish.steps, wish.up_to)
     job = Job(
         url=url,
@@ -174,19 +102,36 @@ def run_loadtest(
         max_seconds=longest_seconds(len(steps), wish.seconds, timeout_seconds),
         workers=wish.workers,
     )
+    others = helpers(wish, found, inventory, job)
+    if others is not None:
+        job = replace(job, remote_workers=others.count, bind_port=others.port, workers_seconds=START_SECONDS)
     sent = announcement(job, steps, wish.seconds)
     on_event(MeasureEvent("step", sent))
-    with terminable(), watched(inventory, project, told.host, job.max_seconds, on_event) as watch:
-        # Locust takes a moment to start, and must not do so while the first requests are due.
-        with Generator(job) as generator:
-            found = list(_steps(generator, steps, wish.seconds, on_event))
-        watch.end()
-    rows = [Row(step, watch.usage(step), told.p95_seconds(step.offered_rps)) for step in found]
+    on_event(MeasureEvent("step", f"The CPU of {told.host} is watched"))
+    with terminable():
+        helping = others.running(lambda text: on_event(MeasureEvent("step", text))) if others else nullcontext()
+        with helping, watched(inventory, project.application.name, told.host, job.max_seconds) as watch:
+            with Generator(job) as generator:
+                taken = list(_steps(generator, steps, wish.seconds, on_event))
+            watch.end()
+    rows = [Row(step, watch.usage(step), told.p95_seconds(step.offered_rps)) for step in taken]
     notes = []
-    if len(found) < len(steps):
-        notes = [f"{counted(len(steps) - len(found), 'further step')} not sent: more would have told nothing new"]
+    if len(taken) < len(steps):
+        notes = [f"{counted(len(steps) - len(taken), 'further step')} not sent: more would have told nothing new"]
     when = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
     return Found(name, told, tuple(rows), sent, when, tuple(notes), watch.memory_mb)
+
+
+def helpers(wish: Wish, found: Mapping[str, Any], inventory: Inventory, job: Job) -> Workers | None:
+    """The workers of `--workers-from`; InputError for a group that is none or has no hosts."""
+    if wish.workers_from is None:
+        return None
+    hosts = found["groups"].get(wish.workers_from, [])
+    if not hosts:
+        right = nearest(wish.workers_from, [group for group, names in found["groups"].items() if names])
+        raise InputError(f"--workers-from {shown(wish.workers_from)}: no group of the inventory with hosts; {right}")
+    seconds = job.max_seconds + START_SECONDS + WATCH_SPARE_SECONDS
+    return Workers(wish.workers_from, inventory.path, inventory.root, inventory.extra, len(hosts), seconds)
 
 
 def requests_of(project: Project) -> tuple[Request, ...]:
@@ -230,57 +175,3 @@ def _steps(
         yield step
         if Row(step, Usage(), 0.0).limited or step.good < policy.LOADTEST_GIVE_UP * step.offered:
             return
-
-
-class Watch:
-    """The host while it is watched."""
-
-    def __init__(self, ask: Callable[[str], dict[str, Any]]) -> None:
-        self.ask = ask
-        self.before = ask("begin")
-        self.ahead = offset_seconds(self.before["time"], time.time())
-        self.after: dict[str, Any] | None = None
-
-    def end(self) -> None:
-        """Ends watching, once."""
-        if self.after is None:
-            self.after = self.ask("end")
-
-    def usage(self, step: Step) -> Usage:
-        """What the host spent in the window of a step."""
-        samples: Sequence[Sample] = self.after["samples"] if self.after else ()
-        return usage(samples, step.begun + self.ahead, step.seconds, nginx=self.before["nginx"])
-
-    @property
-    def memory_mb(self) -> tuple[float, float] | None:
-        """Of the slot, before and after; None where no slot serves."""
-        if not self.after or not (self.before["memory_mb"] and self.after["memory_mb"]):
-            return None
-        return self.before["memory_mb"], self.after["memory_mb"]
-
-
-@contextmanager
-def watched(
-    inventory: Inventory, project: Project, host: str, seconds: float, on_event: Callable[[MeasureEvent], None]
-) -> Iterator[Watch]:
-    """Has the host watched as long as the block runs; whatever ends it, the watch ends, too."""
-
-    def ask(phase: str) -> dict[str, Any]:
-        arguments = {
-            "phase": phase,
-            "application": project.application.name,
-            "home": f"/srv/{project.application.name}",
-            "seconds": seconds + WATCH_SPARE_SECONDS,
-        }
-        measured: dict[str, Any] = inventory.ask(host, "load_watch", arguments, "--become")["measured"]
-        return measured
-
-    on_event(MeasureEvent("step", f"The CPU of {host} is watched"))
-    watch = Watch(ask)
-    try:
-        yield watch
-    except BaseException:
-        # What goes wrong now matters less than what went wrong before; the watch ends by itself in any case.
-        with suppress(FarrierError):
-            watch.end()
-        raise

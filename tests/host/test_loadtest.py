@@ -147,6 +147,18 @@ def test_workers_send_what_one_process_would(stack: Deployed) -> None:
     assert row["good"] == row["offered"]
 
 
+def test_workers_on_hosts_of_a_group_find_the_generator_through_ssh_and_are_removed(stack: Deployed) -> None:
+    options = ("--seconds", "4", "--steps", "1", "--up-to", "0.3", "--workers", "1", "--workers-from", "all")
+    code, _, progress = loadtest(stack, *options, "--output", "elsewhere")
+    assert code == 0, progress
+    assert "Locust is put onto 1 host of all" in progress
+    (row,) = figures(stack, "elsewhere")
+    assert row["good"] == row["offered"]
+    assert float(row["offered_rps"]) == pytest.approx(float(row["rps"]), rel=0.5)
+    left = "ls -d /home/*/.cache/farrier-loadtest-* 2>&1 | grep -v 'No such'; pgrep -f loading.generator; true"
+    assert stack.shell(left) == ""
+
+
 def test_a_generator_that_is_the_limit_gives_no_result(stack: Deployed) -> None:
     with start(stack, "--seconds", "4", "--steps", "2", "--up-to", "0.5", "--output", "limited") as process:
         until(process, "Step 1 of 2")

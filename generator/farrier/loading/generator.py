@@ -203,17 +203,19 @@ def generate() -> None:
         control.end()
 
 
-def work(host: str, port: int) -> None:
-    """A worker, until its standard input ends or its master does."""
+def work(host: str, port: int, *, remote: bool) -> None:
+    """A worker, until its master ends; one of the master's own machine also when its standard input does."""
     runner = Environment(user_classes=[Source]).create_worker_runner(host, port)
     listen(runner)
-    ended = gevent.spawn(FileObject(0, "rb").read)
-    gevent.joinall([ended, gevent.spawn(runner.greenlet.join)], count=1)
+    ends = [gevent.spawn(runner.greenlet.join)]
+    if not remote:
+        ends.append(gevent.spawn(FileObject(0, "rb").read))
+    gevent.joinall(ends, count=1)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--worker"]:
-        work(sys.argv[2], int(sys.argv[3]))
+    if sys.argv[1:2] in (["--worker"], ["--remote-worker"]):
+        work(sys.argv[2], int(sys.argv[3]), remote=sys.argv[1] == "--remote-worker")
     else:
         generate()
     # Nothing that is under way may keep it.
