@@ -4,6 +4,7 @@ import csv
 import io
 import re
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,15 @@ from farrier.loading.usage import offset_seconds, usage
 from farrier.loading.verdict import Row, Usage, judge
 from farrier.loadtest import Wish, target_url
 from farrier.project import Project
-from farrier.sizing.latency import Service
 
 NAMES = ("GET /", "GET /b")
 
-# 2 workers of 3 threads on one CPU; a request computes 20 ms and waits 30 ms.
+# 2 workers of 3 threads on one CPU; a request computes 20 ms and waits 30 ms. The prediction's curve is any that bends.
 TOLD = Prediction(
     host="web1",
-    service=Service(2, 3, 0.02, 0.03, 1.0),
+    capacity_rps=49.8,
+    p95_seconds=lambda rate: 0.05 / (1 - rate / 49.8) if rate < 49.8 else inf,
+    rate_within=lambda seconds: 49.8 * (1 - 0.05 / seconds),
     cpus=1.0,
     workers=2,
     threads=3,

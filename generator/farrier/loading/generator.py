@@ -5,7 +5,11 @@ Lines of JSON: a job on standard input, answered with {"ready": N}; then steps s
 bounds of its job and the end of its parent. With `--worker HOST PORT` it is one of the workers of another generator.
 """
 
-from farrier.loading.source import Source, Station  # first of all: it patches the standard library for gevent
+from farrier.loading.source import (
+    START_SECONDS,
+    Source,
+    Station,
+)  # first of all: it patches the standard library for gevent
 
 # isort: split
 import json
@@ -101,6 +105,7 @@ class Control:
         if not (seconds > 0 and warm_seconds >= 0 and seconds + warm_seconds <= self.job.max_seconds):
             raise ValueError(f"seconds: {warm_seconds:g} and {seconds:g} are not within {self.job.max_seconds:g}")
         self.steps += 1
+        begun = time.time() + START_SECONDS + warm_seconds
         order = {"rps": rps / self.sources, "seconds": seconds, "warm_seconds": warm_seconds}
         seed = f"{self.job.seed}/{self.steps}"
         if isinstance(self.runner, MasterRunner):
@@ -120,7 +125,7 @@ class Control:
                     missing = self.sources - len(samples)
                     raise RuntimeError(f"{missing} of {self.sources} workers did not report their step") from None
         names = [each.name for each in self.job.requests]
-        return summary(samples, names, rps=rps, seconds=seconds, warm_seconds=warm_seconds)
+        return summary(samples, names, rps=rps, seconds=seconds, warm_seconds=warm_seconds, begun=begun)
 
     def lost(self) -> int:
         """Workers that are gone: ended here, or silent elsewhere."""

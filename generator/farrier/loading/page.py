@@ -51,7 +51,7 @@ def sentences(found: Found) -> tuple[str, ...]:
             f"p95 objective of {objective}: kept at every rate"
             if verdict.broken_rps is None
             else f"p95 objective of {objective}: broken at {number(verdict.broken_rps, 1)} requests a second; predicted "
-            f"from {number(told.service.rate_within(told.objective_seconds), 1)} on"
+            f"from {number(told.rate_within(told.objective_seconds), 1)} on"
         )
     if found.memory_mb is not None:
         lines.append(memory_sentence(*found.memory_mb, told))

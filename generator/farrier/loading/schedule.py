@@ -1,10 +1,10 @@
 """Which rates a load test sends, and what was predicted for them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from farrier import policy
 from farrier.planning.draft import Draft
-from farrier.sizing.latency import Service
 
 
 @dataclass(frozen=True)
@@ -12,7 +12,11 @@ class Prediction:
     """What the plan of one host says: rates in requests a second, times in seconds, memory in MB."""
 
     host: str
-    service: Service
+    capacity_rps: float
+    p95_seconds: Callable[[float], float]
+    """95 % of requests at a rate are answered within this; infinite from the capacity on."""
+    rate_within: Callable[[float], float]
+    """The highest rate at which 95 % are answered within a time."""
     cpus: float
     workers: int
     threads: int
@@ -25,18 +29,9 @@ class Prediction:
     backlog: int
 
     @property
-    def capacity_rps(self) -> float:
-        """X."""
-        return self.service.capacity_rps
-
-    @property
     def service_seconds(self) -> float:
         """H: a request alone."""
         return self.cpu_seconds + self.wait_seconds
-
-    def p95_seconds(self, rate: float) -> float:
-        """95 % of requests are answered within this; infinite from the capacity on."""
-        return self.service.p95_seconds(rate)
 
 
 def prediction(host: str, draft: Draft) -> Prediction:
@@ -44,7 +39,9 @@ def prediction(host: str, draft: Draft) -> Prediction:
     work = draft.workload
     return Prediction(
         host,
-        draft.service,
+        draft.service.capacity_rps,
+        draft.service.p95_seconds,
+        draft.service.rate_within,
         draft.facts.cpus,
         draft.number("gunicorn.workers"),
         draft.number("gunicorn.threads"),
