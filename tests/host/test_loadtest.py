@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from deployed import ENVIRONMENT, Deployed, deployed, farrier
+from deployed import ENVIRONMENT, Deployed, deployed
 
 pytestmark = pytest.mark.host
 
@@ -93,13 +93,13 @@ def until(process: subprocess.Popen[str], words: str) -> None:
 
 
 def test_the_host_is_loaded_beyond_its_capacity_and_the_report_says_what_it_cost(stack: Deployed) -> None:
-    code, said, progress = loadtest(stack, "--seconds", "6", "--steps", "4", "--up-to", "1.4")
+    code, said, progress = loadtest(stack, "--seconds", "4", "--steps", "3", "--up-to", "1.4")
     assert code == 0, progress
-    assert f"Sends GET {URL} to http://127.0.0.1:{stack.http_port} as trial.example.org: 4 steps of 7.2 s" in " ".join(
+    assert f"Sends GET {URL} to http://127.0.0.1:{stack.http_port} as trial.example.org: 3 steps of 5 s" in " ".join(
         progress.split()
     )
     rows = figures(stack)
-    assert len(rows) == 4
+    assert len(rows) == 3
     lowest, highest = rows[0], rows[-1]
     # One CPU carries less than 50 requests of 20 ms a second, and the last rate is 1.4 times the prediction.
     assert (lowest["carried"], highest["carried"]) == ("yes", "no")
@@ -124,7 +124,7 @@ def test_the_host_is_loaded_beyond_its_capacity_and_the_report_says_what_it_cost
 def test_a_plan_made_with_wrong_figures_has_its_term_named(stack: Deployed) -> None:
     change(stack.project, workload={**COST, "cpu_seconds": 0.01})
     try:
-        code, said, progress = loadtest(stack, "--seconds", "5", "--steps", "2", "--up-to", "0.8", "--output", "wrong")
+        code, said, progress = loadtest(stack, "--seconds", "4", "--steps", "2", "--up-to", "0.4", "--output", "wrong")
     finally:
         change(stack.project, workload=COST)
     assert code == 0, progress
@@ -137,24 +137,15 @@ def test_a_plan_made_with_wrong_figures_has_its_term_named(stack: Deployed) -> N
     assert len(figures(stack, "wrong")) == 2
 
 
-def test_workers_send_what_one_process_would(stack: Deployed) -> None:
-    code, _, progress = loadtest(
-        stack, "--seconds", "4", "--steps", "1", "--up-to", "0.5", "--workers", "2", "--output", "two"
-    )
-    assert code == 0, progress
-    (row,) = figures(stack, "two")
-    assert float(row["offered_rps"]) == pytest.approx(float(row["rps"]), rel=0.4)
-    assert row["good"] == row["offered"]
-
-
 def test_workers_on_hosts_of_a_group_find_the_generator_through_ssh_and_are_removed(stack: Deployed) -> None:
     options = ("--seconds", "4", "--steps", "1", "--up-to", "0.3", "--workers", "1", "--workers-from", "all")
     code, _, progress = loadtest(stack, *options, "--output", "elsewhere")
     assert code == 0, progress
     assert "Locust is put onto 1 host of all" in progress
     (row,) = figures(stack, "elsewhere")
-    assert row["good"] == row["offered"]
-    assert float(row["offered_rps"]) == pytest.approx(float(row["rps"]), rel=0.5)
+    # The port is one of this machine: the worker on the host itself finds nobody there, which tells its requests apart.
+    assert int(row["good"]) + int(row["other_errors"]) == int(row["offered"])
+    assert int(row["good"]) == pytest.approx(int(row["offered"]) / 2, rel=0.5)
     left = "ls -d /home/*/.cache/farrier-loadtest-* 2>&1 | grep -v 'No such'; pgrep -f loading.generator; true"
     assert stack.shell(left) == ""
 
@@ -209,7 +200,3 @@ def test_what_cannot_be_loaded_is_said_in_a_line(
     assert said == ""
     assert f"farrier: {reason}" in progress or f"{reason}" in progress.splitlines()[-1]
     assert stack.shell(WATCHES) == ""
-
-
-def test_the_command_explains_itself(stack: Deployed) -> None:
-    assert "Allow a --url that is not of this environment." in farrier(stack.project, "loadtest", "--help")
