@@ -4,15 +4,22 @@ import asyncio
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from farrier.collect import PACKAGE
 from farrier.errors import HostError
@@ -28,7 +35,8 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 class Server:
     """Answers by path, on a thread of its own; remembers when each request came and on how many connections."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self.tls = tls
         self.loop = asyncio.new_event_loop()
         self.came: list[tuple[float, str, dict[str, str]]] = []
         self.connections = 0
@@ -40,12 +48,18 @@ class Server:
         assert started.wait(10)
 
     def run(self, started: threading.Event) -> None:
-        server = self.loop.run_until_complete(asyncio.start_server(self.serve, "127.0.0.1", 0, backlog=2000))
+        server = self.loop.run_until_complete(
+            asyncio.start_server(self.serve, "127.0.0.1", 0, backlog=2000, ssl=self.tls)
+        )
         self.port = server.sockets[0].getsockname()[1]
         started.set()
         self.loop.run_forever()
         self.loop.run_until_complete(self.end())
         self.loop.close()
+
+    def stop(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(10)
 
     async def end(self) -> None:
         for task in self.tasks:
@@ -81,8 +95,7 @@ class Server:
 def server() -> Iterator[Server]:
     running = Server()
     yield running
-    running.loop.call_soon_threadsafe(running.loop.stop)
-    running.thread.join(10)
+    running.stop()
 
 
 def job(server: Server, path: str = "/", *, timeout_seconds: float = 2.0, workers: int = 0) -> Job:
@@ -295,3 +308,51 @@ def test_the_callers_process_stays_free_of_locust() -> None:
     program = "import sys, farrier.cli, farrier.loading.process, farrier.loadtest\nprint('locust' in sys.modules, 'gevent' in sys.modules)"
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert said == "False False\n"
+
+
+def certificate(directory: Path, name: str) -> Path:
+    """A certificate for this name that nobody has signed but itself, with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = directory / "pair.pem"
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.write_bytes(private + made.public_bytes(Encoding.PEM))
+    return path
+
+
+def test_tls_names_the_host_and_verifies_only_where_it_is_told_to(tmp_path: Path) -> None:
+    names: list[str | None] = []
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate(tmp_path, "www.example.org"))
+    context.sni_callback = lambda _socket, name, _context: names.append(name)
+    server = Server(context)
+    try:
+        trusting = Job(f"https://127.0.0.1:{server.port}", "www.example.org", verify_tls=False)
+        with Generator(trusting) as generator:
+            step = generator.step(40, seconds=0.5)
+        assert step.kinds == {"200": step.offered}
+        assert set(names) == {"www.example.org"}
+        with Generator(replace(trusting, verify_tls=True)) as generator:
+            assert set(generator.step(40, seconds=0.5).kinds) == {"tls"}
+    finally:
+        server.stop()
+
+
+def test_a_name_that_leads_nowhere_is_said() -> None:
+    with (
+        pytest.raises(HostError, match="the load generator ended by itself"),
+        Generator(Job("http://nowhere.invalid", "x")),
+    ):
+        pass

@@ -52,12 +52,13 @@ class OpenLoop(LoadTestShape):
     def __init__(self, job: Job) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.sources = max(1, job.workers + job.remote_workers)
-        self.until = time.monotonic() + job.max_seconds
+        self.max_seconds = job.max_seconds
         self.parent = os.getppid()
 
     def tick(self) -> tuple[int, float] | None:
         """How many sources there are to be; None after its time and without its parent."""
-        if time.monotonic() > self.until or os.getppid() != self.parent:
+        seconds = self.get_run_time()  # type: ignore[no-untyped-call]
+        if seconds > self.max_seconds or os.getppid() != self.parent:
             return None
         return self.sources, float(self.sources)
 

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from farrier import policy
 from farrier.planning.draft import Draft
 
+SPARE_SECONDS = 10
+"""For what lies between the steps."""
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -69,4 +72,4 @@ def warm_seconds(seconds: float) -> float:
 
 def longest_seconds(steps: int, seconds: float, timeout_seconds: float) -> float:
     """What a run takes at most, with the answers of each step waited for."""
-    return steps * (warm_seconds(seconds) + seconds + timeout_seconds)
+    return steps * (warm_seconds(seconds) + seconds + timeout_seconds) + SPARE_SECONDS
