@@ -3,21 +3,20 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from farrier import measure_options
+from farrier.cli_loadtest import loadtest
+from farrier.cli_options import PROJECT, EnvironmentName, ProjectFile, session_of
 from farrier.errors import FarrierError
 from farrier.policy import MEASURE_SECONDS
 from farrier.units import counted
 
-if TYPE_CHECKING:
-    from farrier.session import Session
-
 EXIT_CODES = """
 Exit codes: 0 done; 1 --check found a difference; 2 the input is wrong; 3 no plan fits a host; 4 a host could not be
-reached, or its facts are incomplete.
+reached, or its facts are incomplete; or a load test says nothing of the host.
 """
 
 app = typer.Typer(
@@ -32,10 +31,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 
-EnvironmentName = Annotated[
-    str, typer.Argument(metavar="ENV", help="An environment of the project file, such as production.")
-]
-ProjectFile = Annotated[Path, typer.Option("--project", "-p", metavar="FILE", help="The project file.")]
 FactsDirectory = Annotated[
     Path | None,
     typer.Option(
@@ -52,7 +47,6 @@ StatedFacts = Annotated[
         help="State a fact for all hosts, such as cpus=2 or memory_mb=3936; repeatable.",
     ),
 ]
-PROJECT = Path("farrier.yml")
 
 
 def _show_version(value: bool) -> None:
@@ -119,7 +113,7 @@ def facts(
     """
     from farrier.report import gathering
 
-    session = _session(project)
+    session = session_of(project)
     if source is not None:
         hosts = session.import_facts(environment, source)
         typer.echo(f"{counted(len(hosts), 'host')} taken from {source} into {session.facts_directory(environment)}")
@@ -164,10 +158,13 @@ def measure(
 
     source, how = Source(access_log, locustfile, methods), How(host, seconds, tuple(context.args), local)
     with measuring() as progress:
-        measured, path, named = _session(project).measure(environment, source, how, progress.show)
+        measured, path, named = session_of(project).measure(environment, source, how, progress.show)
     for line in measured_facts(measured):
         typer.echo(line)
     typer.echo(f"\nwritten  {path}" + ("" if named else f"; name it in {project}: `workload: {path}`"))
+
+
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": False})(loadtest)
 
 
 @app.command()
@@ -219,7 +216,7 @@ def plan(
     else:
         if environment is None:
             _fail(2, "name an environment, such as `farrier plan production`, or use --local for this machine")
-        planned = _session(project).plan(environment, facts_directory, own, limit, peak)
+        planned = session_of(project).plan(environment, facts_directory, own, limit, peak)
     if plot is not None:
         from farrier.plot import draw
 
@@ -267,7 +264,7 @@ def generate(
     """Write the environment's role, playbooks and Molecule scenarios."""
     from farrier.session import parse_stated
 
-    result = _session(project).generate(
+    result = session_of(project).generate(
         environment, facts_directory, parse_stated(stated or []), output, check=check, force=force
     )
     if diff:
@@ -277,12 +274,6 @@ def generate(
         typer.echo(line)
     if check and result.changed:
         raise typer.Exit(1)
-
-
-def _session(project: Path) -> "Session":
-    from farrier.session import Session
-
-    return Session(project)
 
 
 def _fail(code: int, *messages: str) -> NoReturn:

@@ -119,7 +119,7 @@ def measure(
     inventory = project.environments[name].inventory
     if not (root / inventory).exists():
         raise InputError(f"inventory {shown(inventory, 200)} does not exist; it must be one that Ansible reads")
-    with tempfile.TemporaryDirectory(prefix="farrier-measure-") as directory, _terminable():
+    with tempfile.TemporaryDirectory(prefix="farrier-measure-") as directory, terminable():
         place = Path(directory)
         _write(place, project, name, root, asked, how)
         command = [ansible_command("ansible-playbook"), "-i", inventory, *how.extra]
@@ -157,7 +157,7 @@ def _require_systemd(name: str, booted: Path = Path("/run/systemd/system")) -> N
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
+def terminable() -> Iterator[None]:
     """A request to terminate ends as Ctrl-C does: with the host as it was."""
 
     def interrupt(_signal: int, _frame: object) -> None:

@@ -18,6 +18,7 @@ from farrier.workload import Workload
 
 if TYPE_CHECKING:
     from farrier.collect import HostEvent
+    from farrier.loading.page import Found
     from farrier.measure import MeasureEvent
 
 WIDTH_WITHOUT_TERMINAL = 120
@@ -165,6 +166,24 @@ class Measuring:
             self.console.print(Text(event.text, "dim"), soft_wrap=True)
         else:
             self.console.print(f"{monotonic() - self.begun:4.0f} s  {event.text}")
+
+
+def print_loadtest(found: "Found") -> None:
+    """The steps as a table, and what they say; a run that says nothing shows its steps alone."""
+    from farrier.loading.page import sentences
+    from farrier.loading.tables import HEADINGS, cells
+
+    console = console_for()
+    table = Table(show_edge=False, pad_edge=False)
+    for heading in HEADINGS:
+        table.add_column(heading, justify="right")
+    for row in found.rows:
+        table.add_row(*cells(row), style="" if row.carried else "yellow")
+    console.print(table)
+    if found.verdict.is_result:
+        console.print()
+        for sentence in sentences(found):
+            console.print(sentence)
 
 
 @contextmanager

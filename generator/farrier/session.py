@@ -22,6 +22,8 @@ from farrier.workload import Workload
 if TYPE_CHECKING:
     from farrier.asked_sources import Source
     from farrier.collect import CollectResult, HostEvent
+    from farrier.loading.page import Found
+    from farrier.loadtest import Wish
     from farrier.measure import How, MeasureEvent
     from farrier.measurement import Measured
 
@@ -110,6 +112,44 @@ class Session:
         measured = replace(measured, skipped=(*measured.skipped, *compared(figures_of(measured), before)))
         write_atomically(self.root / relative, workload_text(name, where, measured, earlier, before), "workloads")
         return measured, relative, environment.workload == relative.as_posix()
+
+    def loadtest(
+        self,
+        name: str,
+        host: str | None,
+        wish: "Wish",
+        output: Path | None,
+        extra: Sequence[str],
+        on_event: "Callable[[MeasureEvent], None]",
+    ) -> "tuple[Found, tuple[Path, Path]]":
+        """Load one host beyond its predicted capacity, and write the report and its figures; their paths."""
+        from farrier.loading.page import page
+        from farrier.loading.plots import require_matplotlib
+        from farrier.loading.schedule import prediction
+        from farrier.loading.tables import csv_text
+        from farrier.loadtest import run_loadtest
+
+        require_matplotlib()
+        planned = self.plan(name, None, {})
+        chosen = host or next(iter(planned.plans))
+        if chosen not in planned.plans:
+            raise InputError(f"--host {shown(chosen)} has no plan in {name}; {nearest(chosen, planned.plans)}")
+        directory = output or self.root / "loadtests" / name
+        require_writable(directory, "load tests")
+        found = run_loadtest(
+            self.project,
+            name,
+            self.root,
+            prediction(chosen, planned.draft(chosen)),
+            timeout_seconds=float(planned.workload.client_timeout_seconds),
+            wish=wish,
+            extra=extra,
+            on_event=on_event,
+        )
+        report, figures = directory / f"{chosen}.html", directory / f"{chosen}.csv"
+        write_atomically(figures, csv_text(found.rows), "load tests")
+        write_atomically(report, page(found), "load tests")
+        return found, (report, figures)
 
     def plan(
         self, name: str, directory: Path | None, stated: Stated, limit: str | None = None, peak_rps: float | None = None

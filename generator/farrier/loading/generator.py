@@ -5,7 +5,11 @@ Lines of JSON: a job on standard input, answered with {"ready": N}; then steps s
 bounds of its job and the end of its parent. With `--worker HOST PORT` it is one of the workers of another generator.
 """
 
-from farrier.loading.source import Source, Station  # first of all: it patches the standard library for gevent
+from farrier.loading.source import (
+    START_SECONDS,
+    Source,
+    Station,
+)  # first of all: it patches the standard library for gevent
 
 # isort: split
 import json
@@ -35,6 +39,9 @@ JOB, ORDER, SAMPLES = "farrier_job", "farrier_order", "farrier_samples"
 GRACE_SECONDS = 10
 """A worker's samples may come this much after the end of its step before it counts as lost."""
 
+LOOK_SECONDS = 0.5
+"""How often it is looked whether all workers are still there."""
+
 SPARE_FILES = 64
 """Open files besides those of requests."""
 
@@ -45,12 +52,13 @@ class OpenLoop(LoadTestShape):
     def __init__(self, job: Job) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.sources = max(1, job.workers + job.remote_workers)
-        self.until = time.monotonic() + job.max_seconds
+        self.max_seconds = job.max_seconds
         self.parent = os.getppid()
 
     def tick(self) -> tuple[int, float] | None:
         """How many sources there are to be; None after its time and without its parent."""
-        if time.monotonic() > self.until or os.getppid() != self.parent:
+        seconds = self.get_run_time()  # type: ignore[no-untyped-call]
+        if seconds > self.max_seconds or os.getppid() != self.parent:
             return None
         return self.sources, float(self.sources)
 
@@ -101,6 +109,7 @@ class Control:
         if not (seconds > 0 and warm_seconds >= 0 and seconds + warm_seconds <= self.job.max_seconds):
             raise ValueError(f"seconds: {warm_seconds:g} and {seconds:g} are not within {self.job.max_seconds:g}")
         self.steps += 1
+        begun = time.time() + START_SECONDS + warm_seconds
         order = {"rps": rps / self.sources, "seconds": seconds, "warm_seconds": warm_seconds}
         seed = f"{self.job.seed}/{chance or self.steps}"
         if isinstance(self.runner, MasterRunner):
@@ -112,12 +121,21 @@ class Control:
         samples: list[Samples] = []
         while len(samples) < self.sources:
             try:
-                samples.append(unpacked(self.found.get(timeout=max(0.0, give_up - time.monotonic()))))
+                samples.append(unpacked(self.found.get(timeout=LOOK_SECONDS)))
             except gevent.queue.Empty:
-                lost = self.sources - len(samples)
-                raise RuntimeError(f"{lost} of {self.sources} workers did not report their step") from None
+                if lost := self.lost():
+                    raise RuntimeError(f"{lost} of {self.sources} workers has ended") from None
+                if time.monotonic() > give_up:
+                    missing = self.sources - len(samples)
+                    raise RuntimeError(f"{missing} of {self.sources} workers did not report their step") from None
         names = [each.name for each in self.job.requests]
-        return summary(samples, names, rps=rps, seconds=seconds, warm_seconds=warm_seconds)
+        return summary(samples, names, rps=rps, seconds=seconds, warm_seconds=warm_seconds, begun=begun)
+
+    def lost(self) -> int:
+        """Workers that are gone: ended here, or silent elsewhere."""
+        ended = sum(child.poll() is not None for child in self.children)
+        silent = len(self.runner.clients.missing) if isinstance(self.runner, MasterRunner) else 0
+        return max(ended, silent)
 
     @property
     def over(self) -> bool:
@@ -194,17 +212,19 @@ def generate() -> None:
         control.end()
 
 
-def work(host: str, port: int) -> None:
-    """A worker, until its standard input ends or its master does."""
+def work(host: str, port: int, *, remote: bool) -> None:
+    """A worker, until its master ends; one of the master's own machine also when its standard input does."""
     runner = Environment(user_classes=[Source]).create_worker_runner(host, port)
     listen(runner)
-    ended = gevent.spawn(FileObject(0, "rb").read)
-    gevent.joinall([ended, gevent.spawn(runner.greenlet.join)], count=1)
+    ends = [gevent.spawn(runner.greenlet.join)]
+    if not remote:
+        ends.append(gevent.spawn(FileObject(0, "rb").read))
+    gevent.joinall(ends, count=1)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--worker"]:
-        work(sys.argv[2], int(sys.argv[3]))
+    if sys.argv[1:2] in (["--worker"], ["--remote-worker"]):
+        work(sys.argv[2], int(sys.argv[3]), remote=sys.argv[1] == "--remote-worker")
     else:
         generate()
     # Nothing that is under way may keep it.

@@ -148,7 +148,6 @@ class Source(FastHttpUser):
         requests = range(len(self.job.requests))
         weights = list(itertools.accumulate(each.weight for each in self.job.requests))
         begun = time.monotonic() + START_SECONDS
-        samples.begun = time.time() + START_SECONDS + warm
         marks = [(begun + warm, time.process_time())]
         due = 0.0
         while (due := due + chance.expovariate(order["rps"])) < end:

@@ -65,7 +65,7 @@ class Step(Outcome):
     drain_seconds: float
     """How long it took until the last answer had come."""
     begun: float
-    """When the window began, in seconds since the epoch."""
+    """When the window began, in seconds since the epoch, by the clock of the generator that the others work for."""
     workers: int = 1
 
     @property
@@ -88,7 +88,6 @@ class Samples:
     cpu_share: float = 0.0
     in_flight: int = 0
     drain_seconds: float = 0.0
-    begun: float = 0.0
 
     def add(self, kind: str, request: int, due: float, latency: float, late: float) -> None:
         """One request and what became of it."""
@@ -128,7 +127,13 @@ def at_share(ordered: Sequence[float], share: float) -> float | None:
 
 
 def summary(
-    samples: Sequence[Samples], names: Sequence[str], *, rps: float, seconds: float, warm_seconds: float
+    samples: Sequence[Samples],
+    names: Sequence[str],
+    *,
+    rps: float,
+    seconds: float,
+    warm_seconds: float,
+    begun: float = 0.0,
 ) -> dict[str, Any]:
     """What all workers saw in one step, in JSON's types; `step_from` makes a `Step` of it."""
     end = warm_seconds + seconds
@@ -155,7 +160,7 @@ def summary(
         "lateness_p95_seconds": at_share(sorted(late), 0.95) or 0.0,
         "cpu_share": max((one.cpu_share for one in samples), default=0.0),
         "drain_seconds": max((one.drain_seconds for one in samples), default=0.0),
-        "begun": min((one.begun for one in samples), default=0.0),
+        "begun": begun,
         "workers": len(samples),
     }
 

@@ -19,7 +19,7 @@ DOCUMENTATION = """
 MARK = "farrier-event "
 """Begins each line; whatever else appears on standard output is not ours."""
 
-KEYS = ("measured", "phase", "fault", "output", "msg", "module_stderr", "module_stdout")
+KEYS = ("measured", "phase", "fault", "output", "msg", "module_stderr", "module_stdout", "stderr")
 
 
 class CallbackModule(CallbackBase):  # type: ignore[misc]

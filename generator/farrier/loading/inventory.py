@@ -1,0 +1,81 @@
+"""Asks hosts of an inventory with Ansible, one module at a time."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from farrier.collect import (
+    MARK,
+    PACKAGE,
+    ansible_command,
+    displayable,
+    environment,
+    errors_of,
+    one_line,
+    reason_of,
+    run_ansible,
+)
+from farrier.errors import FarrierError, HostError, InputError
+from farrier.units import shown
+
+LOOK = (
+    "{{ {'address': ansible_host | default(inventory_hostname), 'names': groups['all'] + "
+    "(groups['all'] | map('extract', hostvars, 'ansible_host') | select('defined') | list), "
+    "'groups': groups} | to_json }}"
+)
+"""What the inventory says; evaluated by Ansible without a connection to any host."""
+
+
+@dataclass
+class _Answers:
+    """What one run of `ansible` has answered."""
+
+    event: dict[str, Any] | None = None
+    failure: FarrierError | None = None
+    chatter: list[str] = field(default_factory=list)
+
+    def take(self, line: str) -> None:
+        """One line of Ansible's standard output."""
+        if not line.startswith(MARK):
+            self.chatter.append(line.rstrip())
+            return
+        event = json.loads(line[len(MARK) :])
+        if event["kind"] == "ok":
+            self.event = event
+        elif event["kind"] in ("failed", "unreachable"):
+            self.failure = HostError(f"host {displayable(event['host'])}: {reason_of(event)}")
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """An environment's inventory, and how Ansible is to be run with it."""
+
+    path: str
+    root: Path
+    extra: Sequence[str]
+
+    def ask(self, host: str, module: str, arguments: Mapping[str, Any], *options: str) -> dict[str, Any]:
+        """What a module answers on one host; HostError when it could not be asked, InputError when it is unknown."""
+        command = [ansible_command(), host, "-i", self.path, *self.extra, *options]
+        command += ["-M", str(PACKAGE / "modules"), "-m", module, "-a", json.dumps(arguments)]
+        variables = environment("farrier_steps") | {
+            "ANSIBLE_MODULE_UTILS": str(PACKAGE / "ansible_plugins/module_utils"),
+            "ANSIBLE_PIPELINING": "1",
+        }
+        answers = _Answers()
+        notes, code = run_ansible(command, self.root, answers.take, variables)
+        if answers.failure:
+            raise answers.failure
+        if answers.event is None:
+            said = [*errors_of(notes), *notes[-1:], *answers.chatter[-1:], f"Ansible ended with code {code}"]
+            where = f"inventory {shown(self.path, 200)}, host {shown(host)}"
+            raise InputError(f"{where}: {one_line(said[0]).removeprefix('[ERROR]: ')}")
+        return answers.event
+
+    def look(self, host: str) -> dict[str, Any]:
+        """The host's address, all names and addresses, and the groups; no host is connected to."""
+        said = self.ask(host, "ansible.builtin.debug", {"msg": LOOK})["msg"]
+        found: dict[str, Any] = json.loads(said) if isinstance(said, str) else said
+        return found

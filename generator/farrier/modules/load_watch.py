@@ -1,0 +1,237 @@
+#!/usr/bin/python
+"""Watch what a host and its application spend while load comes from elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.measured_process import children, cpu_ns
+
+DOCUMENTATION = r"""
+module: load_watch
+short_description: Watch what a host and its application spend while load comes from elsewhere
+description:
+  - C(begin) tells what serves, and leaves a process behind that notes CPU times and living workers twice a second.
+  - C(end) ends it and returns what it noted. It ends by itself after O(seconds).
+options:
+  phase: {type: str, required: true, choices: [begin, end], description: What to do.}
+  application: {type: str, required: true, description: Name of the application and of its units.}
+  home: {type: path, required: true, description: Directory that holds C(active).}
+  seconds: {type: float, default: 600, description: How long it may watch at most.}
+author: Farrier
+"""
+
+EXAMPLES = r"""
+- name: The host is watched
+  load_watch: {phase: begin, application: notes, home: /srv/notes}
+"""
+
+RETURN = r"""
+measured:
+  description:
+    - slot, workers (ready ones), memory_mb of the slot, time (the host's clock), whether NGINX runs.
+    - With C(end) also samples, each a list of time, CPU seconds of host, slot and NGINX, ready workers, and main process.
+  returned: success
+  type: dict
+"""
+
+PLACE = Path("/run/farrier-loadtest")
+PERIOD_SECONDS = 0.5
+MOST_SAMPLES = 20_000
+"""More would not fit into an answer; it is hours of load."""
+
+ROOT_V2 = Path("/sys/fs/cgroup/cpu.stat")
+ROOTS_V1 = (Path("/sys/fs/cgroup/cpuacct/cpuacct.usage"), Path("/sys/fs/cgroup/cpu,cpuacct/cpuacct.usage"))
+
+
+def host_cpu_seconds() -> float:
+    """CPU time of everything on this host; of a container it is what the container used, not its machine."""
+    for path in ROOTS_V1:
+        with contextlib.suppress(OSError, ValueError):
+            return int(path.read_text()) / 1e9
+    with contextlib.suppress(OSError):
+        for used in re.findall(r"^usage_usec (\d+)$", ROOT_V2.read_text(), re.MULTILINE):
+            return int(used) / 1e6
+    words = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    # user, nice, system, then idle and iowait which nobody spends, then irq, softirq
+    spent = sum(int(words[index]) for index in (0, 1, 2, 5, 6))
+    return spent / os.sysconf("SC_CLK_TCK")
+
+
+def main_pid(unit: str) -> int:
+    """The main process of a unit; 0 when there is none."""
+    with contextlib.suppress(OSError, ValueError):
+        command = ["systemctl", "show", "-p", "MainPID", "--value", unit]
+        return int(subprocess.run(command, capture_output=True, text=True, check=False).stdout or 0)
+    return 0
+
+
+def family(parent: int) -> list[int]:
+    """A process and what it has forked."""
+    if not parent:
+        return []
+    with contextlib.suppress(OSError):
+        return [parent, *children(parent)]
+    return [parent]
+
+
+class Spent:
+    """CPU seconds of a family of processes, those included that have ended since."""
+
+    def __init__(self) -> None:
+        self.by_pid: dict[int, int] = {}
+
+    def seconds(self, pids: list[int]) -> float:
+        """The sum up to now."""
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                self.by_pid[pid] = cpu_ns(pid)
+        return sum(self.by_pid.values()) / 1e9
+
+
+def ready(application: str, slot: str | None, pids: list[int]) -> int:
+    """How many of these are workers that accept requests."""
+    with contextlib.suppress(OSError):
+        marks = Path("/run", f"{application}-{slot}", "workers")
+        return len({int(each.name) for each in marks.iterdir() if each.name.isdigit()} & set(pids))
+    return 0
+
+
+def memory_mb(pids: list[int]) -> float:
+    """Memory of these processes, what they share counted once (proportional set size)."""
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+            total += int(text.split("\nPss:", 1)[1].split()[0])
+    return round(total / 1024, 1)
+
+
+def active_slot(home: str) -> str | None:
+    """The slot that serves, by the switch's own note."""
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads(Path(home, "active", "slot.json").read_text(encoding="utf-8")).get("slot")
+        return str(found) if found else None
+    return None
+
+
+def look(application: str, home: str) -> dict[str, Any]:
+    """What serves right now."""
+    slot = active_slot(home)
+    pids = family(main_pid(f"{application}@{slot}.service") if slot else 0)
+    return {
+        "slot": slot,
+        "workers": ready(application, slot, pids),
+        "memory_mb": memory_mb(pids),
+        "nginx": bool(main_pid("nginx.service")),
+        "time": time.time(),
+    }
+
+
+def watch(application: str, home: str, seconds: float) -> None:
+    """Write a line of samples twice a second until told to stop."""
+    until = time.monotonic() + seconds
+    slot_cpu, nginx_cpu = Spent(), Spent()
+    mains: tuple[str | None, int, int] = (None, 0, 0)
+    looked = 0.0
+    with open(PLACE / "samples", "w", encoding="utf-8") as file:
+        for number in range(MOST_SAMPLES):
+            now = time.monotonic()
+            if now > until:
+                return
+            # systemctl costs more than all the rest: a slot changes seldom.
+            if not mains[1] or not Path(f"/proc/{mains[1]}").exists() or now > looked + 10:
+                slot = active_slot(home)
+                mains = (slot, main_pid(f"{application}@{slot}.service") if slot else 0, main_pid("nginx.service"))
+                looked = now
+            pids = family(mains[1])
+            sample = [
+                round(time.time(), 3),
+                round(host_cpu_seconds(), 4),
+                round(slot_cpu.seconds(pids), 4),
+                round(nginx_cpu.seconds(family(mains[2])), 4),
+                ready(application, mains[0], pids),
+                mains[1],
+            ]
+            file.write(json.dumps(sample) + "\n")
+            file.flush()
+            time.sleep(max(0.0, until - seconds + (number + 1) * PERIOD_SECONDS - time.monotonic()))
+
+
+def leave_behind(application: str, home: str, seconds: float) -> None:
+    """Start watching in a process that outlives this one."""
+    PLACE.mkdir(mode=0o700, exist_ok=True)
+    if os.fork():
+        return
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    try:
+        silence = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(silence, descriptor)
+        os.closerange(3, 256)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        (PLACE / "pid").write_text(str(os.getpid()))
+        with contextlib.suppress(OSError):
+            os.nice(-5)  # a saturated host shall not make the clock of its own measurement late
+        watch(application, home, seconds)
+    finally:
+        os._exit(0)
+
+
+def stop() -> list[list[float]]:
+    """End the process left behind, and what it noted; nothing when there is none."""
+    with contextlib.suppress(OSError, ValueError):
+        pid = int((PLACE / "pid").read_text())
+        # The number may belong to somebody else by now: only who holds the samples open is ours.
+        held = {os.readlink(each) for each in Path(f"/proc/{pid}/fd").iterdir()}
+        if str(PLACE / "samples") in held:
+            os.kill(pid, signal.SIGTERM)
+    samples = []
+    with contextlib.suppress(OSError):
+        for line in (PLACE / "samples").read_text(encoding="utf-8").splitlines():
+            with contextlib.suppress(ValueError):
+                samples.append(json.loads(line))
+    for name in ("pid", "samples"):
+        with contextlib.suppress(OSError):
+            (PLACE / name).unlink()
+    with contextlib.suppress(OSError):
+        PLACE.rmdir()
+    return samples
+
+
+def main() -> None:
+    """Begin or end."""
+    text = {"type": "str", "required": True}
+    module = AnsibleModule(
+        argument_spec={
+            "phase": {**text, "choices": ["begin", "end"]},
+            "application": text,
+            "home": {"type": "path", "required": True},
+            "seconds": {"type": "float", "default": 600.0},
+        }
+    )
+    wish = module.params
+    samples = stop()
+    watched = look(wish["application"], wish["home"])
+    if wish["phase"] == "begin":
+        sys.stdout.flush()
+        leave_behind(wish["application"], wish["home"], wish["seconds"])
+    else:
+        watched["samples"] = samples
+    module.exit_json(changed=False, measured=watched)
+
+
+if __name__ == "__main__":
+    main()
