@@ -20,7 +20,7 @@ from farrier.sizing.rules import RULES
 from sizing.records import Record, Records
 from sizing.report import THUMB, write_report
 from sizing.rig import GENERATOR_CPU, Configuration, Rig, load, probe, rig
-from sizing.search import STEP, Probe, highest
+from sizing.search import Probe, highest
 from sizing.workloads import WORKS, Work
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,7 +37,7 @@ HOLDS_ENOUGH = 0.9
 MOST_SLOTS = 4.0
 """... and slots beyond this multiple of what Little needs for the CPU's capacity (at least 8) only add to the queue."""
 
-CONTENDER = 0.9
+CONTENDER = 0.95
 """A configuration that does not hold the objective at this share of the best rate is not looked at more closely."""
 
 FITS = 0.75
@@ -46,7 +46,7 @@ FITS = 0.75
 HOPELESS = 0.5
 """A rule that by Little's law cannot carry this share of Farrier's rate is not loaded; 2n + 1 always is."""
 
-CLOSE = 0.93
+CLOSE = 0.95
 """Screened within this share of the best, it goes into the finals with Farrier's choice."""
 
 MOST_FINALISTS = 2
@@ -150,8 +150,9 @@ class Run:
             if not first.held:
                 self._keep("screen", 0, configuration, floor, bound=True)
                 return 0.0
-            start = floor * STEP
-        rate, _ = highest(self._probe(generator), start, refine=1)
+            rate = highest(self._probe(generator), self.best, refine=0, low=floor)
+        else:
+            rate = highest(self._probe(generator), start, refine=1)
         self._keep("screen", 0, configuration, rate)
         return rate
 
@@ -169,7 +170,7 @@ class Run:
                     continue
                 self.bench.configure(configuration)
                 start = self.records.rate(name, configuration) or self.best
-                rate, _ = highest(self._probe(generator, number), start, refine=1)
+                rate = highest(self._probe(generator, number), start, refine=1)
                 self._keep("final", number, configuration, rate, memory_mb=self.bench.memory_mb())
         self._at_rest(generator, finalists, rounds)
         self._saturated(generator, rounds)

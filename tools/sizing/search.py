@@ -19,21 +19,21 @@ class Probe:
     held: bool
 
 
-def highest(probe: Callable[[float], Probe], start: float, refine: int) -> tuple[float, list[Probe]]:
-    """The highest rate that held and all probes; `refine` halves the gap so many times. 0 where nothing held."""
-    probes: list[Probe] = []
-    low, high, step, rate = 0.0, 0.0, STEP, start
-    while len(probes) < MOST_PROBES and not (low and high):
-        probes.append(probe(rate))
-        if probes[-1].held:
+def highest(probe: Callable[[float], Probe], start: float, refine: int, low: float = 0.0) -> float:
+    """The highest rate that held, 0 where none did; `low` is one that is known to. `refine` halves the gap so many times."""
+    high, step, rate = 0.0, STEP, start
+    for _ in range(MOST_PROBES):
+        if probe(rate).held:
             low, rate = rate, rate * STEP
         else:
             high, rate = rate, rate / step
             step = min(2.0, step * step)
+        if low and high:
+            break
     for _ in range(refine if low and high else 0):
-        probes.append(probe(sqrt(low * high)))
-        if probes[-1].held:
-            low = probes[-1].rate
+        middle = sqrt(low * high)
+        if probe(middle).held:
+            low = middle
         else:
-            high = probes[-1].rate
-    return low, probes
+            high = middle
+    return low

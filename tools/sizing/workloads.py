@@ -21,7 +21,6 @@ def _path(cpu_ms: float, wait_ms: float, scv: float = 0) -> str:
 
 
 WORKS = (
-    Work("cpu", "CPU-bound, 20 ms", {_path(20, 0): 1}, 0.2),
     Work("io", "I/O-bound, 2 + 50 ms", {_path(2, 50): 1}, 0.15),
     Work("mixed3", "mixed 1:3, 8 + 24 ms", {_path(8, 24): 1}, 0.15),
     Work("mixed1", "mixed 1:1, 15 + 15 ms", {_path(15, 15): 1}, 0.2),
@@ -36,5 +35,6 @@ WORKS = (
     ),
     Work("boot", "long boot of 5 s, 5 + 20 ms", {_path(5, 20): 1}, 0.15, environment={"BOOT_SECONDS": "5"}),
     Work("slow", "2 % slow, 3 + 10 and 10 + 600 ms", {_path(3, 10): 49, _path(10, 600): 1}, 0.15),
+    Work("cpu", "CPU-bound, 20 ms", {_path(20, 0): 1}, 0.2),
 )
 """Eight; the paths say what `application/app.py` does for them."""
