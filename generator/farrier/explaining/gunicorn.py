@@ -6,21 +6,22 @@ from dataclasses import replace
 from farrier import policy
 from farrier.explaining.sheet import Derivation, Input, Sheet
 from farrier.sizing.capacity import busy_cpus, erlang_b, process_utilisation
-from farrier.sizing.latency import Service
 from farrier.units import ceil_to, counted, mb, milliseconds, number
 
 
 def workers(sheet: Sheet) -> Derivation:
     """P, from the CPUs, the GIL and memory."""
     return Derivation(
-        "the P and T with the least memory at which X = min(P U(T), E[min(k, c)]) / C reaches k of c / C, U(T) being "
-        "what a process uses under its GIL and E[min(k, c)] the CPUs that P T requests keep busy; o slots of S fit "
-        "into M, else the P and T in M with the largest X",
+        "the P and T with the least memory at which X = min(P U(T), E[min(k, c)]) / C reaches s of c / C, C = g + n "
+        "being the CPU time of a request in Gunicorn and outside, U(T) what a process uses under its GIL (see "
+        "gunicorn.threads) and E[min(k, c)] the CPUs that P T requests keep busy; o slots of S fit into M, else the P "
+        "and T in M with the largest X",
         (
             *_work(sheet),
             sheet.fact("c", "cpus"),
-            sheet.constant("k", "KNEE"),
+            sheet.constant("s", "KNEE"),
             sheet.constant("GIL", "GIL_CEILING"),
+            sheet.constant("v", "GIL_THREAD_OVERHEAD"),
             sheet.constant("P >=", "MINIMUM_WORKERS"),
             sheet.workload("", "memory_private_mb"),
             sheet.workload("", "memory_shared_mb"),
@@ -44,13 +45,15 @@ def threads(sheet: Sheet) -> Derivation:
             f"{number(need, 1)} requests in service at once; P T = {sheet.service.slots}",
         )
     return Derivation(
-        "the T that makes P x T the cheapest choice (see gunicorn.workers): U(T) = 1 - B(T, a) by Erlang B, at most "
-        "GIL of a CPU, and P T requests in service keep k of the CPUs busy",
+        "the T that makes P x T the cheapest choice (see gunicorn.workers): U(T) = min(1 - B(T, a), GIL) / (1 + v q) "
+        "with Erlang's B, the GIL's ceiling and q = T - min(1 - B(T, a), GIL) (1 + a) threads that stand in line for it, "
+        "and P T requests in service keep s of the CPUs busy",
         (
             *_work(sheet),
             sheet.setting("P", "gunicorn.workers"),
-            sheet.constant("k", "KNEE"),
+            sheet.constant("s", "KNEE"),
             sheet.constant("GIL", "GIL_CEILING"),
+            sheet.constant("v", "GIL_THREAD_OVERHEAD"),
             sheet.constant("T <=", "MAX_THREADS"),
             sheet.workload("t", "memory_thread_mb"),
             *([sheet.workload("", "peak_rps")] if little else []),
@@ -150,23 +153,30 @@ def switch(sheet: Sheet) -> Derivation:
     )
 
 
-def _work(sheet: Sheet) -> tuple[Input, Input]:
-    return sheet.workload("C", "cpu_seconds"), sheet.workload("W", "wait_seconds")
+def _work(sheet: Sheet) -> tuple[Input, ...]:
+    """What C and W come from."""
+    return (
+        sheet.workload("g", sheet.work.gunicorn_cpu_name),
+        sheet.workload("n", "proxy_cpu_seconds"),
+        sheet.workload("W", "wait_seconds"),
+    )
 
 
 def _capacity(sheet: Sheet) -> tuple[str, ...]:
-    """From C and W to X."""
+    """From g, n and W to X."""
     work, (p, t), cpus = sheet.work, (sheet.workers, sheet.threads), sheet.cpus
     ratio = work.wait_ratio
     by_erlang, used = 1 - erlang_b(t, ratio), process_utilisation(t, ratio)
     capped = f", under the GIL {number(used)}" if used < by_erlang - 0.005 else ""
+    parts = f"{milliseconds(work.gunicorn_cpu_seconds)} + {milliseconds(work.proxy_cpu_seconds)}"
     busy = busy_cpus(p * t, ratio, cpus)
     return (
+        f"C = g + n = {parts} = {milliseconds(work.host_cpu_seconds)}",
         f"a = W / C = {milliseconds(work.wait_seconds)} / {milliseconds(work.host_cpu_seconds)} = {number(ratio)}",
         f"U({t}) = 1 - B({t}, {number(ratio)}) = {number(by_erlang)}{capped}: {counted(p, 'process', 'processes')} can "
         f"use {p} x {number(used)} = {number(p * used)} CPUs",
-        f"{counted(p * t, 'request')} in service keep {number(busy)} of {counted(cpus, 'CPU')} busy",
-        f"X = {number(min(p * used, busy), 3)} / {milliseconds(work.host_cpu_seconds)} = {number(sheet.draft.capacity_rps)} "
+        f"{counted(p * t, 'request')} in service keep {number(busy, 4)} of {counted(cpus, 'CPU')} busy",
+        f"X = {number(min(p * used, busy), 4)} / {milliseconds(work.host_cpu_seconds)} = {number(sheet.draft.capacity_rps)} "
         f"of c / C = {number(cpus / work.host_cpu_seconds)} requests a second",
     )
 
@@ -187,7 +197,7 @@ def _neighbours(sheet: Sheet, steps: tuple[tuple[int, int], ...]) -> list[str]:
         p, t = sheet.workers + more_workers, sheet.threads + more_threads
         if p < 1 or t < 1:
             continue
-        rate = Service(p, t, work.host_cpu_seconds, work.wait_seconds, sheet.cpus, work.service_scv).capacity_rps
+        rate = replace(sheet.service, workers=p, threads=t).capacity_rps
         need = draft.cost.slot_mb(p, t)
         verdict = ""
         if draft.copies * need > draft.budget.gunicorn_mb:

@@ -56,13 +56,17 @@ MEANINGS = {
 """Workload figures and host facts by the name under which they are stated."""
 
 
+MILLISECONDS = ("cpu_seconds", "wait_seconds", "busy_cpu_seconds", "proxy_cpu_seconds", "longest_cpu_segment_seconds")
+"""Figures in seconds that are so short that they are written in milliseconds."""
+
+
 def quantity(name: str, value: object) -> str:
     """A workload figure or a host fact with its unit, taken from its name: `cpu_seconds` 0.02 is `20 ms`."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if not isinstance(value, int | float):
         return "not known" if name in FACTS else "not asked for"
-    if name in ("cpu_seconds", "wait_seconds", "proxy_cpu_seconds", "longest_cpu_segment_seconds"):
+    if name in MILLISECONDS:
         return milliseconds(value)
     if name == "cpus":
         return counted(value, "CPU")
@@ -107,7 +111,7 @@ class Sheet:
     def constant(self, symbol: str, name: str, unit: str = "") -> Input:
         """A constant of `policy`."""
         value = getattr(policy, name)
-        return Input(symbol, f"policy.{name}", f"{number(value)}{unit and ' ' + unit}", "policy", name)
+        return Input(symbol, f"policy.{name}", f"{number(value, 4)}{unit and ' ' + unit}", "policy", name)
 
     def setting(self, symbol: str, name: str) -> Input:
         """A setting that was decided before."""

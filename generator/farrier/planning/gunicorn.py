@@ -104,8 +104,7 @@ def _workers(draft: Draft, chosen: Concurrency) -> None:
         reason = (
             f"{counted(chosen.workers, 'process', 'processes')} of {counted(chosen.threads, 'thread')} keep "
             f"{counted(cpus, 'CPU')} busy: each reaches {number(100 * share, 0)} % of a CPU under its GIL, together "
-            f"{number(draft.capacity_rps, 1)} of {number(ideal, 1)} requests a second at "
-            f"{milliseconds(work.host_cpu_seconds)} CPU each{work.if_measured('cpu_seconds', 'wait_seconds')}."
+            f"{number(draft.capacity_rps, 1)} of {number(ideal, 1)} requests a second at {_cpu_each(draft)}."
         )
         if draft.capacity_rps < policy.KNEE * ideal and draft.is_override(
             "gunicorn.workers", "gunicorn.threads", "gunicorn.worker_class"
@@ -117,10 +116,18 @@ def _workers(draft: Draft, chosen: Concurrency) -> None:
     draft.calculated("gunicorn.workers", chosen.workers, reason)
 
 
+def _cpu_each(draft: Draft) -> str:
+    """`20.3 ms of CPU each, 0.3 ms of it NGINX's`."""
+    work = draft.workload
+    proxy = f", {milliseconds(work.proxy_cpu_seconds)} of it NGINX's" if work.proxy_cpu_seconds else ""
+    known = work.if_measured(work.gunicorn_cpu_name, "wait_seconds")
+    return f"{milliseconds(work.host_cpu_seconds)} of CPU each{known}{proxy}"
+
+
 def _threads(draft: Draft, chosen: Concurrency) -> None:
     work = draft.workload
     ratio = f"a request waits {milliseconds(work.wait_seconds)} for {milliseconds(work.host_cpu_seconds)} of CPU"
-    ratio += work.if_measured("cpu_seconds", "wait_seconds")
+    ratio += work.if_measured(work.gunicorn_cpu_name, "wait_seconds")
     if chosen.threads == 1 and draft.overrides.get("gunicorn.worker_class") != "gthread":
         kind, why = (
             "sync",

@@ -34,12 +34,14 @@ def warn(draft: Draft) -> None:
 def _unmet(draft: Draft) -> Iterator[str]:
     work = draft.workload
     objective, peak = work.latency_p95_seconds, work.peak_rps
-    hopeless = objective is not None and objective < work.service_seconds
+    alone = draft.service.service_p95_seconds
+    hopeless = objective is not None and objective < alone
     if objective is not None and hopeless:
+        varying = f", and 95 % of them up to {milliseconds(alone)}" if work.service_scv else ""
         yield (
             f"no number of CPUs meets the latency objective of {milliseconds(objective)}: a request alone takes "
-            f"{milliseconds(work.service_seconds)}, {milliseconds(work.cpu_seconds)} of CPU and "
-            f"{milliseconds(work.wait_seconds)} of waiting"
+            f"{milliseconds(work.service_seconds)}, {milliseconds(work.host_cpu_seconds)} of CPU and "
+            f"{milliseconds(work.wait_seconds)} of waiting{varying}"
         )
     if peak is None:
         return
