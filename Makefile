@@ -2,10 +2,10 @@
 # installed first, or named where that is not allowed.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down check test bench clean
+.PHONY: help demo demo-down check test bench bench-threads clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## from the facts of a throw-away host to a served page, step by step
 	@tools/bootstrap demo
@@ -25,6 +25,10 @@ test: ## everything: checks, tests on hosts, all Molecule scenarios
 bench: ## how fast `farrier plan` and `farrier generate` are
 	@tools/bootstrap demo
 	@.venv/bin/python tools/bench.py
+
+bench-threads: ## what threads do under the GIL, on one CPU; the figures behind policy.GIL_CEILING
+	@tools/bootstrap check
+	@.venv/bin/python tools/bench_threads.py
 
 clean: ## remove hosts, their images, caches and the virtual environment
 	@tools/demo down
