@@ -184,3 +184,25 @@ def test_every_constant_that_is_named_has_its_why() -> None:
 def test_every_constant_of_the_policy_has_its_why() -> None:
     assert set(whys()) == {name for name in vars(policy) if name.isupper()}
     assert whys()["TASKS_BASE"] == "Tasks beyond that, for subprocesses and libraries' helper threads."
+
+
+def test_the_connections_of_the_database_are_a_step() -> None:
+    work = Workload(database_connections=24, stated=STATED | {"database_connections"})
+    draft = drafted(HOST, work, {}, 2)
+    workers, threads, switch = explain(draft, ["gunicorn.workers", "gunicorn.threads", "farrier.switch"])
+    for found in (workers, threads):
+        assert "2 hosts x 2 slots x 3 workers x 2 threads = 24 of 24 database connections" in found.derivation.steps
+        inputs = {given.symbol: given for given in found.derivation.inputs}
+        meaning = "connections that the database grants to all hosts (database_connections)"
+        assert inputs["D"] == ("D", meaning, "24", "stated in the workload", "")
+        assert inputs["h"] == ("h", "hosts of the environment", "2", "facts", "")
+    assert any(step.endswith("the database grants too few connections for it") for step in threads.derivation.steps)
+    assert "4 with 48 instead of 24 (database_connections)" in threads.changes
+    assert switch.derivation.value == "overlap"
+    one = explain(drafted(HOST, Workload(database_connections=2, stated=STATED), {}, 2), ["farrier.switch"])[0]
+    assert one.derivation.value == one.setting.value == "stop-start"
+    assert one.derivation.steps == (
+        "o S = 231 MB fit into M = 3,510 MB",
+        "2 hosts x 2 slots x 1 worker x 1 thread = 4 do not fit into 2 database connections",
+    )
+    assert not any(given.symbol == "D" for given in explained("gunicorn.workers").derivation.inputs)

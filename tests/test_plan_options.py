@@ -49,6 +49,17 @@ def test_several_settings_of_several_sizes(project: Path) -> None:  # noqa: F811
     assert "gunicorn.workers = 2  (calculated)" in text
 
 
+def test_hosts_that_are_not_shown_have_their_connections_too(project: Path) -> None:  # noqa: F811
+    (project / "farrier.yml").write_text(TWO_SIZES + "    workload: {database_connections: 24}\n")
+    text = farrier(project, "plan", "production", "--explain", "gunicorn.workers", "--limit", "web1").stdout
+    assert "2 hosts x 2 slots x 3 workers x 2 threads = 24 of 24 database connections" in said(text)
+    (project / "farrier.yml").write_text(TWO_SIZES + "    workload: {database_connections: 1}\n")
+    assert fails(project, 3, "plan", "production", "--limit", "web1") == (
+        "farrier: web1: no plan fits: one slot of 1 worker with 1 thread each need 2 database connections (2 hosts x 1 slot x "
+        "1 worker x 1 thread = 2), but the limit is 1 (database_connections)"
+    )
+
+
 def test_an_operators_value_is_explained_beside_farriers(project: Path) -> None:  # noqa: F811
     (project / "farrier.yml").write_text(PROJECT + "    overrides: {gunicorn.backlog: 300}\n")
     text = said(farrier(project, "plan", "production", "--explain", "gunicorn.backlog").stdout)

@@ -71,6 +71,17 @@ def test_the_rules_beside_farriers_choice_for_requests_that_wait() -> None:
     assert found.budget_mb == 892
 
 
+def test_a_rule_that_needs_more_connections_than_granted_does_not_fit() -> None:
+    work = Workload(database_connections=8, stated=STATED)
+    rows = compare(drafted(HostFacts(host="web1", cpus=2, memory_mb=3936), work, {})).rows
+    # 4 for each of two slots: Gunicorn's 2n + 1 = 5 are too many, debops' n + 1 = 3 are not.
+    assert {row.name: row.fits for row in rows if row.name in ("Farrier", "Gunicorn", "debops")} == {
+        "Farrier": True,
+        "Gunicorn": False,
+        "debops": True,
+    }
+
+
 def test_without_a_peak_latency_is_compared_at_70_percent_of_capacity() -> None:
     found = compare(drafted(HostFacts(host="web1", cpus=2, memory_mb=3936), Workload(stated=STATED), {}))
     assert found.at_rps == pytest.approx(0.7 * 98.51, abs=0.01)

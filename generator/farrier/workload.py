@@ -26,6 +26,7 @@ class Workload:
     proxy_cpu_seconds: float = policy.PROXY_CPU_SECONDS
     boot_seconds: float = 3.0
     preload_safe: bool = False
+    database_connections: int | None = None
     peak_rps: float | None = None
     latency_p95_seconds: float | None = None
     request_limit_seconds: int = 30

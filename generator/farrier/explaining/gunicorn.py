@@ -5,17 +5,21 @@ from dataclasses import replace
 
 from farrier import policy
 from farrier.explaining.sheet import Derivation, Input, Sheet
+from farrier.planning.gunicorn import connection_sum
 from farrier.sizing.capacity import busy_cpus, erlang_b, process_utilisation
 from farrier.units import ceil_to, counted, mb, milliseconds, number
 
 
 def workers(sheet: Sheet) -> Derivation:
-    """P, from the CPUs, the GIL and memory."""
+    """P, from the CPUs, the GIL, memory and the database."""
+    connected = ""
+    if sheet.draft.connections:
+        connected = "; h hosts x o slots x P T requests in service may hold D connections, one each"
     return Derivation(
         "the P and T with the least memory at which X = min(P U(T), E[min(k, c)]) / C reaches s of c / C, C = g + n "
         "being the CPU time of a request in Gunicorn and outside, U(T) what a process uses under its GIL (see "
         "gunicorn.threads) and E[min(k, c)] the CPUs that P T requests keep busy; o slots of S fit into M, else the P "
-        "and T in M with the largest X",
+        "and T in M with the largest X" + connected,
         (
             *_work(sheet),
             sheet.fact("c", "cpus"),
@@ -28,8 +32,9 @@ def workers(sheet: Sheet) -> Derivation:
             sheet.slot(),
             sheet.budget(),
             sheet.copies(),
+            *sheet.connections(),
         ),
-        (*_capacity(sheet), _memory(sheet), *_neighbours(sheet, ((-1, 0), (1, 0)))),
+        (*_capacity(sheet), _memory(sheet), *_connections(sheet), *_neighbours(sheet, ((-1, 0), (1, 0)))),
         sheet.workers,
     )
 
@@ -56,9 +61,10 @@ def threads(sheet: Sheet) -> Derivation:
             sheet.constant("v", "GIL_THREAD_OVERHEAD"),
             sheet.constant("T <=", "MAX_THREADS"),
             sheet.workload("t", "memory_thread_mb"),
+            *sheet.connections(),
             *([sheet.workload("", "peak_rps")] if little else []),
         ),
-        (*_capacity(sheet), *_neighbours(sheet, ((0, -1), (0, 1))), *little),
+        (*_capacity(sheet), *_connections(sheet), *_neighbours(sheet, ((0, -1), (0, 1))), *little),
         sheet.threads,
     )
 
@@ -143,13 +149,22 @@ def max_requests_jitter(sheet: Sheet) -> Derivation:
 
 def switch(sheet: Sheet) -> Derivation:
     """Whether two slots fit side by side."""
-    two = policy.SLOTS_WHILE_SWITCHING * sheet.draft.slot_mb
-    fits = sheet.draft.copies == policy.SLOTS_WHILE_SWITCHING
+    draft, slots = sheet.draft, policy.SLOTS_WHILE_SWITCHING
+    fits = draft.slot_mb <= math.floor(draft.budget.gunicorn_mb / slots)
+    granted = not draft.connections or sheet.service.slots <= draft.connections.each(slots)
+    steps = [
+        f"o S = {mb(slots * draft.slot_mb)} {'fit' if fits else 'do not fit'} into M = {mb(draft.budget.gunicorn_mb)}"
+    ]
+    if draft.connections:
+        used = connection_sum(draft, slots, sheet.workers, sheet.threads)
+        steps.append(
+            f"{used} {'of' if granted else 'do not fit into'} {number(draft.connections.granted)} database connections"
+        )
     return Derivation(
-        "overlap where o slots of S fit into M, else stop-start",
-        (sheet.slot(), sheet.budget(), sheet.constant("o", "SLOTS_WHILE_SWITCHING")),
-        (f"o S = {mb(two)} {'fit' if fits else 'do not fit'} into M = {mb(sheet.draft.budget.gunicorn_mb)}",),
-        "overlap" if fits else "stop-start",
+        "overlap where o slots of S fit into M, and their connections into what the database grants, else stop-start",
+        (sheet.slot(), sheet.budget(), sheet.constant("o", "SLOTS_WHILE_SWITCHING"), *sheet.connections()),
+        tuple(steps),
+        "overlap" if fits and granted else "stop-start",
     )
 
 
@@ -189,6 +204,14 @@ def _memory(sheet: Sheet) -> str:
     )
 
 
+def _connections(sheet: Sheet) -> tuple[str, ...]:
+    draft = sheet.draft
+    if draft.connections is None:
+        return ()
+    used = connection_sum(draft, draft.copies, sheet.workers, sheet.threads)
+    return (f"{used} of {number(draft.connections.granted)} database connections",)
+
+
 def _neighbours(sheet: Sheet, steps: tuple[tuple[int, int], ...]) -> list[str]:
     """What a worker or a thread less or more would carry, and cost."""
     draft, work = sheet.draft, sheet.work
@@ -202,6 +225,8 @@ def _neighbours(sheet: Sheet, steps: tuple[tuple[int, int], ...]) -> list[str]:
         verdict = ""
         if draft.copies * need > draft.budget.gunicorn_mb:
             verdict = f"; {counted(draft.copies, 'slot')} of it do not fit"
+        elif draft.connections and p * t > draft.connections.each(draft.copies):
+            verdict = "; the database grants too few connections for it"
         elif rate < policy.KNEE * sheet.cpus / work.host_cpu_seconds:
             verdict = f"; below {number(100 * policy.KNEE)} % of c / C"
         lines.append(

@@ -43,6 +43,7 @@ MEANINGS = {
     "proxy_cpu_seconds": "CPU time of one request outside Gunicorn",
     "boot_seconds": "time that a worker takes to start",
     "preload_safe": "importing before the fork is safe",
+    "database_connections": "connections that the database grants to all hosts",
     "peak_rps": "requests a second at the peak",
     "request_limit_seconds": "the slowest legitimate request",
     "queue_budget_seconds": "longest wait for a free thread",
@@ -117,6 +118,13 @@ class Sheet:
         """A setting that was decided before."""
         found = self.draft.settings[name]
         return Input(symbol, name, written(name, found.value), found.provenance.value)
+
+    def connections(self) -> tuple[Input, ...]:
+        """What the database grants, and to how many hosts; nothing where nobody has said."""
+        if self.draft.connections is None:
+            return ()
+        hosts = Input("h", "hosts of the environment", number(self.draft.hosts), "facts")
+        return self.workload("D", "database_connections"), hosts
 
     def capacity(self) -> Input:
         """X, which most of the rest follows from."""

@@ -58,6 +58,7 @@ def compare(draft: Draft) -> Comparison:
     """Every rule's workers and threads; class, preload and all else as in the plan, so that only the numbers differ."""
     work = draft.workload
     base = draft.service
+    granted = draft.connections.each(draft.copies) if draft.connections else None
     rate = work.peak_rps or WITHOUT_A_PEAK * draft.capacity_rps
     budget_mb = draft.budget.gunicorn_mb / draft.copies
     process_mb = work.memory_private_mb + work.memory_shared_mb
@@ -66,7 +67,8 @@ def compare(draft: Draft) -> Comparison:
         service = replace(base, workers=workers, threads=threads)
         need = draft.cost.slot_mb(workers, threads)
         p95 = service.p95_seconds(rate)
-        return Row(name, formula, service, need, need <= budget_mb + 1 / MB, p95 if isfinite(p95) else None)
+        fits = need <= budget_mb + 1 / MB and (granted is None or workers * threads <= granted)
+        return Row(name, formula, service, need, fits, p95 if isfinite(p95) else None)
 
     rows = [row(FARRIER, "", draft.number("gunicorn.workers"), draft.number("gunicorn.threads"))]
     rows += [

@@ -1,6 +1,7 @@
 """Workers, threads and what belongs to them."""
 
 import math
+from collections.abc import Iterator
 
 from farrier import policy
 from farrier.errors import DoesNotFitError
@@ -46,18 +47,40 @@ def _choose(draft: Draft, demand: Demand) -> Concurrency:
     if switch is None:
         tried.append(1)
     for copies in tried:
-        chosen = choose(demand, draft.cost, available, copies)
+        granted = draft.connections.each(copies) if draft.connections else None
+        chosen = choose(demand, draft.cost, available, copies, granted)
         if chosen:
             draft.copies = copies
             _switch(draft, chosen)
             return chosen
-    workers, threads = demand.workers or 1, demand.threads or 1
-    need = tried[-1] * draft.cost.slot_mb(workers, threads)
-    slots = "two slots" if tried[-1] > 1 else "one slot"
-    raise DoesNotFitError(
-        f"no plan fits: {slots} of {counted(workers, 'worker')} with {counted(threads, 'thread')} each need "
-        f"{mb(math.ceil(need))} ({draft.cost.breakdown(workers, threads)} a slot), but the limit is "
-        f"{mb(max(0, math.floor(available)))} ({draft.budget.breakdown()})"
+    raise DoesNotFitError(*_too_much(draft, demand.workers or 1, demand.threads or 1, tried[-1]))
+
+
+def _too_much(draft: Draft, workers: int, threads: int, copies: int) -> Iterator[str]:
+    """Which limit the least that could be planned exceeds, memory or connections."""
+    available = draft.budget.gunicorn_mb
+    need = copies * draft.cost.slot_mb(workers, threads)
+    slots = "two slots" if copies > 1 else "one slot"
+    least = f"no plan fits: {slots} of {counted(workers, 'worker')} with {counted(threads, 'thread')} each need "
+    if draft.cost.slot_mb(workers, threads) > math.floor(available / copies):
+        yield (
+            f"{least}{mb(math.ceil(need))} ({draft.cost.breakdown(workers, threads)} a slot), but the limit is "
+            f"{mb(max(0, math.floor(available)))} ({draft.budget.breakdown()})"
+        )
+    connections = draft.connections
+    if connections and connections.need(copies, workers * threads) > connections.granted:
+        yield (
+            f"{least}{counted(connections.need(copies, workers * threads), 'database connection')} "
+            f"({connection_sum(draft, copies, workers, threads)}), but the limit is {number(connections.granted)} "
+            "(database_connections)"
+        )
+
+
+def connection_sum(draft: Draft, copies: int, workers: int, threads: int) -> str:
+    """The connections of all hosts written out: `2 hosts x 2 slots x 3 workers x 4 threads = 48`."""
+    return (
+        f"{counted(draft.hosts, 'host')} x {counted(copies, 'slot')} x {counted(workers, 'worker')} x "
+        f"{counted(threads, 'thread')} = {number(draft.hosts * copies * workers * threads)}"
     )
 
 
@@ -71,6 +94,14 @@ def _switch(draft: Draft, chosen: Concurrency) -> None:
             f"Two slots of {mb(slot)} fit into the {left} left for Gunicorn, so the new release starts beside the old "
             "one.",
         )
+        return
+    connections = draft.connections
+    if (
+        connections
+        and connections.each(policy.SLOTS_WHILE_SWITCHING) < chosen.slots
+        and 2 * slot <= draft.budget.gunicorn_mb
+    ):
+        _switch_without_connections(draft, chosen)
         return
     draft.calculated(
         "farrier.switch",
@@ -86,6 +117,25 @@ def _switch(draft: Draft, chosen: Concurrency) -> None:
         )
 
 
+def _switch_without_connections(draft: Draft, chosen: Concurrency) -> None:
+    """Two slots would fit into memory, but not into what the database grants."""
+    used = connection_sum(draft, policy.SLOTS_WHILE_SWITCHING, chosen.workers, chosen.threads)
+    granted = draft.workload.database_connections or 0
+    draft.calculated(
+        "farrier.switch",
+        "stop-start",
+        f"Two slots would use {used} database connections of {number(granted)}, so the old one stops first while the queue "
+        "holds the requests.",
+    )
+    if not draft.is_override("farrier.switch"):
+        draft.warnings.append(
+            "the database's connections are enough for one slot only: during a deploy requests wait in the queue for about "
+            f"{number(draft.workload.boot_seconds, 1)} s; "
+            f"{number(policy.SLOTS_WHILE_SWITCHING * draft.hosts * chosen.slots - granted)} more connections would let two "
+            "overlap"
+        )
+
+
 def _workers(draft: Draft, chosen: Concurrency) -> None:
     work, cpus = draft.workload, draft.facts.cpus
     ideal = cpus / work.host_cpu_seconds
@@ -98,6 +148,16 @@ def _workers(draft: Draft, chosen: Concurrency) -> None:
             draft.warnings.append(
                 f"memory is the limit: {number(draft.capacity_rps, 1)} of the {number(ideal, 1)} requests a second "
                 f"that {counted(cpus, 'CPU')} could answer"
+            )
+    elif chosen.bound == "database":
+        reason = (
+            f"The database allows no more: of {number(work.database_connections or 0)} connections, one for each request "
+            f"in service, {connection_sum(draft, draft.copies, chosen.workers, chosen.threads)} may be in use at once."
+        )
+        if draft.capacity_rps < policy.KNEE * ideal:
+            draft.warnings.append(
+                f"database connections are the limit: {number(draft.capacity_rps, 1)} of the {number(ideal, 1)} requests "
+                f"a second that {counted(cpus, 'CPU')} could answer"
             )
     else:
         share = process_utilisation(chosen.threads, work.wait_ratio)
@@ -150,6 +210,8 @@ def _threads(draft: Draft, chosen: Concurrency) -> None:
     )
     if chosen.bound == "memory":
         enough = "memory allows no more"
+    elif chosen.bound == "database":
+        enough = "the database grants no more connections"
     draft.calculated(
         "gunicorn.threads",
         chosen.threads,

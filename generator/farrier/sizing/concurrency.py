@@ -32,30 +32,70 @@ class Demand:
 
 @dataclass(frozen=True)
 class Concurrency:
-    """The choice; `bound` names what keeps it from being larger: `cpu`, `memory` or `override`."""
+    """The choice; `bound` names what keeps it from being larger: `cpu`, `memory`, `database` or `override`."""
 
     workers: int
     threads: int
     bound: str
 
+    @property
+    def slots(self) -> int:
+        """Requests in service at once."""
+        return self.workers * self.threads
 
-def choose(demand: Demand, cost: Cost, available_mb: float, copies: int) -> Concurrency | None:
+
+def choose(
+    demand: Demand, cost: Cost, available_mb: float, copies: int, connections: int | None = None
+) -> Concurrency | None:
     """The best workers and threads of which `copies` slots fit into `available_mb`, or None where not one worker does.
 
     Unlimited memory is asked first: the cheapest pair at the knee of the capacity. Where that does not fit,
-    the pair with the most capacity that does, and of equals the smaller one.
+    the pair with the most capacity that does, and of equals the smaller one. A slot has at most `connections` requests
+    in service; where fewer than would be chosen, they are the bound.
     """
     each_mb = math.floor(available_mb / copies)  # whole, as MemoryMax will be
-    wanted = _at_the_knee(demand, cost)
-    if wanted and cost.slot_mb(wanted.workers, wanted.threads) <= each_mb:
+    chosen = _fit(_at_the_knee(demand, cost), demand, cost, each_mb)
+    if connections is None or (chosen and chosen.slots <= connections):
+        return chosen
+    return _fit(_of_connections(demand, cost, connections), demand, cost, each_mb, connections)
+
+
+def _fit(
+    wanted: Concurrency | None, demand: Demand, cost: Cost, slot_mb: int, connections: int | None = None
+) -> Concurrency | None:
+    """What is wanted where it fits into memory, else the most capacity that does."""
+    if wanted and cost.slot_mb(wanted.workers, wanted.threads) <= slot_mb:
         return wanted
     best: Concurrency | None = None
     best_rps = 0.0
-    for workers, threads in _fitting(demand, cost, each_mb):
+    for workers, threads in _fitting(demand, cost, slot_mb, connections):
         reached = demand.capacity(workers, threads)
         if best is None or reached > best_rps * (1 + 1e-9):
             best, best_rps = Concurrency(workers, threads, "memory"), reached
     return best
+
+
+@lru_cache(maxsize=1024)
+def _of_connections(demand: Demand, cost: Cost, connections: int) -> Concurrency | None:
+    """The cheapest pair near the most that so many requests in service can do, memory set aside."""
+    pairs = [(demand.capacity(*pair), *pair) for pair in _sharing(demand, connections)]
+    if not pairs:
+        return None
+    most, enough = max(pairs)[0], policy.KNEE * demand.ideal_rps
+    near = enough if most >= enough else policy.KNEE * most
+    _, threads, workers = min((cost.slot_mb(p, t), t, p) for reached, p, t in pairs if reached >= near)
+    return Concurrency(workers, threads, "cpu" if most >= enough else "database")
+
+
+def _sharing(demand: Demand, connections: int) -> Iterator[tuple[int, int]]:
+    """Pairs with at most so many requests in service: for each number of workers, threads as far as they help."""
+    enough = demand.threads or _saturating_threads(demand)
+    most = min(policy.MAX_WORKERS, connections // (demand.threads or 1))
+    low = min(most, max(policy.MINIMUM_WORKERS, math.ceil(demand.cpus)))
+    for workers in range(max(1, low), most + 1) if demand.workers is None else (demand.workers,):
+        threads = min(enough, connections // workers)
+        if threads >= (demand.threads or 1):
+            yield workers, threads
 
 
 @lru_cache(maxsize=1024)
@@ -102,11 +142,13 @@ def _saturating_threads(demand: Demand) -> int:
     return threads_for(policy.KNEE * utilisations(demand.wait_ratio)[-1], demand.wait_ratio) or policy.MAX_THREADS
 
 
-def _fitting(demand: Demand, cost: Cost, slot_mb: int) -> Iterator[tuple[int, int]]:
-    """Pairs at the edge of memory: for each number of workers, threads up to what fits and still helps."""
+def _fitting(demand: Demand, cost: Cost, slot_mb: int, connections: int | None) -> Iterator[tuple[int, int]]:
+    """Pairs at the edge of memory or connections: for each number of workers, threads up to what fits and still helps."""
     enough = demand.threads or _saturating_threads(demand)
-    for workers in _worker_steps(demand, min(policy.MAX_WORKERS, largest_workers(slot_mb, cost, demand.threads or 1))):
-        most = largest_threads(slot_mb, cost, workers)
+    slots = policy.MAX_WORKERS * policy.MAX_THREADS if connections is None else connections
+    many = min(policy.MAX_WORKERS, largest_workers(slot_mb, cost, demand.threads or 1), slots)
+    for workers in _worker_steps(demand, many):
+        most = min(largest_threads(slot_mb, cost, workers), slots // workers)
         if demand.threads is not None:
             if most >= demand.threads:
                 yield workers, demand.threads
