@@ -564,3 +564,40 @@ def test_no_plan_uses_more_connections_than_granted(
     assert hosts * copies * workers * threads <= connections
     free = plan(host(cpus), replace(work, database_connections=None))
     assert found.capacity_rps <= free.capacity_rps / 0.995 + 1e-6
+
+
+COMPUTING = replace(ORDINARY, longest_cpu_segment_seconds=0.04)
+
+
+def test_processes_are_preferred_to_threads_that_hold_each_other_up() -> None:
+    """4 x 3 carry as much as 3 x 4 and take 361 MB, less than 1.5 x 281; 5 x 2 would take 440."""
+    found = plan(workload=COMPUTING)
+    assert pair(found) == (4, 3)
+    assert found.capacity_rps == plan().capacity_rps
+    assert found.settings["gunicorn.threads"].reason == (
+        "With 4 workers this makes 12 requests in service at once; a request waits 30 ms for 20.3 ms of CPU, and by Erlang B "
+        "more threads would wait for the CPU, not work. A request may compute for 40 ms without a pause, and CPython hands on "
+        "the GIL every 5 ms: a thread beside it waits 5 ms each time that it goes on, 10 ms beside 2 such requests. 4 x 3 in "
+        "361 MB instead of 3 x 4 in 281 MB let fewer threads wait for one that computes for 40 ms."
+    )
+
+
+def test_memory_is_not_filled_up_for_fewer_threads() -> None:
+    """1,024 - 103 - 32 = 889 MB hold two slots of 361 MB, but neither could grow to twice that."""
+    found = plan(host(memory_mb=1024), COMPUTING)
+    assert pair(found) == (3, 4)
+    assert found.settings["gunicorn.threads"].reason.endswith(
+        "a thread beside it waits 5 ms each time that it goes on, 15 ms beside 3 such requests."
+    )
+
+
+def test_short_stretches_of_computing_hold_nobody_up() -> None:
+    assert plan(workload=replace(ORDINARY, longest_cpu_segment_seconds=0.005)) == plan()
+
+
+def test_an_operators_threads_are_told_what_they_risk() -> None:
+    found = plan(workload=COMPUTING, overrides={"gunicorn.workers": 2, "gunicorn.threads": 20})
+    assert pair(found) == (2, 20)
+    assert found.settings["gunicorn.threads"].reason.endswith("95 ms beside 19 such requests.")
+    found = plan(workload=COMPUTING, overrides={"gunicorn.worker_class": "sync"})
+    assert "GIL every" not in found.settings["gunicorn.threads"].reason

@@ -17,6 +17,7 @@ from farrier.sizing.capacity import (
     slots_for,
 )
 from farrier.sizing.concurrency import Concurrency, Demand, choose
+from farrier.sizing.connections import Connections
 from farrier.sizing.latency import Service, wait_p95_seconds
 from farrier.sizing.memory import Cost, budget, largest_threads, largest_workers
 
@@ -76,6 +77,26 @@ def test_the_choice_on_one_cpu_is_the_one_that_won_in_the_laboratory() -> None:
     assert choose(Demand(0.002, 25, 1.0), ORDINARY, 4000, 2) == Concurrency(2, 19, "cpu")
     # C 8 ms, W 25 ms: 2 x 4 carried 99-109, as many as any other; it reaches 99.00 %, 2 x 5 99.89 %.
     assert choose(Demand(0.008, 25 / 8, 1.0), ORDINARY, 4000, 2) == Concurrency(2, 5, "cpu")
+
+
+def test_fewer_threads_for_half_as_much_memory_again() -> None:
+    # 2 x 19 take 35 + 2 x 89.5 = 214 MB and 3 x 13 take 294.5, below 1.5 x 214 = 321; 4 workers alone would take 355.
+    demand, cheapest = Demand(0.002, 25, 1.0, few_threads=True), Concurrency(2, 19, "cpu")
+    assert choose(demand, ORDINARY, 4000, 2) == Concurrency(3, 13, "cpu", instead_of=cheapest)
+    # Two slots of twice 294.5 MB need 1,178 MB.
+    assert choose(demand, ORDINARY, 1178, 2) == Concurrency(3, 13, "cpu", instead_of=cheapest)
+    assert choose(demand, ORDINARY, 1177, 2) == cheapest
+
+
+def test_connections_bound_the_choice() -> None:
+    # The same as for a host of 2 CPUs in test_plan: 6 requests in service as 3 x 2, 1 as 1 x 1, none not at all.
+    demand = Demand(0.02, 1.5, 2.0)
+    assert choose(demand, ORDINARY, 4000, 2, connections=6) == Concurrency(3, 2, "database")
+    assert choose(demand, ORDINARY, 4000, 2, connections=1) == Concurrency(1, 1, "database")
+    assert choose(demand, ORDINARY, 4000, 2, connections=0) is None
+    assert Connections(granted=24, hosts=2).each(copies=2) == 6
+    assert Connections(granted=23, hosts=2).each(copies=2) == 5
+    assert Connections(granted=24, hosts=2).need(copies=2, slots=6) == 24
 
 
 def test_memory_bounds_the_choice() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from farrier import policy
 from farrier.explaining.sheet import Derivation, Input, Sheet
-from farrier.planning.gunicorn import connection_sum
+from farrier.planning.fitting import connection_sum
 from farrier.sizing.capacity import busy_cpus, erlang_b, process_utilisation
 from farrier.units import ceil_to, counted, mb, milliseconds, number
 
@@ -49,10 +49,25 @@ def threads(sheet: Sheet) -> Derivation:
             f"Little's law: the peak keeps {number(work.peak_rps)} x {milliseconds(work.service_seconds)} = "
             f"{number(need, 1)} requests in service at once; P T = {sheet.service.slots}",
         )
+    convoy: tuple[Input, ...] = ()
+    if (work.longest_cpu_segment_seconds or 0.0) > policy.GIL_SWITCH_SECONDS:
+        convoy = (
+            sheet.workload("l", "longest_cpu_segment_seconds"),
+            sheet.constant("i", "GIL_SWITCH_SECONDS", "s"),
+            sheet.constant("m", "CONVOY_MEMORY_FACTOR"),
+            sheet.constant("f", "MEMORY_MAX_FACTOR"),
+            sheet.budget(),
+            sheet.copies(),
+        )
     return Derivation(
         "the T that makes P x T the cheapest choice (see gunicorn.workers): U(T) = min(1 - B(T, a), GIL) / (1 + v q) "
         "with Erlang's B, the GIL's ceiling and q = T - min(1 - B(T, a), GIL) (1 + a) threads that stand in line for it, "
-        "and P T requests in service keep s of the CPUs busy",
+        "and P T requests in service keep s of the CPUs busy"
+        + (
+            "; where l > i the smallest T whose slot S takes at most m times as much as the cheapest, and o f S fit into M"
+            if convoy
+            else ""
+        ),
         (
             *_work(sheet),
             sheet.setting("P", "gunicorn.workers"),
@@ -62,6 +77,7 @@ def threads(sheet: Sheet) -> Derivation:
             sheet.constant("T <=", "MAX_THREADS"),
             sheet.workload("t", "memory_thread_mb"),
             *sheet.connections(),
+            *convoy,
             *([sheet.workload("", "peak_rps")] if little else []),
         ),
         (*_capacity(sheet), *_connections(sheet), *_neighbours(sheet, ((0, -1), (0, 1))), *little),

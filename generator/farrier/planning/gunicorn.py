@@ -1,15 +1,16 @@
 """Workers, threads and what belongs to them."""
 
 import math
-from collections.abc import Iterator
 
 from farrier import policy
 from farrier.errors import DoesNotFitError
 from farrier.planning.draft import Draft
+from farrier.planning.fitting import connection_sum, decide_switch, too_much
 from farrier.sizing.capacity import process_utilisation
 from farrier.sizing.concurrency import Concurrency, Demand, choose
 from farrier.sizing.memory import Cost, budget
 from farrier.units import ceil_to, counted, mb, milliseconds, number
+from farrier.workload import Workload
 
 MEMORY = ("memory_private_mb", "memory_shared_mb", "memory_thread_mb")
 """The figures of a workload that a slot's memory comes from."""
@@ -21,7 +22,7 @@ def concurrency(draft: Draft) -> None:
     preload = bool(draft.overrides.get("gunicorn.preload_app", work.preload_safe))
     draft.cost = Cost(work.memory_private_mb, work.memory_shared_mb, preload, work.memory_thread_mb)
     draft.budget = budget(facts.memory_mb, math.ceil(facts.cpus))
-    demand = Demand(work.host_cpu_seconds, work.wait_ratio, facts.cpus, *_fixed(draft))
+    demand = Demand(work.host_cpu_seconds, work.wait_ratio, facts.cpus, *_fixed(draft), few_threads=_convoys(work))
     chosen = _choose(draft, demand)
     draft.slot_mb = draft.cost.slot_mb(chosen.workers, chosen.threads)
     draft.capacity_rps = demand.capacity(chosen.workers, chosen.threads)
@@ -29,6 +30,11 @@ def concurrency(draft: Draft) -> None:
     _threads(draft, chosen)
     _preload(draft, chosen)
     _recycling(draft, chosen)
+
+
+def _convoys(work: Workload) -> bool:
+    """Whether a request may compute for so long that threads beside it have to wait for the GIL."""
+    return (work.longest_cpu_segment_seconds or 0.0) > policy.GIL_SWITCH_SECONDS
 
 
 def _fixed(draft: Draft) -> tuple[int | None, int | None]:
@@ -51,89 +57,9 @@ def _choose(draft: Draft, demand: Demand) -> Concurrency:
         chosen = choose(demand, draft.cost, available, copies, granted)
         if chosen:
             draft.copies = copies
-            _switch(draft, chosen)
+            decide_switch(draft, chosen)
             return chosen
-    raise DoesNotFitError(*_too_much(draft, demand.workers or 1, demand.threads or 1, tried[-1]))
-
-
-def _too_much(draft: Draft, workers: int, threads: int, copies: int) -> Iterator[str]:
-    """Which limit the least that could be planned exceeds, memory or connections."""
-    available = draft.budget.gunicorn_mb
-    need = copies * draft.cost.slot_mb(workers, threads)
-    slots = "two slots" if copies > 1 else "one slot"
-    least = f"no plan fits: {slots} of {counted(workers, 'worker')} with {counted(threads, 'thread')} each need "
-    if draft.cost.slot_mb(workers, threads) > math.floor(available / copies):
-        yield (
-            f"{least}{mb(math.ceil(need))} ({draft.cost.breakdown(workers, threads)} a slot), but the limit is "
-            f"{mb(max(0, math.floor(available)))} ({draft.budget.breakdown()})"
-        )
-    connections = draft.connections
-    if connections and connections.need(copies, workers * threads) > connections.granted:
-        yield (
-            f"{least}{counted(connections.need(copies, workers * threads), 'database connection')} "
-            f"({connection_sum(draft, copies, workers, threads)}), but the limit is {number(connections.granted)} "
-            "(database_connections)"
-        )
-
-
-def connection_sum(draft: Draft, copies: int, workers: int, threads: int) -> str:
-    """The connections of all hosts written out: `2 hosts x 2 slots x 3 workers x 4 threads = 48`."""
-    return (
-        f"{counted(draft.hosts, 'host')} x {counted(copies, 'slot')} x {counted(workers, 'worker')} x "
-        f"{counted(threads, 'thread')} = {number(draft.hosts * copies * workers * threads)}"
-    )
-
-
-def _switch(draft: Draft, chosen: Concurrency) -> None:
-    slot = draft.cost.slot_mb(chosen.workers, chosen.threads)
-    left = mb(draft.budget.gunicorn_mb)
-    if draft.copies == policy.SLOTS_WHILE_SWITCHING:
-        draft.calculated(
-            "farrier.switch",
-            "overlap",
-            f"Two slots of {mb(slot)} fit into the {left} left for Gunicorn, so the new release starts beside the old "
-            "one.",
-        )
-        return
-    connections = draft.connections
-    if (
-        connections
-        and connections.each(policy.SLOTS_WHILE_SWITCHING) < chosen.slots
-        and 2 * slot <= draft.budget.gunicorn_mb
-    ):
-        _switch_without_connections(draft, chosen)
-        return
-    draft.calculated(
-        "farrier.switch",
-        "stop-start",
-        f"Two slots of {mb(slot)} do not fit into the {left} left for Gunicorn, so the old one stops first while the "
-        "queue holds the requests.",
-    )
-    if not draft.is_override("farrier.switch"):
-        draft.warnings.append(
-            "memory holds one slot only: during a deploy requests wait in the queue for about "
-            f"{number(draft.workload.boot_seconds, 1)} s; {mb(math.ceil(2 * slot - draft.budget.gunicorn_mb))} more "
-            "would let two overlap"
-        )
-
-
-def _switch_without_connections(draft: Draft, chosen: Concurrency) -> None:
-    """Two slots would fit into memory, but not into what the database grants."""
-    used = connection_sum(draft, policy.SLOTS_WHILE_SWITCHING, chosen.workers, chosen.threads)
-    granted = draft.workload.database_connections or 0
-    draft.calculated(
-        "farrier.switch",
-        "stop-start",
-        f"Two slots would use {used} database connections of {number(granted)}, so the old one stops first while the queue "
-        "holds the requests.",
-    )
-    if not draft.is_override("farrier.switch"):
-        draft.warnings.append(
-            "the database's connections are enough for one slot only: during a deploy requests wait in the queue for about "
-            f"{number(draft.workload.boot_seconds, 1)} s; "
-            f"{number(policy.SLOTS_WHILE_SWITCHING * draft.hosts * chosen.slots - granted)} more connections would let two "
-            "overlap"
-        )
+    raise DoesNotFitError(*too_much(draft, demand.workers or 1, demand.threads or 1, tried[-1]))
 
 
 def _workers(draft: Draft, chosen: Concurrency) -> None:
@@ -215,7 +141,8 @@ def _threads(draft: Draft, chosen: Concurrency) -> None:
     draft.calculated(
         "gunicorn.threads",
         chosen.threads,
-        f"With {counted(chosen.workers, 'worker')} this makes {slots} in service at once; {ratio}, and {enough}.{little}",
+        f"With {counted(chosen.workers, 'worker')} this makes {slots} in service at once; {ratio}, and {enough}.{little}"
+        f"{_convoy(draft, chosen)}",
     )
     draft.calculated(
         "gunicorn.worker_connections",
@@ -233,6 +160,30 @@ def _threads(draft: Draft, chosen: Concurrency) -> None:
             f"worker_connections {own} lets a worker hold {counted(own - chosen.threads, 'request')} more than its "
             f"{counted(chosen.threads, 'thread')}; they wait there while other workers are idle"
         )
+
+
+def _convoy(draft: Draft, chosen: Concurrency) -> str:
+    """What a request that computes for long does to the threads beside it; a sentence or two, or none."""
+    if not _convoys(draft.workload):
+        return ""
+    sentences = ""
+    segment, interval = draft.workload.longest_cpu_segment_seconds or 0.0, policy.GIL_SWITCH_SECONDS
+    if chosen.threads > 1:
+        others = chosen.threads - 1
+        longest = f", {milliseconds(others * interval)} beside {others} such requests" if others > 1 else ""
+        sentences = (
+            f" A request may compute for {milliseconds(segment)}{draft.workload.if_measured('longest_cpu_segment_seconds')} "
+            f"without a pause, and CPython hands on the GIL every {milliseconds(interval)}: a thread beside it waits "
+            f"{milliseconds(interval)} each time that it goes on{longest}."
+        )
+    cheapest = chosen.instead_of
+    if cheapest:
+        need = [draft.cost.slot_mb(each.workers, each.threads) for each in (chosen, cheapest)]
+        sentences += (
+            f" {chosen.workers} x {chosen.threads} in {mb(need[0])} instead of {cheapest.workers} x {cheapest.threads} in "
+            f"{mb(need[1])} let fewer threads wait for one that computes for {milliseconds(segment)}."
+        )
+    return sentences
 
 
 def _preload(draft: Draft, chosen: Concurrency) -> None:

@@ -1,8 +1,8 @@
 """How many workers and threads: the most capacity that fits into memory, then the least memory for it."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from farrier import policy
@@ -19,6 +19,8 @@ class Demand:
     cpus: float
     workers: int | None = None
     threads: int | None = None
+    few_threads: bool = False
+    """Whether threads hold each other up, so that processes are worth some memory."""
 
     def capacity(self, workers: int, threads: int) -> float:
         """Requests a second at saturation."""
@@ -37,6 +39,8 @@ class Concurrency:
     workers: int
     threads: int
     bound: str
+    instead_of: "Concurrency | None" = None
+    """The cheapest choice, where another one has fewer threads."""
 
     @property
     def slots(self) -> int:
@@ -54,7 +58,8 @@ def choose(
     in service; where fewer than would be chosen, they are the bound.
     """
     each_mb = math.floor(available_mb / copies)  # whole, as MemoryMax will be
-    chosen = _fit(_at_the_knee(demand, cost), demand, cost, each_mb)
+    wanted = _preferred(_at_the_knee(demand, cost), demand, each_mb / policy.MEMORY_MAX_FACTOR)
+    chosen = _fit(wanted, demand, cost, each_mb)
     if connections is None or (chosen and chosen.slots <= connections):
         return chosen
     return _fit(_of_connections(demand, cost, connections), demand, cost, each_mb, connections)
@@ -98,11 +103,27 @@ def _sharing(demand: Demand, connections: int) -> Iterator[tuple[int, int]]:
             yield workers, threads
 
 
+def _preferred(options: Sequence[tuple[float, Concurrency]], demand: Demand, ample_mb: float) -> Concurrency | None:
+    """The cheapest of the options, or with `few_threads` the one of the fewest threads that takes little more."""
+    if not options:
+        return None
+    least_mb, cheapest = options[0]
+    best = cheapest
+    for need, option in options if demand.few_threads else ():
+        if need <= min(ample_mb, policy.CONVOY_MEMORY_FACTOR * least_mb) and option.threads < best.threads:
+            best = option
+    return cheapest if best is cheapest else replace(best, instead_of=cheapest)
+
+
 @lru_cache(maxsize=1024)
-def _at_the_knee(demand: Demand, cost: Cost) -> Concurrency | None:
-    """The cheapest pair that reaches `policy.KNEE` of what the CPUs can do, memory set aside."""
+def _at_the_knee(demand: Demand, cost: Cost) -> tuple[tuple[float, Concurrency], ...]:
+    """Pairs that reach `policy.KNEE` of what the CPUs can do, memory set aside, with what a slot of each takes in MB.
+
+    The cheapest comes first, then those that cost more but have fewer threads.
+    """
     if demand.workers is not None and demand.threads is not None:
-        return Concurrency(demand.workers, demand.threads, "override")
+        chosen = Concurrency(demand.workers, demand.threads, "override")
+        return ((cost.slot_mb(chosen.workers, chosen.threads), chosen),)
     slots = slots_for(policy.KNEE, demand.wait_ratio, demand.cpus)
     pairs = []
     for workers in _worker_range(demand, slots):
@@ -111,12 +132,14 @@ def _at_the_knee(demand: Demand, cost: Cost) -> Concurrency | None:
             pairs.append((cost.slot_mb(workers, threads), threads, workers))
             if threads == 1:
                 break  # from here on another process only costs more
-    if pairs:
-        _, threads, workers = min(pairs)
-        return Concurrency(workers, threads, "override" if demand.workers else "cpu")
-    if demand.workers is not None:  # these cannot use all CPUs: as many threads as still help
-        return Concurrency(demand.workers, _saturating_threads(demand), "override")
-    return None
+    if not pairs and demand.workers is not None:  # these cannot use all CPUs: as many threads as still help
+        threads = _saturating_threads(demand)
+        pairs.append((cost.slot_mb(demand.workers, threads), threads, demand.workers))
+    found: list[tuple[float, Concurrency]] = []
+    for need, threads, workers in sorted(pairs):
+        if not found or threads < found[-1][1].threads:
+            found.append((need, Concurrency(workers, threads, "override" if demand.workers else "cpu")))
+    return tuple(found)
 
 
 def _worker_range(demand: Demand, slots: int) -> range:
