@@ -106,6 +106,24 @@ def test_a_reason_carries_its_numbers() -> None:
     )
 
 
+def test_the_cpu_of_a_request_is_written_with_its_parts() -> None:
+    busy = {"cpu_seconds", "busy_cpu_seconds", "wait_seconds"}
+    work = Workload(busy_cpu_seconds=0.0157, stated=frozenset(busy), measured=frozenset(busy))
+    reason = plan(workload=work).settings["gunicorn.workers"].reason
+    assert reason.endswith(" at 16 ms of CPU each (measured), 0.3 ms of it NGINX's.")
+    reason = plan(workload=replace(ORDINARY, proxy_cpu_seconds=0)).settings["gunicorn.workers"].reason
+    assert reason.endswith("together 100 of 100 requests a second at 20 ms of CPU each.")
+
+
+def test_an_objective_below_what_varying_requests_take_alone_is_hopeless() -> None:
+    # Cs^2 = 1: 95 % take up to 2.78123 x 50.3 ms, worked out in test_sizing.
+    work = replace(ORDINARY, service_scv=1.0, peak_rps=10, latency_p95_seconds=0.1)
+    assert plan(workload=work).warnings == (
+        "no number of CPUs meets the latency objective of 100 ms: a request alone takes 50.3 ms, 20.3 ms of CPU and 30 ms of "
+        "waiting; as they vary, 95 % take up to 139.9 ms",
+    )
+
+
 def test_the_json_contract() -> None:
     document = plans_document("production", {"web1": plan()})
     web1 = document["hosts"]["web1"]  # type: ignore[index]

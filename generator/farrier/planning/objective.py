@@ -37,7 +37,7 @@ def _unmet(draft: Draft) -> Iterator[str]:
     alone = draft.service.service_p95_seconds
     hopeless = objective is not None and objective < alone
     if objective is not None and hopeless:
-        varying = f", and 95 % of them up to {milliseconds(alone)}" if work.service_scv else ""
+        varying = f"; as they vary, 95 % take up to {milliseconds(alone)}" if work.service_scv else ""
         yield (
             f"no number of CPUs meets the latency objective of {milliseconds(objective)}: a request alone takes "
             f"{milliseconds(work.service_seconds)}, {milliseconds(work.host_cpu_seconds)} of CPU and "
