@@ -2,7 +2,7 @@
 # installed first, or named where that is not allowed.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down check test bench bench-sizing clean
+.PHONY: help demo demo-down check test bench bench-sizing bench-threads clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,10 @@ bench: ## how fast `farrier plan` and `farrier generate` are
 bench-sizing: ## how close Farrier's sizes come to the best there are; an hour, can be stopped and continued
 	@tools/bootstrap test
 	@.venv/bin/python tools/bench_sizing.py
+
+bench-threads: ## what threads do under the GIL, on one CPU; the figures behind policy.GIL_CEILING
+	@tools/bootstrap check
+	@.venv/bin/python tools/bench_threads.py
 
 clean: ## remove hosts, their images, caches and the virtual environment
 	@tools/demo down

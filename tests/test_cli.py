@@ -81,7 +81,7 @@ def test_plan_json_is_the_contract(project: Path) -> None:
 
 def test_plan_shows_a_reason_beside_every_setting(project: Path) -> None:
     text = farrier(project, "plan", "production").stdout
-    assert "web1: sized for 2 CPUs and 3,936 MB; carries 99.5 requests a second in 280 MB" in text
+    assert "web1: sized for 2 CPUs and 3,936 MB; carries 98.5 requests a second in 281 MB" in text
     assert "gunicorn.backlog" in text
     assert "warning: the cost of a request is assumed, not measured" in text
 

@@ -67,21 +67,54 @@ def test_a_derivation_ends_in_the_plans_value(
 def test_the_workers_of_two_cpus_step_by_step() -> None:
     found = explained("gunicorn.workers")
     assert found.derivation.steps == (
-        "a = W / C = 30 ms / 20 ms = 1.5",
-        # B1 = 1.5 / 2.5 = 0.6, B2 = 0.9 / 2.9 = 0.310, B3 = 0.466 / 3.466 = 0.134
-        "U(3) = 1 - B(3, 1.5) = 0.87, under the GIL 0.85: 3 processes can use 3 x 0.85 = 2.55 CPUs",
-        "9 requests in service keep 1.99 of 2 CPUs busy",
-        "X = 1.989 / 20 ms = 99.46 of c / C = 100 requests a second",
-        "2 slots of 279.5 MB take 559 MB of 3,510 MB",
-        "2 x 3 instead: 85 requests a second (-14.5) in 198 MB (-81.5 MB); below 97 % of c / C",
-        "4 x 3 instead: 100 requests a second (+0.5) in 361 MB (+81.5 MB)",
+        "C = g + n = 20 ms + 0.3 ms = 20.3 ms",
+        "a = W / C = 30 ms / 20.3 ms = 1.48",
+        # B1 = 1.4778 / 2.4778 = 0.5964, B2 = 0.8814 / 2.8814 = 0.3059, B3 = 0.4521 / 3.4521 = 0.1310,
+        # B4 = 0.1935 / 4.1935 = 0.0461; 4 - 0.9539 x 2.4778 = 1.64 in line cost 0.25 %
+        "U(4) = 1 - B(4, 1.48) = 0.95: 3 processes can use 3 x 0.95 = 2.85 CPUs",
+        "12 requests in service keep 1.9998 of 2 CPUs busy",
+        "X = 1.9998 / 20.3 ms = 98.51 of c / C = 98.52 requests a second",
+        "2 slots of 281 MB take 562 MB of 3,510 MB",
+        "2 x 4 instead: 93.7 requests a second (-4.8) in 199 MB (-82 MB); below 99.5 % of c / C",
+        "4 x 4 instead: 98.5 requests a second (+0) in 363 MB (+82 MB)",
     )
     assert found.changes == ("4 with 3 CPUs instead of 2 CPUs (cpus)",)
 
 
+def test_the_cpu_of_a_request_is_the_busy_figure_and_nginxs() -> None:
+    measured = frozenset({"cpu_seconds", "wait_seconds", "busy_cpu_seconds"})
+    work = Workload(busy_cpu_seconds=0.0157, stated=measured, measured=measured)
+    for name in ("gunicorn.workers", "gunicorn.threads"):
+        found = explained(name, workload=work).derivation
+        assert found.inputs[:3] == (
+            ("g", "CPU time of one request while many are under way (busy_cpu_seconds)", "15.7 ms", "measured", ""),
+            ("n", "CPU time of one request outside Gunicorn (proxy_cpu_seconds)", "0.3 ms", "assumed", ""),
+            ("W", "what one request waits for others (wait_seconds)", "30 ms", "measured", ""),
+        )
+        assert found.steps[:2] == ("C = g + n = 15.7 ms + 0.3 ms = 16 ms", "a = W / C = 30 ms / 16 ms = 1.88")
+    given_input = explained("gunicorn.workers").derivation.inputs[0]
+    assert given_input == ("g", "CPU time of one request (cpu_seconds)", "20 ms", "stated in the workload", "")
+    constants = {i.constant: i.value for i in explained("gunicorn.threads").derivation.inputs if i.constant}
+    assert (constants["KNEE"], constants["GIL_CEILING"], constants["GIL_THREAD_OVERHEAD"]) == (
+        "0.995",
+        "0.985",
+        "0.0015",
+    )
+
+
+def test_threads_in_line_for_the_gil_are_in_the_step() -> None:
+    # 32 threads at a = 1: Erlang B 1 - 0 = 1, the ceiling 0.985 and 30.03 in line leave 0.94254
+    work = Workload(cpu_seconds=0.008, wait_seconds=0.008, proxy_cpu_seconds=0, stated=STATED)
+    found = explained("gunicorn.threads", workload=work, overrides={"gunicorn.threads": 32, "gunicorn.workers": 2})
+    assert (
+        "U(32) = 1 - B(32, 1) = 1, under the GIL 0.94: 2 processes can use 2 x 0.94 = 1.89 CPUs"
+        in found.derivation.steps
+    )
+
+
 def test_inputs_say_what_they_are_and_where_they_come_from() -> None:
     inputs = {given.symbol: given for given in explained("gunicorn.backlog").derivation.inputs}
-    assert inputs["X"] == ("X", "capacity of 3 x 3", "99.46 requests/s", "calculated; see gunicorn.workers", "")
+    assert inputs["X"] == ("X", "capacity of 3 x 4", "98.51 requests/s", "calculated; see gunicorn.workers", "")
     assert inputs["q"] == ("q", "longest wait for a free thread (queue_budget_seconds)", "10 s", "assumed", "")
     assert inputs["B <="] == ("B <=", "policy.MAX_BACKLOG", "65,535", "policy", "MAX_BACKLOG")
     (cpus,) = explained("nginx.worker_processes").derivation.inputs
@@ -95,31 +128,31 @@ def test_inputs_say_what_they_are_and_where_they_come_from() -> None:
     [
         (
             "gunicorn.backlog",
-            ("X x q = 99.46 x 10 s = 994.6", "while a worker boots 99.5 x 3 s = 299 requests arrive"),
+            ("X x q = 98.51 x 10 s = 985.1", "while a worker boots 98.5 x 3 s = 296 requests arrive"),
         ),
         (
             "systemd.MemoryMax",
             (
-                "f S = 2 x 279.5 MB = 559 MB",
+                "f S = 2 x 281 MB = 562 MB",
                 "M / o = 3,510 MB / 2 = 1,755 MB",
-                "the smaller: 559 MB = 586,153,984 bytes",
+                "the smaller: 562 MB = 589,299,712 bytes",
             ),
         ),
-        ("systemd.TasksMax", ("1 master + 3 x (1 + 3) = 13", "2 x 13 + 64 = 90, rounded up: 96")),
+        ("systemd.TasksMax", ("1 master + 3 x (1 + 4) = 16", "2 x 16 + 64 = 96, rounded up: 96")),
         (
             "nginx.worker_connections",
             (
-                "idle clients: 99.46 x 65 s = 6,465",
-                "2 x (9 + 994) + 6,465 = 8,471",
-                "1.5 x 8,471 / 2 = 6,353.25, so 6,400",
+                "idle clients: 98.51 x 65 s = 6,404",
+                "2 x (12 + 985) + 6,404 = 8,398",
+                "1.5 x 8,398 / 2 = 6,298.5, so 6,400",
             ),
         ),
         ("nginx.proxy_read_timeout", ("10 s + 30 s + 2 s = 42 s, at most 60 s",)),
         (
             "gunicorn.max_requests",
             (
-                "X / P = 99.46 / 3 = 33.15 requests a second of one worker",
-                "33.15 x 3 s / 0.01 = 9,946, rounded up: 10,000",
+                "X / P = 98.51 / 3 = 32.84 requests a second of one worker",
+                "32.84 x 3 s / 0.01 = 9,851, rounded up: 10,000",
             ),
         ),
     ],
@@ -133,13 +166,13 @@ def test_what_would_change_a_setting_is_found_by_planning_again() -> None:
     assert explained("gunicorn.keepalive").changes == ()
     assert "52 s with 20 s instead of 10 s (queue_budget_seconds)" in explained("nginx.proxy_read_timeout").changes
     assert "512 with 1,024 instead of 524,288 (nofile_hard)" in explained("nginx.worker_connections").changes
-    # 984 MB - 99 - 32 = 853 MB hold two slots of 279.5 MB; 3,936 / 8 would not, but is not tried
+    # 984 MB - 99 - 32 = 853 MB hold two slots of 281 MB; 3,936 / 8 would not, but is not tried
     assert not any("(memory_mb)" in line for line in explained("gunicorn.workers").changes)
 
 
 def test_an_operators_value_is_explained_beside_farriers_own() -> None:
     found = explained("gunicorn.backlog", overrides={"gunicorn.backlog": 300})
-    assert (found.setting.value, found.derivation.value, found.changes) == (300, 994, ())
+    assert (found.setting.value, found.derivation.value, found.changes) == (300, 985, ())
 
 
 def test_every_constant_that_is_named_has_its_why() -> None:
@@ -151,3 +184,37 @@ def test_every_constant_that_is_named_has_its_why() -> None:
 def test_every_constant_of_the_policy_has_its_why() -> None:
     assert set(whys()) == {name for name in vars(policy) if name.isupper()}
     assert whys()["TASKS_BASE"] == "Tasks beyond that, for subprocesses and libraries' helper threads."
+
+
+def test_the_connections_of_the_database_are_a_step() -> None:
+    work = Workload(database_connections=24, stated=STATED | {"database_connections"})
+    draft = drafted(HOST, work, {}, 2)
+    workers, threads, switch = explain(draft, ["gunicorn.workers", "gunicorn.threads", "farrier.switch"])
+    for found in (workers, threads):
+        assert "2 hosts x 2 slots x 3 workers x 2 threads = 24 of 24 database connections" in found.derivation.steps
+        inputs = {given.symbol: given for given in found.derivation.inputs}
+        meaning = "connections that the database grants to all hosts (database_connections)"
+        assert inputs["D"] == ("D", meaning, "24", "stated in the workload", "")
+        assert inputs["h"] == ("h", "hosts of the environment", "2", "facts", "")
+    assert any(step.endswith("the database grants too few connections for it") for step in threads.derivation.steps)
+    assert "4 with 48 instead of 24 (database_connections)" in threads.changes
+    assert switch.derivation.value == "overlap"
+    one = explain(drafted(HOST, Workload(database_connections=2, stated=STATED), {}, 2), ["farrier.switch"])[0]
+    assert one.derivation.value == one.setting.value == "stop-start"
+    assert one.derivation.steps == (
+        "o S = 231 MB fit into M = 3,510 MB",
+        "2 hosts x 2 slots x 1 worker x 1 thread = 4 do not fit into 2 database connections",
+    )
+    assert not any(given.symbol == "D" for given in explained("gunicorn.workers").derivation.inputs)
+
+
+def test_the_longest_cpu_segment_is_an_input_of_threads() -> None:
+    work = Workload(longest_cpu_segment_seconds=0.04, stated=STATED | {"longest_cpu_segment_seconds"})
+    found = explained("gunicorn.threads", workload=work)
+    inputs = {given.symbol: given for given in found.derivation.inputs}
+    assert inputs["l"].value == "40 ms"
+    assert (inputs["i"].value, inputs["i"].constant) == ("0.005 s", "GIL_SWITCH_SECONDS")
+    assert (inputs["m"].value, inputs["m"].constant) == ("1.5", "CONVOY_MEMORY_FACTOR")
+    assert found.derivation.value == found.setting.value == 3
+    assert "4 with 5 ms instead of 40 ms (longest_cpu_segment_seconds)" in found.changes
+    assert "l" not in {given.symbol for given in explained("gunicorn.threads").derivation.inputs}

@@ -89,8 +89,10 @@ def test_impossible_figures_are_refused(tmp_path: Path, workload: str, message: 
 
 def test_what_nobody_stated_has_a_default() -> None:
     work = Workload()
-    assert (work.cpu_scv, work.service_scv, work.memory_thread_mb, work.proxy_cpu_seconds) == (1.0, 1.0, 0.5, 0.0003)
-    assert work.longest_cpu_segment_seconds is None
+    assert (work.cpu_scv, work.service_scv, work.memory_thread_mb, work.proxy_cpu_seconds) == (0.0, 0.0, 0.5, 0.0003)
+    assert (work.longest_cpu_segment_seconds, work.busy_cpu_seconds) == (None, None)
+    assert work.host_cpu_seconds == pytest.approx(0.0203), "with what NGINX takes"
+    assert Workload(busy_cpu_seconds=0.016).host_cpu_seconds == pytest.approx(0.0163), "the busy host is what is sized"
 
 
 def test_private_memory_is_what_is_left_of_the_total(tmp_path: Path) -> None:
@@ -104,9 +106,9 @@ def test_a_thread_costs_what_the_workload_says() -> None:
     work = Workload(wait_seconds=0.2, memory_thread_mb=12, stated=frozenset({"memory_thread_mb"}))
     small = HostFacts(host="web1", cpus=1, memory_mb=640)
     plan, ordinary = (plan_all([small], each, {})["web1"].settings for each in (work, Workload(wait_seconds=0.2)))
-    assert (ordinary["gunicorn.workers"].value, ordinary["gunicorn.threads"].value) == (2, 8)
-    # 35 + 80 + 11 x 12: a second process of 80 MB would leave its threads too little.
-    assert "35 MB master + 1 x (80 MB worker + 11 x 12 MB threads) = 247 MB." in plan["gunicorn.workers"].reason
+    assert (ordinary["gunicorn.workers"].value, ordinary["gunicorn.threads"].value) == (2, 10)  # 2 x 9 reach 99.37 %
+    # 35 + 80 + 13 x 12 = 271 of 280 MB: a second process of 80 MB would leave its threads too little.
+    assert "35 MB master + 1 x (80 MB worker + 13 x 12 MB threads) = 271 MB." in plan["gunicorn.workers"].reason
 
 
 def test_reasons_say_which_figures_were_measured() -> None:
@@ -114,8 +116,8 @@ def test_reasons_say_which_figures_were_measured() -> None:
     settings = plan_all([HostFacts(host="web1", cpus=2, memory_mb=4000)], Workload(stated=names, measured=names), {})[
         "web1"
     ].settings
-    assert "a request waits 30 ms for 20 ms of CPU (measured)" in settings["gunicorn.threads"].reason
-    assert settings["gunicorn.workers"].reason.endswith("at 20 ms CPU each (measured).")
+    assert "a request waits 30 ms for 20.3 ms of CPU (measured)" in settings["gunicorn.threads"].reason
+    assert settings["gunicorn.workers"].reason.endswith("at 20.3 ms of CPU each (measured), 0.3 ms of it NGINX's.")
     assert settings["gunicorn.timeout"].reason.endswith("the 3 s that a worker takes to start (measured).")
     assert settings["gunicorn.workers"].provenance is Provenance.CALCULATED
 

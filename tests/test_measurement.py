@@ -43,7 +43,7 @@ def found(**changes: Any) -> dict[str, Any]:
     return {
         "plain": plain | changes,
         "preload": preload,
-        "threads": {"steps": [[2, 30_000], [9, 33_584]]},
+        "threads": {"steps": [[2, 30_000], [9, 33_584]], "busy": {"requests": 200, "cpu_us": 2_800_000}},
     }
 
 
@@ -60,6 +60,8 @@ def test_cpu_and_wait_are_means_by_weight() -> None:
     # 10 ms three times of four, 30 ms once: mean 15, variance (3 * 25 + 225) / 4 = 75, over 225.
     assert measured.cpu_spread == pytest.approx(1 / 3)
     assert measured.boot_seconds == 1.0
+    # 200 requests of a busy worker took 2.8 s of CPU.
+    assert measured.busy_cpu_seconds == pytest.approx(0.014)
 
 
 def test_standing_ready_is_not_waiting_for_others() -> None:

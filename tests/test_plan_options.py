@@ -24,15 +24,15 @@ def test_a_setting_is_explained_with_its_numbers(project: Path) -> None:  # noqa
     start = lines.index("systemd.TasksMax = 96  (calculated)")
     assert said(" ".join(lines[start:])).startswith(
         "systemd.TasksMax = 96 (calculated) "
-        "why 2 x the 13 processes and threads of Gunicorn + 64 for what the application starts: a fork bomb ends here. "
+        "why 2 x the 16 processes and threads of Gunicorn + 64 for what the application starts: a fork bomb ends here. "
         "formula f (1 + P (1 + T)) + t, rounded up to 8: a fork bomb ends here "
         "inputs P = 3: gunicorn.workers, calculated "
-        "T = 3: gunicorn.threads, calculated "
+        "T = 4: gunicorn.threads, calculated "
         "f = 2 (policy.TASKS_FACTOR): TasksMax as a multiple of Gunicorn's own processes and threads: the application may "
         "start some, a fork bomb may not. "
         "t = 64 (policy.TASKS_BASE): Tasks beyond that, for subprocesses and libraries' helper threads. "
-        "steps 1 master + 3 x (1 + 3) = 13 "
-        "2 x 13 + 64 = 90, rounded up: 96 "
+        "steps 1 master + 3 x (1 + 4) = 16 "
+        "2 x 16 + 64 = 96, rounded up: 96 "
         "result 96 "
         "would be "
     )
@@ -49,17 +49,28 @@ def test_several_settings_of_several_sizes(project: Path) -> None:  # noqa: F811
     assert "gunicorn.workers = 2  (calculated)" in text
 
 
+def test_hosts_that_are_not_shown_have_their_connections_too(project: Path) -> None:  # noqa: F811
+    (project / "farrier.yml").write_text(TWO_SIZES + "    workload: {database_connections: 24}\n")
+    text = farrier(project, "plan", "production", "--explain", "gunicorn.workers", "--limit", "web1").stdout
+    assert "2 hosts x 2 slots x 3 workers x 2 threads = 24 of 24 database connections" in said(text)
+    (project / "farrier.yml").write_text(TWO_SIZES + "    workload: {database_connections: 1}\n")
+    assert fails(project, 3, "plan", "production", "--limit", "web1") == (
+        "farrier: web1: no plan fits: one slot of 1 worker with 1 thread each need 2 database connections (2 hosts x 1 slot x "
+        "1 worker x 1 thread = 2), but the limit is 1 (database_connections)"
+    )
+
+
 def test_an_operators_value_is_explained_beside_farriers(project: Path) -> None:  # noqa: F811
     (project / "farrier.yml").write_text(PROJECT + "    overrides: {gunicorn.backlog: 300}\n")
     text = said(farrier(project, "plan", "production", "--explain", "gunicorn.backlog").stdout)
     assert "gunicorn.backlog = 300 (override)" in text
-    assert "result 994; the operator's 300 takes its place" in text
-    assert "would be 994 without `gunicorn.backlog` in `overrides:`" in text
+    assert "result 985; the operator's 300 takes its place" in text
+    assert "would be 985 without `gunicorn.backlog` in `overrides:`" in text
 
 
 def test_the_heading_names_what_binds(project: Path) -> None:  # noqa: F811
     text = farrier(project, "plan", "production").stdout
-    assert "\nbound by CPU: 1 more CPU would carry 49.7 more requests a second\n" in text
+    assert "\nbound by CPU: 1 more CPU would carry 49.3 more requests a second\n" in text
 
 
 def test_what_if(project: Path) -> None:  # noqa: F811
@@ -80,14 +91,14 @@ def test_rules_beside_the_plan(project: Path) -> None:  # noqa: F811
     (project / "farrier.yml").write_text(ASKED)
     text = farrier(project, "plan", "production", "--rules").stdout
     row = next(line for line in text.splitlines() if line.startswith("Gunicorn "))
-    # 35 + 5 x 80.5 = 437.5 MB; rho = 50 / 84.5 = 0.592, Erlang C of 5 servers 0.226: 50 ms + ln(0.226 / 0.05) / 34.5 s
+    # 35 + 5 x 80.5 = 437.5 MB; rho = 50 / 83.64 = 0.598, Erlang C of 5 servers 0.2334: 50.3 ms + ln(0.2334 / 0.05) / 33.64 s
     assert [cell.strip() for cell in row.split("│")] == [
         "Gunicorn",
         "2n + 1",
         "5 x 1",
-        "84.5",
+        "83.6",
         "438 MB",
-        "93.8 ms",
+        "96.1 ms",
         "yes",
     ]
     document = json.loads(farrier(project, "plan", "production", "--rules", "--json").stdout)
@@ -99,7 +110,7 @@ def test_rules_beside_the_plan(project: Path) -> None:  # noqa: F811
         "formula": "1",
         "workers": 1,
         "threads": 1,
-        "capacity_rps": 20.0,
+        "capacity_rps": 19.9,  # 1 / 50.3 ms
         "memory_mb": 116,
         "fits": True,
         "p95_seconds": None,
@@ -142,13 +153,13 @@ def test_a_plot_has_the_curves_and_the_marks(project: Path) -> None:  # noqa: F8
     words = said(" ".join(ElementTree.fromstring(picture).itertext()))  # noqa: S314 - our own file
     for expected in (
         "web1: 2 CPUs, 3,936 MB; a request takes 20 ms of CPU and waits 30 ms",
-        "3 x 3 Farrier: 99.5/s",
-        "5 x 1 Gunicorn, Heroku: 84.5/s",
-        "1 x 1 Gunicorn's defaults: 20/s",
-        "backlog of 994 full, 10 s: the rest gets 503",
-        "capacity 99.5/s",
-        "knee: 55.9/s in 97.3 ms",
-        "peak: 50/s in 87.9 ms",
+        "3 x 4 Farrier: 98.5/s",
+        "5 x 1 Gunicorn, Heroku: 83.6/s",
+        "1 x 1 Gunicorn's defaults: 19.9/s",
+        "backlog of 985 full, 10 s: the rest gets 503",
+        "capacity 98.5/s",
+        "knee: 54.9/s in 97.9 ms",
+        "peak: 50/s in 89.9 ms",
         "objective 100 ms",
     ):
         assert expected in words

@@ -44,7 +44,7 @@ def test_each_rule_has_its_formula_and_its_source() -> None:
 
 
 def test_the_rules_beside_farriers_choice_for_requests_that_wait() -> None:
-    """2 ms CPU and 50 ms wait on 1 CPU: `2n + 1` = 3 sync workers carry 57.5 of 500 requests a second."""
+    """2.3 ms CPU and 50 ms wait on 1 CPU: `2n + 1` = 3 sync workers carry 57.1 of 435 requests a second."""
     work = Workload(cpu_seconds=0.002, wait_seconds=0.05, peak_rps=50, stated=STATED | {"peak_rps"})
     found = compare(drafted(HostFacts(host="web1", cpus=1, memory_mb=2000), work, {}))
     own, *rules = found.rows
@@ -56,14 +56,14 @@ def test_the_rules_beside_farriers_choice_for_requests_that_wait() -> None:
         "formula": "2n + 1",
         "workers": 3,
         "threads": 1,
-        "capacity_rps": 57.5,
+        "capacity_rps": 57.1,  # 3 x 19.12, less the little that they meet at the CPU
         "memory_mb": 276,  # 35 + 3 x 80.5
         "fits": True,
-        "p95_seconds": 0.415,  # worked out in test_sizing
+        "p95_seconds": 0.436,  # rho 0.875, Erlang C 0.7736: 52.3 ms + ln(0.7736 / 0.05) / 7.131
     }
     defaults = rules[0]
-    # One worker carries 1 / 52 ms = 19.2 requests a second: it cannot carry the peak.
-    assert defaults.service.capacity_rps == pytest.approx(19.23, abs=0.01)
+    # One worker carries 1 / 52.3 ms = 19.1 requests a second: it cannot carry the peak.
+    assert defaults.service.capacity_rps == pytest.approx(19.12, abs=0.01)
     assert defaults.p95_seconds is None
     passenger = rules[2].as_document()
     # 0.75 x 2000 / 80 = 18 workers: 35 + 18 x 80.5 = 1,484 MB, but (2000 - 200 - 16) / 2 = 892 MB are left for a slot
@@ -71,17 +71,28 @@ def test_the_rules_beside_farriers_choice_for_requests_that_wait() -> None:
     assert found.budget_mb == 892
 
 
+def test_a_rule_that_needs_more_connections_than_granted_does_not_fit() -> None:
+    work = Workload(database_connections=8, stated=STATED)
+    rows = compare(drafted(HostFacts(host="web1", cpus=2, memory_mb=3936), work, {})).rows
+    # 4 for each of two slots: Gunicorn's 2n + 1 = 5 are too many, debops' n + 1 = 3 are not.
+    assert {row.name: row.fits for row in rows if row.name in ("Farrier", "Gunicorn", "debops")} == {
+        "Farrier": True,
+        "Gunicorn": False,
+        "debops": True,
+    }
+
+
 def test_without_a_peak_latency_is_compared_at_70_percent_of_capacity() -> None:
     found = compare(drafted(HostFacts(host="web1", cpus=2, memory_mb=3936), Workload(stated=STATED), {}))
-    assert found.at_rps == pytest.approx(0.7 * 99.46, abs=0.01)
+    assert found.at_rps == pytest.approx(0.7 * 98.51, abs=0.01)
     assert not found.is_peak
 
 
 @given(st.floats(0.1, 64), st.integers(2_000, 100_000), st.floats(0.0005, 1), st.floats(0, 2))
 def test_no_rule_that_fits_carries_noticeably_more(cpus: float, memory_mb: int, cpu: float, wait: float) -> None:
-    """Farrier stops at 97 % of what the CPUs can do, and tries workers in steps of 3 %: that much a rule may be ahead."""
+    """Farrier stops at 99.5 % of what the CPUs can do, and tries workers in steps of 3 %: that much a rule may be ahead."""
     work = Workload(cpu_seconds=cpu, wait_seconds=wait, stated=STATED)
     own, *rules = compare(drafted(HostFacts(host="web1", cpus=cpus, memory_mb=memory_mb), work, {})).rows
     for row in rules:
         if row.fits:
-            assert row.service.capacity_rps <= own.service.capacity_rps / 0.94, row.name
+            assert row.service.capacity_rps <= own.service.capacity_rps / 0.96, row.name

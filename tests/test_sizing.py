@@ -17,6 +17,7 @@ from farrier.sizing.capacity import (
     slots_for,
 )
 from farrier.sizing.concurrency import Concurrency, Demand, choose
+from farrier.sizing.connections import Connections
 from farrier.sizing.latency import Service, wait_p95_seconds
 from farrier.sizing.memory import Cost, budget, largest_threads, largest_workers
 
@@ -43,9 +44,16 @@ def test_erlang_c_of_two_servers() -> None:
 
 def test_utilisation_of_a_process_with_threads() -> None:
     assert process_utilisation(1, 1.5) == pytest.approx(1 / 2.5)
-    # B2(1.5) = 0.9 / 2.9 = 0.3103...
-    assert process_utilisation(2, 1.5) == pytest.approx(1 - 0.9 / 2.9)
-    assert process_utilisation(8, 1.5) == 0.85, "handing the GIL around costs what Erlang B does not know"
+    # B2(1.5) = 0.9 / 2.9 = 0.31034; of 2 threads 0.68966 x 2.5 = 1.7241 compute or wait, so 0.2759 stand in line.
+    assert process_utilisation(2, 1.5) == pytest.approx(0.68966 / (1 + 0.0015 * 0.2759), abs=1e-5)
+    # Erlang B alone is beyond the ceiling of 0.985 here: 0.985 x 2.5 = 2.4625 threads have the GIL or wait, 5.5375 are in line.
+    assert process_utilisation(8, 1.5) == pytest.approx(0.985 / 1.00830625)
+
+
+def test_more_threads_than_are_of_use_carry_less() -> None:
+    # C 8 ms, W 8 ms: 32 threads, 0.985 x 2 = 1.97 of them at work: 0.985 / (1 + 0.0015 x 30.03)
+    assert process_utilisation(32, 1.0) == pytest.approx(0.94254, abs=1e-5)
+    assert process_utilisation(8, 1.0) > process_utilisation(16, 1.0) > process_utilisation(32, 1.0)
 
 
 def test_busy_cpus_of_two_slots_on_one_cpu() -> None:
@@ -64,13 +72,36 @@ def test_requests_that_never_wait_need_a_process_per_cpu() -> None:
 
 
 def test_the_choice_on_one_cpu_is_the_one_that_won_in_the_laboratory() -> None:
-    # C 8 ms, W 25 ms on one CPU: 2 workers x 4 threads reached 99-109 requests a second, best of all tried.
-    assert choose(Demand(0.008, 25 / 8, 1.0), ORDINARY, 4000, 2) == Concurrency(2, 4, "cpu")
+    # C 2 ms, W 50 ms on one CPU: 2 workers x 20 threads carried 312-356 requests a second, 26 sync workers 251-270 and
+    # 3 sync workers 50. The chain of busy_cpus reaches 99.20 % with 2 x 18 and 99.65 % with 2 x 19.
+    assert choose(Demand(0.002, 25, 1.0), ORDINARY, 4000, 2) == Concurrency(2, 19, "cpu")
+    # C 8 ms, W 25 ms: 2 x 4 carried 99-109, as many as any other; it reaches 99.00 %, 2 x 5 99.89 %.
+    assert choose(Demand(0.008, 25 / 8, 1.0), ORDINARY, 4000, 2) == Concurrency(2, 5, "cpu")
+
+
+def test_fewer_threads_for_half_as_much_memory_again() -> None:
+    # 2 x 19 take 35 + 2 x 89.5 = 214 MB and 3 x 13 take 294.5, below 1.5 x 214 = 321; 4 workers alone would take 355.
+    demand, cheapest = Demand(0.002, 25, 1.0, few_threads=True), Concurrency(2, 19, "cpu")
+    assert choose(demand, ORDINARY, 4000, 2) == Concurrency(3, 13, "cpu", instead_of=cheapest)
+    # Two slots of twice 294.5 MB need 1,178 MB.
+    assert choose(demand, ORDINARY, 1178, 2) == Concurrency(3, 13, "cpu", instead_of=cheapest)
+    assert choose(demand, ORDINARY, 1177, 2) == cheapest
+
+
+def test_connections_bound_the_choice() -> None:
+    # The same as for a host of 2 CPUs in test_plan: 6 requests in service as 3 x 2, 1 as 1 x 1, none not at all.
+    demand = Demand(0.02, 1.5, 2.0)
+    assert choose(demand, ORDINARY, 4000, 2, connections=6) == Concurrency(3, 2, "database")
+    assert choose(demand, ORDINARY, 4000, 2, connections=1) == Concurrency(1, 1, "database")
+    assert choose(demand, ORDINARY, 4000, 2, connections=0) is None
+    assert Connections(granted=24, hosts=2).each(copies=2) == 6
+    assert Connections(granted=23, hosts=2).each(copies=2) == 5
+    assert Connections(granted=24, hosts=2).need(copies=2, slots=6) == 24
 
 
 def test_memory_bounds_the_choice() -> None:
-    # One worker takes 35 + 45 + 3 x 0.5 = 81.5 MB and the master 35: 116.5 MB, in whole MB 117 a slot.
-    assert choose(Demand(0.02, 1.5, 2.0), ORDINARY, 234, 2) == Concurrency(1, 3, "memory")
+    # One worker takes 35 + 45 + 4 x 0.5 = 82 MB and the master 35: 117 MB a slot.
+    assert choose(Demand(0.02, 1.5, 2.0), ORDINARY, 234, 2) == Concurrency(1, 4, "memory")
     # 116 MB hold 2 threads: 35 + 80 + 2 x 0.5; 115 MB hold none, as one takes 115.5 MB.
     assert choose(Demand(0.02, 1.5, 2.0), ORDINARY, 233, 2) == Concurrency(1, 2, "memory")
     assert choose(Demand(0.02, 1.5, 2.0), ORDINARY, 231, 2) is None
@@ -133,6 +164,17 @@ def test_p95_is_the_service_time_while_hardly_anyone_waits() -> None:
 def test_p95_of_many_slots_is_the_wait_for_a_cpu() -> None:
     # 100 slots, 50 requests a second at 20 ms on 2 CPUs: rho = 1/2 as above, 50 ms + 37.9 ms.
     assert Service(10, 10, 0.02, 0.03, 2.0).p95_seconds(50) == pytest.approx(0.08794, abs=1e-4)
+
+
+def test_p95_alone_is_that_of_the_lognormal_distribution() -> None:
+    # Cs^2 = 1: s^2 = ln 2, exp(1.6449 x 0.83255 - 0.34657) = exp(1.02289) = 2.78123; the wait for a CPU does not depend on it.
+    service = Service(10, 10, 0.02, 0.03, 2.0, service_scv=1.0)
+    assert service.service_p95_seconds == pytest.approx(0.05 * 2.78123, abs=1e-5)
+    assert service.p95_seconds(50) == pytest.approx(0.05 * 2.78123 + 0.03794, abs=1e-4)
+    assert service.rate_within(0.13) == 0
+    # Allen and Cunneen: (1 + 4) / 2 times Erlang's wait for a thread.
+    even, uneven = Service(3, 1, 0.002, 0.05, 1.0), Service(3, 1, 0.002, 0.05, 1.0, service_scv=4.0)
+    assert uneven.thread_wait_seconds(50) == pytest.approx(2.5 * even.thread_wait_seconds(50))
 
 
 def test_p95_of_few_slots_is_the_wait_for_a_free_worker() -> None:

@@ -22,6 +22,7 @@ WORKLOAD = """\
     #   memory_private_mb: 45        # memory of one worker that it shares with nobody
     #   memory_shared_mb: 35         # memory that preloaded workers share
     #   preload_safe: true           # importing starts no threads and opens no sockets
+    #   database_connections: 90     # granted to the application on all hosts together
     #   peak_rps: 40                 # requests a second at the peak
     #   request_limit_seconds: 30    # the slowest legitimate request
 """

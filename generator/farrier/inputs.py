@@ -140,6 +140,12 @@ class WorkloadInput(Model):
     )
     boot_seconds: float = Field(3, gt=0, le=600, description="seconds a worker takes to start, such as 3")
     preload_safe: bool = Field(False, description="true when importing starts no thread and opens no socket")
+    database_connections: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="connections that the database grants to the application on all hosts of the environment, such as 90",
+    )
     peak_rps: float | None = Field(None, gt=0, le=1_000_000, description="requests a second at the peak, such as 40")
     latency_p95_seconds: float | None = Field(
         None, gt=0, le=600, description="95 % of answers within this, such as 0.5"

@@ -21,6 +21,7 @@ class Planner:
 
     workload: Workload
     overrides: Mapping[str, Value]
+    hosts: int
     _known: dict[tuple[object, ...], Plan] = field(default_factory=dict)
 
     def plan(self, facts: HostFacts) -> Plan:
@@ -31,14 +32,20 @@ class Planner:
         """
         key = facts.size
         if key not in self._known:
-            self._known[key] = _plan(facts, self.workload, self.overrides)
+            self._known[key] = _plan(facts, self.workload, self.overrides, self.hosts)
         known = self._known[key]
         return replace(known, host=facts.host, warnings=(*known.warnings, *_about_facts(facts)))
 
 
-def plan_all(hosts: Iterable[HostFacts], workload: Workload, overrides: Mapping[str, Value]) -> dict[str, Plan]:
-    """The plans of all hosts by name, or one error that names every host for which none fits."""
-    planner = Planner(workload, overrides)
+def plan_all(
+    hosts: Iterable[HostFacts], workload: Workload, overrides: Mapping[str, Value], number_of_hosts: int | None = None
+) -> dict[str, Plan]:
+    """The plans of all hosts by name, or one error that names every host for which none fits.
+
+    They are the whole environment, unless `number_of_hosts` says how many share its database.
+    """
+    hosts = list(hosts)
+    planner = Planner(workload, overrides, number_of_hosts or len(hosts))
     plans: dict[str, Plan] = {}
     refused: list[FarrierError] = []
     for facts in sorted(hosts, key=lambda f: f.host):
@@ -51,13 +58,13 @@ def plan_all(hosts: Iterable[HostFacts], workload: Workload, overrides: Mapping[
     return plans
 
 
-def drafted(facts: HostFacts, workload: Workload, overrides: Mapping[str, Value]) -> Draft:
+def drafted(facts: HostFacts, workload: Workload, overrides: Mapping[str, Value], hosts: int = 1) -> Draft:
     """Every setting of one host, with the quantities that led to them.
 
     Raises:
         DoesNotFitError: nothing fits the host, or an override breaks the memory budget or the timeout chain.
     """
-    draft = Draft(facts, workload, overrides)
+    draft = Draft(facts, workload, overrides, hosts)
     gunicorn.concurrency(draft)
     timeouts.chain(draft)
     queue.backlog(draft)
@@ -68,8 +75,8 @@ def drafted(facts: HostFacts, workload: Workload, overrides: Mapping[str, Value]
     return draft
 
 
-def _plan(facts: HostFacts, workload: Workload, overrides: Mapping[str, Value]) -> Plan:
-    draft = drafted(facts, workload, overrides)
+def _plan(facts: HostFacts, workload: Workload, overrides: Mapping[str, Value], hosts: int) -> Plan:
+    draft = drafted(facts, workload, overrides, hosts)
     return Plan(
         facts.host,
         facts.cpus,

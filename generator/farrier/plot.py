@@ -99,7 +99,7 @@ def _panel(axes: "Axes", size: Size, work: Workload, found: Picture) -> None:
     hosts = ", ".join(size.hosts[:4]) + (f" and {len(size.hosts) - 4} more" if len(size.hosts) > 4 else "")
     axes.set_title(
         f"{hosts}: {counted(size.plan.cpus, 'CPU')}, {mb(size.plan.memory_mb)}; a request takes "
-        f"{milliseconds(work.cpu_seconds)} of CPU and waits {milliseconds(work.wait_seconds)}",
+        f"{milliseconds(work.gunicorn_cpu_seconds)} of CPU and waits {milliseconds(work.wait_seconds)}",
         loc="left", fontsize=10,
     )  # fmt: skip
     lines, labels = axes.get_legend_handles_labels()

@@ -8,6 +8,14 @@ GIL_THREAD_OVERHEAD = 0.0015
 """CPU per request grows by this share for each thread that stands in line for the GIL: it wakes every 5 ms to ask for it.
 `tools/bench_threads.py`: 8 ms of CPU and 8 ms of wait cost 1 % more with 16 threads than with 8, and 7 % more with 32."""
 
+GIL_SWITCH_SECONDS = 0.005
+"""How long a thread may keep the GIL while others want it: CPython's `sys.getswitchinterval()`."""
+
+CONVOY_MEMORY_FACTOR = 1.5
+"""Where requests compute for longer than that, more processes of fewer threads are bought with up to this multiple of the
+memory that the cheapest choice takes, if a slot may still grow as MEMORY_MAX_FACTOR says. Beyond it each further process
+takes fewer threads away, and many that boot at once hold each other up."""
+
 KNEE = 0.995
 """More workers or threads are bought only up to this share of the best capacity; the rest costs memory for nothing."""
 

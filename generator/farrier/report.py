@@ -62,7 +62,8 @@ def print_warnings(console: Console, plans: Mapping[str, Plan]) -> None:
 def _workload_sentence(workload: Workload) -> str:
     source = "measured" if workload.is_measured else "assumed" if workload.is_assumed else "stated"
     peak = f", {number(workload.peak_rps)} requests a second at the peak" if workload.peak_rps else ""
-    return f"a request takes {milliseconds(workload.cpu_seconds)} of CPU and waits {milliseconds(workload.wait_seconds)} ({source}){peak}"
+    cpu, wait = milliseconds(workload.gunicorn_cpu_seconds), milliseconds(workload.wait_seconds)
+    return f"a request takes {cpu} of CPU and waits {wait} ({source}){peak}"
 
 
 def print_heading(console: Console, size: Size) -> None:

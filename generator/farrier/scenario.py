@@ -50,7 +50,7 @@ def scenarios(
         name: str, system: str | None, limits: list[tuple[float, int]], extra: Mapping[str, Value]
     ) -> TestScenario:
         hosts = [_facts(f"{project.application.name}-{name}-{i + 1}", *limit) for i, limit in enumerate(limits)]
-        planned = plan_all(hosts, workload, {**overrides, **extra})
+        planned = plan_all(hosts, workload, {**overrides, **extra}, len(known))
         return TestScenario(
             name,
             system or _system(known),

@@ -51,10 +51,12 @@ class Planned:
     workload: Workload
     facts: Mapping[str, HostFacts]
     overrides: Mapping[str, Value]
+    hosts: int
+    """Hosts of the environment, of which `facts` may have some only."""
 
     def draft(self, host: str) -> Draft:
         """All quantities behind the plan of one host."""
-        return drafted(self.facts[host], self.workload, self.overrides)
+        return drafted(self.facts[host], self.workload, self.overrides, self.hosts)
 
 
 class Session:
@@ -158,11 +160,12 @@ class Session:
         environment = environment_of(self.project, name)
         workload = read_workload(environment, self.root)
         known = self._facts(name, environment, directory, stated)
+        hosts = len(known)
         if limit is not None:
             known = {host: facts for host, facts in known.items() if fnmatchcase(host, limit)}
             if not known:
                 raise InputError(f"--limit {shown(limit)} matches no host that has facts")
-        return _planned(name, known, workload, environment.overrides, peak_rps)
+        return _planned(name, known, workload, environment.overrides, peak_rps, hosts)
 
     def generate(
         self,
@@ -231,17 +234,19 @@ def _planned(
     workload: Workload,
     overrides: Mapping[str, Value],
     peak_rps: float | None,
+    hosts: int = 1,
 ) -> Planned:
     if peak_rps is None:
-        return Planned(name, plan_all(facts.values(), workload, overrides), workload, facts, overrides)
+        plans = plan_all(facts.values(), workload, overrides, hosts)
+        return Planned(name, plans, workload, facts, overrides, hosts)
     before = "no peak" if workload.peak_rps is None else f"a peak of {number(workload.peak_rps)}"
     note = (
         f"stated with --peak-rps: a peak of {number(peak_rps)} requests a second; the workload itself states {before}"
     )
     workload = replace(workload, peak_rps=peak_rps, stated=workload.stated | {"peak_rps"})
-    plans = plan_all(facts.values(), workload, overrides)
+    plans = plan_all(facts.values(), workload, overrides, hosts)
     noted = {host: replace(plan, warnings=(*plan.warnings, note)) for host, plan in plans.items()}
-    return Planned(name, noted, workload, facts, overrides)
+    return Planned(name, noted, workload, facts, overrides, hosts)
 
 
 def parse_stated(

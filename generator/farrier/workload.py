@@ -26,6 +26,7 @@ class Workload:
     proxy_cpu_seconds: float = policy.PROXY_CPU_SECONDS
     boot_seconds: float = 3.0
     preload_safe: bool = False
+    database_connections: int | None = None
     peak_rps: float | None = None
     latency_p95_seconds: float | None = None
     request_limit_seconds: int = 30
@@ -46,7 +47,17 @@ class Workload:
 
         With warm caches and a CPU that never sleeps it is less than for a request that comes alone.
         """
-        return (self.busy_cpu_seconds or self.cpu_seconds) + self.proxy_cpu_seconds
+        return self.gunicorn_cpu_seconds + self.proxy_cpu_seconds
+
+    @property
+    def gunicorn_cpu_seconds(self) -> float:
+        """The part of C that the application and Gunicorn take."""
+        return self.cpu_seconds if self.busy_cpu_seconds is None else self.busy_cpu_seconds
+
+    @property
+    def gunicorn_cpu_name(self) -> str:
+        """The figure which that part is."""
+        return "cpu_seconds" if self.busy_cpu_seconds is None else "busy_cpu_seconds"
 
     @property
     def wait_ratio(self) -> float:

@@ -40,18 +40,21 @@ class Changes:
 def _different(draft: Draft) -> dict[str, tuple[float | int | bool, ...]]:
     """Other values of each input, of which one at a time is tried."""
     facts, work = draft.facts, draft.workload
+    granted = work.database_connections
     return {
         "cpus": (facts.cpus + 1,),
         "memory_mb": (2 * facts.memory_mb, max(1, facts.memory_mb // 2), max(1, facts.memory_mb // 4)),
         "nofile_hard": (1024,),
         "somaxconn": (2 * max(facts.somaxconn or 0, policy.DEFAULT_SOMAXCONN),),
-        "cpu_seconds": (2 * work.cpu_seconds,),
-        "wait_seconds": (2 * work.wait_seconds or work.cpu_seconds,),
+        work.gunicorn_cpu_name: (2 * work.gunicorn_cpu_seconds,),
+        "wait_seconds": (2 * work.wait_seconds or work.gunicorn_cpu_seconds,),
+        "longest_cpu_segment_seconds": (policy.GIL_SWITCH_SECONDS,) if work.longest_cpu_segment_seconds else (),
         "memory_private_mb": (2 * work.memory_private_mb,),
         "memory_shared_mb": (2 * work.memory_shared_mb or work.memory_private_mb,),
         "memory_thread_mb": (10 * work.memory_thread_mb,),
         "preload_safe": (not work.preload_safe,),
         "boot_seconds": (10 * work.boot_seconds,),
+        "database_connections": (2 * granted, max(1, granted // 2)) if granted else (),
         "peak_rps": (math.ceil(2 * (work.peak_rps or draft.capacity_rps)),),
         "request_limit_seconds": (max(1, work.request_limit_seconds // 2),),
         "queue_budget_seconds": (2 * work.queue_budget_seconds,),
@@ -73,7 +76,7 @@ def _with(draft: Draft, name: str, value: float | int | bool) -> tuple[HostFacts
 
 def _planned(draft: Draft, facts: HostFacts, workload: Workload) -> dict[str, Value] | None:
     try:
-        again = drafted(facts, workload, draft.overrides)
+        again = drafted(facts, workload, draft.overrides, draft.hosts)
     except DoesNotFitError:
         return None
     return {name: setting.value for name, setting in again.settings.items()}

@@ -5,30 +5,36 @@ from dataclasses import replace
 
 from farrier import policy
 from farrier.explaining.sheet import Derivation, Input, Sheet
+from farrier.planning.fitting import connection_sum
 from farrier.sizing.capacity import busy_cpus, erlang_b, process_utilisation
-from farrier.sizing.latency import Service
 from farrier.units import ceil_to, counted, mb, milliseconds, number
 
 
 def workers(sheet: Sheet) -> Derivation:
-    """P, from the CPUs, the GIL and memory."""
+    """P, from the CPUs, the GIL, memory and the database."""
+    connected = ""
+    if sheet.draft.connections:
+        connected = "; h hosts x o slots x P T requests in service may hold D connections, one each"
     return Derivation(
-        "the P and T with the least memory at which X = min(P U(T), E[min(k, c)]) / C reaches k of c / C, U(T) being "
-        "what a process uses under its GIL and E[min(k, c)] the CPUs that P T requests keep busy; o slots of S fit "
-        "into M, else the P and T in M with the largest X",
+        "the P and T with the least memory at which X = min(P U(T), E[min(k, c)]) / C reaches s of c / C, C = g + n "
+        "being the CPU time of a request in Gunicorn and outside, U(T) what a process uses under its GIL (see "
+        "gunicorn.threads) and E[min(k, c)] the CPUs that P T requests keep busy; o slots of S fit into M, else the P "
+        "and T in M with the largest X" + connected,
         (
             *_work(sheet),
             sheet.fact("c", "cpus"),
-            sheet.constant("k", "KNEE"),
+            sheet.constant("s", "KNEE"),
             sheet.constant("GIL", "GIL_CEILING"),
+            sheet.constant("v", "GIL_THREAD_OVERHEAD"),
             sheet.constant("P >=", "MINIMUM_WORKERS"),
             sheet.workload("", "memory_private_mb"),
             sheet.workload("", "memory_shared_mb"),
             sheet.slot(),
             sheet.budget(),
             sheet.copies(),
+            *sheet.connections(),
         ),
-        (*_capacity(sheet), _memory(sheet), *_neighbours(sheet, ((-1, 0), (1, 0)))),
+        (*_capacity(sheet), _memory(sheet), *_connections(sheet), *_neighbours(sheet, ((-1, 0), (1, 0)))),
         sheet.workers,
     )
 
@@ -43,19 +49,38 @@ def threads(sheet: Sheet) -> Derivation:
             f"Little's law: the peak keeps {number(work.peak_rps)} x {milliseconds(work.service_seconds)} = "
             f"{number(need, 1)} requests in service at once; P T = {sheet.service.slots}",
         )
+    convoy: tuple[Input, ...] = ()
+    if (work.longest_cpu_segment_seconds or 0.0) > policy.GIL_SWITCH_SECONDS:
+        convoy = (
+            sheet.workload("l", "longest_cpu_segment_seconds"),
+            sheet.constant("i", "GIL_SWITCH_SECONDS", "s"),
+            sheet.constant("m", "CONVOY_MEMORY_FACTOR"),
+            sheet.constant("f", "MEMORY_MAX_FACTOR"),
+            sheet.budget(),
+            sheet.copies(),
+        )
     return Derivation(
-        "the T that makes P x T the cheapest choice (see gunicorn.workers): U(T) = 1 - B(T, a) by Erlang B, at most "
-        "GIL of a CPU, and P T requests in service keep k of the CPUs busy",
+        "the T that makes P x T the cheapest choice (see gunicorn.workers): U(T) = min(1 - B(T, a), GIL) / (1 + v q) "
+        "with Erlang's B, the GIL's ceiling and q = T - min(1 - B(T, a), GIL) (1 + a) threads that stand in line for it, "
+        "and P T requests in service keep s of the CPUs busy"
+        + (
+            "; where l > i the smallest T whose slot S takes at most m times as much as the cheapest, and o f S fit into M"
+            if convoy
+            else ""
+        ),
         (
             *_work(sheet),
             sheet.setting("P", "gunicorn.workers"),
-            sheet.constant("k", "KNEE"),
+            sheet.constant("s", "KNEE"),
             sheet.constant("GIL", "GIL_CEILING"),
+            sheet.constant("v", "GIL_THREAD_OVERHEAD"),
             sheet.constant("T <=", "MAX_THREADS"),
             sheet.workload("t", "memory_thread_mb"),
+            *sheet.connections(),
+            *convoy,
             *([sheet.workload("", "peak_rps")] if little else []),
         ),
-        (*_capacity(sheet), *_neighbours(sheet, ((0, -1), (0, 1))), *little),
+        (*_capacity(sheet), *_connections(sheet), *_neighbours(sheet, ((0, -1), (0, 1))), *little),
         sheet.threads,
     )
 
@@ -140,33 +165,49 @@ def max_requests_jitter(sheet: Sheet) -> Derivation:
 
 def switch(sheet: Sheet) -> Derivation:
     """Whether two slots fit side by side."""
-    two = policy.SLOTS_WHILE_SWITCHING * sheet.draft.slot_mb
-    fits = sheet.draft.copies == policy.SLOTS_WHILE_SWITCHING
+    draft, slots = sheet.draft, policy.SLOTS_WHILE_SWITCHING
+    fits = draft.slot_mb <= math.floor(draft.budget.gunicorn_mb / slots)
+    granted = not draft.connections or sheet.service.slots <= draft.connections.each(slots)
+    steps = [
+        f"o S = {mb(slots * draft.slot_mb)} {'fit' if fits else 'do not fit'} into M = {mb(draft.budget.gunicorn_mb)}"
+    ]
+    if draft.connections:
+        used = connection_sum(draft, slots, sheet.workers, sheet.threads)
+        steps.append(
+            f"{used} {'of' if granted else 'do not fit into'} {number(draft.connections.granted)} database connections"
+        )
     return Derivation(
-        "overlap where o slots of S fit into M, else stop-start",
-        (sheet.slot(), sheet.budget(), sheet.constant("o", "SLOTS_WHILE_SWITCHING")),
-        (f"o S = {mb(two)} {'fit' if fits else 'do not fit'} into M = {mb(sheet.draft.budget.gunicorn_mb)}",),
-        "overlap" if fits else "stop-start",
+        "overlap where o slots of S fit into M, and their connections into what the database grants, else stop-start",
+        (sheet.slot(), sheet.budget(), sheet.constant("o", "SLOTS_WHILE_SWITCHING"), *sheet.connections()),
+        tuple(steps),
+        "overlap" if fits and granted else "stop-start",
     )
 
 
-def _work(sheet: Sheet) -> tuple[Input, Input]:
-    return sheet.workload("C", "cpu_seconds"), sheet.workload("W", "wait_seconds")
+def _work(sheet: Sheet) -> tuple[Input, ...]:
+    """What C and W come from."""
+    return (
+        sheet.workload("g", sheet.work.gunicorn_cpu_name),
+        sheet.workload("n", "proxy_cpu_seconds"),
+        sheet.workload("W", "wait_seconds"),
+    )
 
 
 def _capacity(sheet: Sheet) -> tuple[str, ...]:
-    """From C and W to X."""
+    """From g, n and W to X."""
     work, (p, t), cpus = sheet.work, (sheet.workers, sheet.threads), sheet.cpus
     ratio = work.wait_ratio
     by_erlang, used = 1 - erlang_b(t, ratio), process_utilisation(t, ratio)
     capped = f", under the GIL {number(used)}" if used < by_erlang - 0.005 else ""
+    parts = f"{milliseconds(work.gunicorn_cpu_seconds)} + {milliseconds(work.proxy_cpu_seconds)}"
     busy = busy_cpus(p * t, ratio, cpus)
     return (
+        f"C = g + n = {parts} = {milliseconds(work.host_cpu_seconds)}",
         f"a = W / C = {milliseconds(work.wait_seconds)} / {milliseconds(work.host_cpu_seconds)} = {number(ratio)}",
         f"U({t}) = 1 - B({t}, {number(ratio)}) = {number(by_erlang)}{capped}: {counted(p, 'process', 'processes')} can "
         f"use {p} x {number(used)} = {number(p * used)} CPUs",
-        f"{counted(p * t, 'request')} in service keep {number(busy)} of {counted(cpus, 'CPU')} busy",
-        f"X = {number(min(p * used, busy), 3)} / {milliseconds(work.host_cpu_seconds)} = {number(sheet.draft.capacity_rps)} "
+        f"{counted(p * t, 'request')} in service keep {number(busy, 4)} of {counted(cpus, 'CPU')} busy",
+        f"X = {number(min(p * used, busy), 4)} / {milliseconds(work.host_cpu_seconds)} = {number(sheet.draft.capacity_rps)} "
         f"of c / C = {number(cpus / work.host_cpu_seconds)} requests a second",
     )
 
@@ -179,6 +220,14 @@ def _memory(sheet: Sheet) -> str:
     )
 
 
+def _connections(sheet: Sheet) -> tuple[str, ...]:
+    draft = sheet.draft
+    if draft.connections is None:
+        return ()
+    used = connection_sum(draft, draft.copies, sheet.workers, sheet.threads)
+    return (f"{used} of {number(draft.connections.granted)} database connections",)
+
+
 def _neighbours(sheet: Sheet, steps: tuple[tuple[int, int], ...]) -> list[str]:
     """What a worker or a thread less or more would carry, and cost."""
     draft, work = sheet.draft, sheet.work
@@ -187,11 +236,13 @@ def _neighbours(sheet: Sheet, steps: tuple[tuple[int, int], ...]) -> list[str]:
         p, t = sheet.workers + more_workers, sheet.threads + more_threads
         if p < 1 or t < 1:
             continue
-        rate = Service(p, t, work.host_cpu_seconds, work.wait_seconds, sheet.cpus, work.service_scv).capacity_rps
+        rate = replace(sheet.service, workers=p, threads=t).capacity_rps
         need = draft.cost.slot_mb(p, t)
         verdict = ""
         if draft.copies * need > draft.budget.gunicorn_mb:
             verdict = f"; {counted(draft.copies, 'slot')} of it do not fit"
+        elif draft.connections and p * t > draft.connections.each(draft.copies):
+            verdict = "; the database grants too few connections for it"
         elif rate < policy.KNEE * sheet.cpus / work.host_cpu_seconds:
             verdict = f"; below {number(100 * policy.KNEE)} % of c / C"
         lines.append(

@@ -43,6 +43,7 @@ MEANINGS = {
     "proxy_cpu_seconds": "CPU time of one request outside Gunicorn",
     "boot_seconds": "time that a worker takes to start",
     "preload_safe": "importing before the fork is safe",
+    "database_connections": "connections that the database grants to all hosts",
     "peak_rps": "requests a second at the peak",
     "request_limit_seconds": "the slowest legitimate request",
     "queue_budget_seconds": "longest wait for a free thread",
@@ -56,13 +57,17 @@ MEANINGS = {
 """Workload figures and host facts by the name under which they are stated."""
 
 
+MILLISECONDS = ("cpu_seconds", "wait_seconds", "busy_cpu_seconds", "proxy_cpu_seconds", "longest_cpu_segment_seconds")
+"""Figures in seconds that are so short that they are written in milliseconds."""
+
+
 def quantity(name: str, value: object) -> str:
     """A workload figure or a host fact with its unit, taken from its name: `cpu_seconds` 0.02 is `20 ms`."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if not isinstance(value, int | float):
         return "not known" if name in FACTS else "not asked for"
-    if name in ("cpu_seconds", "wait_seconds", "proxy_cpu_seconds", "longest_cpu_segment_seconds"):
+    if name in MILLISECONDS:
         return milliseconds(value)
     if name == "cpus":
         return counted(value, "CPU")
@@ -107,12 +112,19 @@ class Sheet:
     def constant(self, symbol: str, name: str, unit: str = "") -> Input:
         """A constant of `policy`."""
         value = getattr(policy, name)
-        return Input(symbol, f"policy.{name}", f"{number(value)}{unit and ' ' + unit}", "policy", name)
+        return Input(symbol, f"policy.{name}", f"{number(value, 4)}{unit and ' ' + unit}", "policy", name)
 
     def setting(self, symbol: str, name: str) -> Input:
         """A setting that was decided before."""
         found = self.draft.settings[name]
         return Input(symbol, name, written(name, found.value), found.provenance.value)
+
+    def connections(self) -> tuple[Input, ...]:
+        """What the database grants, and to how many hosts; nothing where nobody has said."""
+        if self.draft.connections is None:
+            return ()
+        hosts = Input("h", "hosts of the environment", number(self.draft.hosts), "facts")
+        return self.workload("D", "database_connections"), hosts
 
     def capacity(self) -> Input:
         """X, which most of the rest follows from."""

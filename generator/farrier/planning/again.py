@@ -14,16 +14,25 @@ CONCURRENCY = ("gunicorn.worker_class", "gunicorn.workers", "gunicorn.threads", 
 
 
 def sized_again(
-    draft: Draft, *, cpus: float | None = None, memory_mb: int | None = None, freely: bool = False
+    draft: Draft,
+    *,
+    cpus: float | None = None,
+    memory_mb: int | None = None,
+    freely: bool = False,
+    connected: bool = False,
 ) -> Draft | None:
-    """Workers and threads with other CPUs or memory, `freely` without the operator's; None where nothing fits."""
+    """Workers and threads with other CPUs or memory; None where nothing fits.
+
+    `freely` is without the operator's values, `connected` with as many database connections as are wanted.
+    """
     facts = replace(
         draft.facts,
         cpus=draft.facts.cpus if cpus is None else cpus,
         memory_mb=draft.facts.memory_mb if memory_mb is None else memory_mb,
     )
     overrides = {k: v for k, v in draft.overrides.items() if not (freely and k in CONCURRENCY)}
-    again = Draft(facts, draft.workload, overrides)
+    workload = replace(draft.workload, database_connections=None) if connected else draft.workload
+    again = Draft(facts, workload, overrides, draft.hosts)
     try:
         gunicorn.concurrency(again)
     except DoesNotFitError:
@@ -41,14 +50,14 @@ def smallest(low: int, high: int, enough: Callable[[int], bool]) -> int:
 
 def bound(draft: Draft) -> str:
     """What keeps the host from carrying more, and what a little more of it would bring."""
-    memory = _memory(draft)
-    if memory:
-        return memory
+    scarce = _database(draft) or _memory(draft)
+    if scarce:
+        return scarce
     more_cpu = sized_again(draft, cpus=draft.facts.cpus + 1)
     free = sized_again(draft, freely=True) if draft.is_override(*CONCURRENCY) else None
     by_cpu, by_freedom = _gain(draft, more_cpu), _gain(draft, free)
     if max(by_cpu, by_freedom) <= policy.NOTICEABLE_SHARE * draft.capacity_rps:
-        return _both(draft) or (
+        return _together(draft) or (
             "Farrier's own ceiling: neither a CPU nor memory more would carry more; a slot gets at most "
             f"{number(policy.MAX_WORKERS)} workers of {policy.MAX_THREADS} threads"
         )
@@ -78,22 +87,58 @@ def _memory(draft: Draft) -> str | None:
     return None
 
 
-def _both(draft: Draft) -> str | None:
-    """The bound where one more CPU helps only with more memory, as its NGINX process and its worker need some."""
-    have = draft.facts.memory_mb
-    ample = sized_again(draft, cpus=draft.facts.cpus + 1, memory_mb=policy.MEMORY_STEPS[-1] * have)
-    if ample is None or _gain(draft, ample) <= policy.NOTICEABLE_SHARE * draft.capacity_rps:
+def _database(draft: Draft) -> str | None:
+    """The bound by the database's connections: how many more would be used; None where they would bring nothing."""
+    free = sized_again(draft, connected=True) if draft.connections else None
+    if free is None or _gain(draft, free) <= policy.NOTICEABLE_SHARE * draft.capacity_rps:
         return None
-    least = _least(draft, ample)
-    more = mb(least.facts.memory_mb - have)
-    return f"CPU and memory: 1 more CPU with {more} more would carry {_requests(_gain(draft, least))}"
+    return (
+        f"database: {_more(draft, free)} would fit with {_more_connections(draft, free)}, and carry "
+        f"{_requests(_gain(draft, free))}"
+    )
 
 
-def _least(draft: Draft, ample: Draft) -> Draft:
+TOGETHER = {
+    "CPU and memory": (True, True, False),
+    "database and memory": (False, True, True),
+    "CPU and database": (True, False, True),
+    "CPU, database and memory": (True, True, True),
+}
+"""What may help only together: a CPU more, memory and connections as needed. A CPU's NGINX process and worker need some."""
+
+
+def _together(draft: Draft) -> str | None:
+    """The bound where one thing more helps only with another."""
+    have = draft.facts
+    for names, (cpu, memory, connected) in TOGETHER.items():
+        if connected and not draft.connections:
+            continue
+        ample = sized_again(
+            draft,
+            cpus=have.cpus + cpu,
+            memory_mb=policy.MEMORY_STEPS[-1] * have.memory_mb if memory else have.memory_mb,
+            connected=connected,
+        )
+        if ample is None or _gain(draft, ample) <= policy.NOTICEABLE_SHARE * draft.capacity_rps:
+            continue
+        least = _least(draft, ample, connected=connected) if memory else ample
+        more = ["1 more CPU"] if cpu else []
+        more += [_more_connections(draft, least)] if connected else []
+        more += [f"{mb(least.facts.memory_mb - have.memory_mb)} more"] if memory else []
+        return f"{names}: {' with '.join(more)} would carry {_requests(_gain(draft, least))}"
+    return None
+
+
+def _more_connections(draft: Draft, free: Draft) -> str:
+    granted = draft.workload.database_connections or 0
+    return counted(max(0, free.connections_needed - granted), "more connection", "more connections")
+
+
+def _least(draft: Draft, ample: Draft, *, connected: bool = False) -> Draft:
     """The sizing with the least memory that carries as much as `ample`."""
 
     def sized(memory_mb: int) -> Draft | None:
-        return sized_again(draft, cpus=ample.facts.cpus, memory_mb=memory_mb)
+        return sized_again(draft, cpus=ample.facts.cpus, memory_mb=memory_mb, connected=connected)
 
     def enough(memory_mb: int) -> bool:
         again = sized(memory_mb)

@@ -1,7 +1,7 @@
 """Other people's rules beside Farrier's choice: the same application on the same host, predicted by the same model."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 
 from farrier.planning.draft import Draft
@@ -57,15 +57,18 @@ class Comparison:
 def compare(draft: Draft) -> Comparison:
     """Every rule's workers and threads; class, preload and all else as in the plan, so that only the numbers differ."""
     work = draft.workload
+    base = draft.service
+    granted = draft.connections.each(draft.copies) if draft.connections else None
     rate = work.peak_rps or WITHOUT_A_PEAK * draft.capacity_rps
     budget_mb = draft.budget.gunicorn_mb / draft.copies
     process_mb = work.memory_private_mb + work.memory_shared_mb
 
     def row(name: str, formula: str, workers: int, threads: int) -> Row:
-        service = Service(workers, threads, work.host_cpu_seconds, work.wait_seconds, draft.facts.cpus, work.service_scv)
+        service = replace(base, workers=workers, threads=threads)
         need = draft.cost.slot_mb(workers, threads)
         p95 = service.p95_seconds(rate)
-        return Row(name, formula, service, need, need <= budget_mb + 1 / MB, p95 if isfinite(p95) else None)
+        fits = need <= budget_mb + 1 / MB and (granted is None or workers * threads <= granted)
+        return Row(name, formula, service, need, fits, p95 if isfinite(p95) else None)
 
     rows = [row(FARRIER, "", draft.number("gunicorn.workers"), draft.number("gunicorn.threads"))]
     rows += [

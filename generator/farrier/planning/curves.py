@@ -1,6 +1,6 @@
 """Predicted latency against load: the curve of the plan, its marks, and the curves of other people's rules beside it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from farrier.planning.comparison import compare
 from farrier.planning.draft import Draft
@@ -55,7 +55,7 @@ def picture(draft: Draft) -> Picture:
         chosen.setdefault(pair, []).append(row.name)
         fits[pair] = row.fits
     curves = [
-        _curve(tuple(names), Service(*pair, work.host_cpu_seconds, work.wait_seconds, draft.facts.cpus, work.service_scv), fits=fits[pair])
+        _curve(tuple(names), replace(service, workers=pair[0], threads=pair[1]), fits=fits[pair])
         for pair, names in chosen.items()
     ]
     own, rules = curves[0], sorted(curves[1:], key=lambda curve: curve.service.capacity_rps)

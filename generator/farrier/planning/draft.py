@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from farrier.facts import HostFacts
 from farrier.plan import Provenance, Setting
 from farrier.settings import Value
+from farrier.sizing.connections import Connections
 from farrier.sizing.latency import Service
 from farrier.sizing.memory import Budget, Cost
 from farrier.workload import Workload
@@ -18,6 +19,9 @@ class Draft:
     facts: HostFacts
     workload: Workload
     overrides: Mapping[str, Value]
+    hosts: int = 1
+    """Hosts of the environment, which share the database's connections."""
+
     settings: dict[str, Setting] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     cost: Cost = field(init=False)
@@ -68,6 +72,18 @@ class Draft:
         if isinstance(value, str):
             raise TypeError(f"{name} is not a number")
         return int(value)
+
+    @property
+    def connections(self) -> Connections | None:
+        """What the database grants; None where nobody has said."""
+        granted = self.workload.database_connections
+        return None if granted is None else Connections(granted, self.hosts)
+
+    @property
+    def connections_needed(self) -> int:
+        """Connections of the whole environment, were all its hosts like this one."""
+        slots = self.number("gunicorn.workers") * self.number("gunicorn.threads")
+        return Connections(0, self.hosts).need(self.copies, slots)
 
     @property
     def service(self) -> Service:

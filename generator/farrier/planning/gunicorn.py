@@ -5,10 +5,12 @@ import math
 from farrier import policy
 from farrier.errors import DoesNotFitError
 from farrier.planning.draft import Draft
+from farrier.planning.fitting import connection_sum, decide_switch, too_much
 from farrier.sizing.capacity import process_utilisation
 from farrier.sizing.concurrency import Concurrency, Demand, choose
 from farrier.sizing.memory import Cost, budget
 from farrier.units import ceil_to, counted, mb, milliseconds, number
+from farrier.workload import Workload
 
 MEMORY = ("memory_private_mb", "memory_shared_mb", "memory_thread_mb")
 """The figures of a workload that a slot's memory comes from."""
@@ -20,7 +22,7 @@ def concurrency(draft: Draft) -> None:
     preload = bool(draft.overrides.get("gunicorn.preload_app", work.preload_safe))
     draft.cost = Cost(work.memory_private_mb, work.memory_shared_mb, preload, work.memory_thread_mb)
     draft.budget = budget(facts.memory_mb, math.ceil(facts.cpus))
-    demand = Demand(work.host_cpu_seconds, work.wait_ratio, facts.cpus, *_fixed(draft))
+    demand = Demand(work.host_cpu_seconds, work.wait_ratio, facts.cpus, *_fixed(draft), few_threads=_convoys(work))
     chosen = _choose(draft, demand)
     draft.slot_mb = draft.cost.slot_mb(chosen.workers, chosen.threads)
     draft.capacity_rps = demand.capacity(chosen.workers, chosen.threads)
@@ -28,6 +30,11 @@ def concurrency(draft: Draft) -> None:
     _threads(draft, chosen)
     _preload(draft, chosen)
     _recycling(draft, chosen)
+
+
+def _convoys(work: Workload) -> bool:
+    """Whether a request may compute for so long that threads beside it have to wait for the GIL."""
+    return (work.longest_cpu_segment_seconds or 0.0) > policy.GIL_SWITCH_SECONDS
 
 
 def _fixed(draft: Draft) -> tuple[int | None, int | None]:
@@ -46,44 +53,13 @@ def _choose(draft: Draft, demand: Demand) -> Concurrency:
     if switch is None:
         tried.append(1)
     for copies in tried:
-        chosen = choose(demand, draft.cost, available, copies)
+        granted = draft.connections.each(copies) if draft.connections else None
+        chosen = choose(demand, draft.cost, available, copies, granted)
         if chosen:
             draft.copies = copies
-            _switch(draft, chosen)
+            decide_switch(draft, chosen)
             return chosen
-    workers, threads = demand.workers or 1, demand.threads or 1
-    need = tried[-1] * draft.cost.slot_mb(workers, threads)
-    slots = "two slots" if tried[-1] > 1 else "one slot"
-    raise DoesNotFitError(
-        f"no plan fits: {slots} of {counted(workers, 'worker')} with {counted(threads, 'thread')} each need "
-        f"{mb(math.ceil(need))} ({draft.cost.breakdown(workers, threads)} a slot), but the limit is "
-        f"{mb(max(0, math.floor(available)))} ({draft.budget.breakdown()})"
-    )
-
-
-def _switch(draft: Draft, chosen: Concurrency) -> None:
-    slot = draft.cost.slot_mb(chosen.workers, chosen.threads)
-    left = mb(draft.budget.gunicorn_mb)
-    if draft.copies == policy.SLOTS_WHILE_SWITCHING:
-        draft.calculated(
-            "farrier.switch",
-            "overlap",
-            f"Two slots of {mb(slot)} fit into the {left} left for Gunicorn, so the new release starts beside the old "
-            "one.",
-        )
-        return
-    draft.calculated(
-        "farrier.switch",
-        "stop-start",
-        f"Two slots of {mb(slot)} do not fit into the {left} left for Gunicorn, so the old one stops first while the "
-        "queue holds the requests.",
-    )
-    if not draft.is_override("farrier.switch"):
-        draft.warnings.append(
-            "memory holds one slot only: during a deploy requests wait in the queue for about "
-            f"{number(draft.workload.boot_seconds, 1)} s; {mb(math.ceil(2 * slot - draft.budget.gunicorn_mb))} more "
-            "would let two overlap"
-        )
+    raise DoesNotFitError(*too_much(draft, demand.workers or 1, demand.threads or 1, tried[-1]))
 
 
 def _workers(draft: Draft, chosen: Concurrency) -> None:
@@ -99,13 +75,22 @@ def _workers(draft: Draft, chosen: Concurrency) -> None:
                 f"memory is the limit: {number(draft.capacity_rps, 1)} of the {number(ideal, 1)} requests a second "
                 f"that {counted(cpus, 'CPU')} could answer"
             )
+    elif chosen.bound == "database":
+        reason = (
+            f"The database allows no more: of {number(work.database_connections or 0)} connections, one for each request "
+            f"in service, {connection_sum(draft, draft.copies, chosen.workers, chosen.threads)} may be in use at once."
+        )
+        if draft.capacity_rps < policy.KNEE * ideal:
+            draft.warnings.append(
+                f"database connections are the limit: {number(draft.capacity_rps, 1)} of the {number(ideal, 1)} requests "
+                f"a second that {counted(cpus, 'CPU')} could answer"
+            )
     else:
         share = process_utilisation(chosen.threads, work.wait_ratio)
         reason = (
             f"{counted(chosen.workers, 'process', 'processes')} of {counted(chosen.threads, 'thread')} keep "
             f"{counted(cpus, 'CPU')} busy: each reaches {number(100 * share, 0)} % of a CPU under its GIL, together "
-            f"{number(draft.capacity_rps, 1)} of {number(ideal, 1)} requests a second at "
-            f"{milliseconds(work.host_cpu_seconds)} CPU each{work.if_measured('cpu_seconds', 'wait_seconds')}."
+            f"{number(draft.capacity_rps, 1)} of {number(ideal, 1)} requests a second at {_cpu_each(draft)}."
         )
         if draft.capacity_rps < policy.KNEE * ideal and draft.is_override(
             "gunicorn.workers", "gunicorn.threads", "gunicorn.worker_class"
@@ -117,10 +102,18 @@ def _workers(draft: Draft, chosen: Concurrency) -> None:
     draft.calculated("gunicorn.workers", chosen.workers, reason)
 
 
+def _cpu_each(draft: Draft) -> str:
+    """`20.3 ms of CPU each, 0.3 ms of it NGINX's`."""
+    work = draft.workload
+    proxy = f", {milliseconds(work.proxy_cpu_seconds)} of it NGINX's" if work.proxy_cpu_seconds else ""
+    known = work.if_measured(work.gunicorn_cpu_name, "wait_seconds")
+    return f"{milliseconds(work.host_cpu_seconds)} of CPU each{known}{proxy}"
+
+
 def _threads(draft: Draft, chosen: Concurrency) -> None:
     work = draft.workload
     ratio = f"a request waits {milliseconds(work.wait_seconds)} for {milliseconds(work.host_cpu_seconds)} of CPU"
-    ratio += work.if_measured("cpu_seconds", "wait_seconds")
+    ratio += work.if_measured(work.gunicorn_cpu_name, "wait_seconds")
     if chosen.threads == 1 and draft.overrides.get("gunicorn.worker_class") != "gthread":
         kind, why = (
             "sync",
@@ -143,10 +136,13 @@ def _threads(draft: Draft, chosen: Concurrency) -> None:
     )
     if chosen.bound == "memory":
         enough = "memory allows no more"
+    elif chosen.bound == "database":
+        enough = "the database grants no more connections"
     draft.calculated(
         "gunicorn.threads",
         chosen.threads,
-        f"With {counted(chosen.workers, 'worker')} this makes {slots} in service at once; {ratio}, and {enough}.{little}",
+        f"With {counted(chosen.workers, 'worker')} this makes {slots} in service at once; {ratio}, and {enough}.{little}"
+        f"{_convoy(draft, chosen)}",
     )
     draft.calculated(
         "gunicorn.worker_connections",
@@ -164,6 +160,30 @@ def _threads(draft: Draft, chosen: Concurrency) -> None:
             f"worker_connections {own} lets a worker hold {counted(own - chosen.threads, 'request')} more than its "
             f"{counted(chosen.threads, 'thread')}; they wait there while other workers are idle"
         )
+
+
+def _convoy(draft: Draft, chosen: Concurrency) -> str:
+    """What a request that computes for long does to the threads beside it; a sentence or two, or none."""
+    if not _convoys(draft.workload):
+        return ""
+    sentences = ""
+    segment, interval = draft.workload.longest_cpu_segment_seconds or 0.0, policy.GIL_SWITCH_SECONDS
+    if chosen.threads > 1:
+        others = chosen.threads - 1
+        longest = f", {milliseconds(others * interval)} beside {others} such requests" if others > 1 else ""
+        sentences = (
+            f" A request may compute for {milliseconds(segment)}{draft.workload.if_measured('longest_cpu_segment_seconds')} "
+            f"without a pause, and CPython hands on the GIL every {milliseconds(interval)}: a thread beside it waits "
+            f"{milliseconds(interval)} each time that it goes on{longest}."
+        )
+    cheapest = chosen.instead_of
+    if cheapest:
+        need = [draft.cost.slot_mb(each.workers, each.threads) for each in (chosen, cheapest)]
+        sentences += (
+            f" {chosen.workers} x {chosen.threads} in {mb(need[0])} instead of {cheapest.workers} x {cheapest.threads} in "
+            f"{mb(need[1])} let fewer threads wait for one that computes for {milliseconds(segment)}."
+        )
+    return sentences
 
 
 def _preload(draft: Draft, chosen: Concurrency) -> None:

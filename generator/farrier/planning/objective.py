@@ -34,12 +34,14 @@ def warn(draft: Draft) -> None:
 def _unmet(draft: Draft) -> Iterator[str]:
     work = draft.workload
     objective, peak = work.latency_p95_seconds, work.peak_rps
-    hopeless = objective is not None and objective < work.service_seconds
+    alone = draft.service.service_p95_seconds
+    hopeless = objective is not None and objective < alone
     if objective is not None and hopeless:
+        varying = f"; as they vary, 95 % take up to {milliseconds(alone)}" if work.service_scv else ""
         yield (
             f"no number of CPUs meets the latency objective of {milliseconds(objective)}: a request alone takes "
-            f"{milliseconds(work.service_seconds)}, {milliseconds(work.cpu_seconds)} of CPU and "
-            f"{milliseconds(work.wait_seconds)} of waiting"
+            f"{milliseconds(work.service_seconds)}, {milliseconds(work.host_cpu_seconds)} of CPU and "
+            f"{milliseconds(work.wait_seconds)} of waiting{varying}"
         )
     if peak is None:
         return
@@ -60,7 +62,10 @@ def _remedy(draft: Draft, objective: float | None) -> str:
     """What would carry the peak within the objective, found by sizing again."""
     hosts = _hosts(draft, objective)
     beside = f", or {hosts} hosts of this size" if hosts else ""
-    have = draft.facts
+    have, granted = draft.facts, draft.workload.database_connections
+    free = sized_again(draft, connected=True) if granted else None
+    if free and _meets(free, objective):
+        return f"{number(free.connections_needed)} database connections instead of {number(granted or 0)} would{beside}"
     if _meets(sized_again(draft, memory_mb=MEMORY_MB), objective):
         memory = _memory(draft, have.cpus, objective)
         return f"{mb(memory)} of memory instead of {mb(have.memory_mb)} would{beside}"
@@ -72,7 +77,8 @@ def _remedy(draft: Draft, objective: float | None) -> str:
         if cpus is not None:
             own = operators_own(draft)
             return f"no number of CPUs would with {own}; without, {counted(cpus, 'CPU')} would{beside}"
-    return f"no number of CPUs up to {policy.SEARCHED_CPUS} would{beside}"
+    limit = f" with the {number(granted)} database connections" if granted else ""
+    return f"no number of CPUs up to {policy.SEARCHED_CPUS} would{limit}{beside}"
 
 
 def _meets(again: Draft | None, objective: float | None) -> bool:
@@ -94,18 +100,18 @@ def _memory(draft: Draft, cpus: float, objective: float | None) -> int:
     return least if least > have else _search_memory(draft, cpus, objective, have)
 
 
-Wish = tuple[Workload, tuple[tuple[str, Value], ...]]
+Wish = tuple[Workload, tuple[tuple[str, Value], ...], int]
 """What the answer depends on besides the host; hosts of many sizes share one search."""
 
 
 def _wish(draft: Draft, *, freely: bool = False) -> Wish:
     overrides = {k: v for k, v in draft.overrides.items() if not (freely and k in CONCURRENCY)}
-    return draft.workload, tuple(sorted(overrides.items()))
+    return draft.workload, tuple(sorted(overrides.items())), draft.hosts
 
 
 def _any_host(wish: Wish) -> Draft:
-    work, overrides = wish
-    return Draft(HostFacts(host="", cpus=1.0, memory_mb=MEMORY_MB), work, dict(overrides))
+    work, overrides, hosts = wish
+    return Draft(HostFacts(host="", cpus=1.0, memory_mb=MEMORY_MB), work, dict(overrides), hosts)
 
 
 @lru_cache(maxsize=64)
@@ -141,8 +147,11 @@ def _with_memory(draft: Draft, cpus: int, objective: float | None) -> str:
 
 
 def _hosts(draft: Draft, objective: float | None) -> int | None:
-    """The fewest hosts of this size that carry the peak together."""
+    """The fewest hosts of this size that carry the peak together; None where the database grants them no connections."""
     peak = draft.workload.peak_rps or 0.0
     reach = draft.capacity_rps if objective is None else draft.service.rate_within(objective)
     hosts = int(peak / reach) + 1 if reach > 0 else 0
+    granted = draft.workload.database_connections
+    if granted is not None and hosts * draft.connections_needed > granted:
+        return None
     return hosts if 1 < hosts <= policy.SEARCHED_CPUS else None

@@ -1,8 +1,8 @@
 """How many workers and threads: the most capacity that fits into memory, then the least memory for it."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from farrier import policy
@@ -19,6 +19,8 @@ class Demand:
     cpus: float
     workers: int | None = None
     threads: int | None = None
+    few_threads: bool = False
+    """Whether threads hold each other up, so that processes are worth some memory."""
 
     def capacity(self, workers: int, threads: int) -> float:
         """Requests a second at saturation."""
@@ -32,26 +34,46 @@ class Demand:
 
 @dataclass(frozen=True)
 class Concurrency:
-    """The choice; `bound` names what keeps it from being larger: `cpu`, `memory` or `override`."""
+    """The choice; `bound` names what keeps it from being larger: `cpu`, `memory`, `database` or `override`."""
 
     workers: int
     threads: int
     bound: str
+    instead_of: "Concurrency | None" = None
+    """The cheapest choice, where another one has fewer threads."""
+
+    @property
+    def slots(self) -> int:
+        """Requests in service at once."""
+        return self.workers * self.threads
 
 
-def choose(demand: Demand, cost: Cost, available_mb: float, copies: int) -> Concurrency | None:
+def choose(
+    demand: Demand, cost: Cost, available_mb: float, copies: int, connections: int | None = None
+) -> Concurrency | None:
     """The best workers and threads of which `copies` slots fit into `available_mb`, or None where not one worker does.
 
     Unlimited memory is asked first: the cheapest pair at the knee of the capacity. Where that does not fit,
-    the pair with the most capacity that does, and of equals the smaller one.
+    the pair with the most capacity that does, and of equals the smaller one. A slot has at most `connections` requests
+    in service; where fewer than would be chosen, they are the bound.
     """
     each_mb = math.floor(available_mb / copies)  # whole, as MemoryMax will be
-    wanted = _at_the_knee(demand, cost)
-    if wanted and cost.slot_mb(wanted.workers, wanted.threads) <= each_mb:
+    wanted = _preferred(_at_the_knee(demand, cost), demand, each_mb / policy.MEMORY_MAX_FACTOR)
+    chosen = _fit(wanted, demand, cost, each_mb)
+    if connections is None or (chosen and chosen.slots <= connections):
+        return chosen
+    return _fit(_of_connections(demand, cost, connections), demand, cost, each_mb, connections)
+
+
+def _fit(
+    wanted: Concurrency | None, demand: Demand, cost: Cost, slot_mb: int, connections: int | None = None
+) -> Concurrency | None:
+    """What is wanted where it fits into memory, else the most capacity that does."""
+    if wanted and cost.slot_mb(wanted.workers, wanted.threads) <= slot_mb:
         return wanted
     best: Concurrency | None = None
     best_rps = 0.0
-    for workers, threads in _fitting(demand, cost, each_mb):
+    for workers, threads in _fitting(demand, cost, slot_mb, connections):
         reached = demand.capacity(workers, threads)
         if best is None or reached > best_rps * (1 + 1e-9):
             best, best_rps = Concurrency(workers, threads, "memory"), reached
@@ -59,10 +81,49 @@ def choose(demand: Demand, cost: Cost, available_mb: float, copies: int) -> Conc
 
 
 @lru_cache(maxsize=1024)
-def _at_the_knee(demand: Demand, cost: Cost) -> Concurrency | None:
-    """The cheapest pair that reaches `policy.KNEE` of what the CPUs can do, memory set aside."""
+def _of_connections(demand: Demand, cost: Cost, connections: int) -> Concurrency | None:
+    """The cheapest pair near the most that so many requests in service can do, memory set aside."""
+    pairs = [(demand.capacity(*pair), *pair) for pair in _sharing(demand, connections)]
+    if not pairs:
+        return None
+    most, enough = max(pairs)[0], policy.KNEE * demand.ideal_rps
+    near = enough if most >= enough else policy.KNEE * most
+    _, threads, workers = min((cost.slot_mb(p, t), t, p) for reached, p, t in pairs if reached >= near)
+    return Concurrency(workers, threads, "cpu" if most >= enough else "database")
+
+
+def _sharing(demand: Demand, connections: int) -> Iterator[tuple[int, int]]:
+    """Pairs with at most so many requests in service: for each number of workers, threads as far as they help."""
+    enough = demand.threads or _saturating_threads(demand)
+    most = min(policy.MAX_WORKERS, connections // (demand.threads or 1))
+    low = min(most, max(policy.MINIMUM_WORKERS, math.ceil(demand.cpus)))
+    for workers in range(max(1, low), most + 1) if demand.workers is None else (demand.workers,):
+        threads = min(enough, connections // workers)
+        if threads >= (demand.threads or 1):
+            yield workers, threads
+
+
+def _preferred(options: Sequence[tuple[float, Concurrency]], demand: Demand, ample_mb: float) -> Concurrency | None:
+    """The cheapest of the options, or with `few_threads` the one of the fewest threads that takes little more."""
+    if not options:
+        return None
+    least_mb, cheapest = options[0]
+    best = cheapest
+    for need, option in options if demand.few_threads else ():
+        if need <= min(ample_mb, policy.CONVOY_MEMORY_FACTOR * least_mb) and option.threads < best.threads:
+            best = option
+    return cheapest if best is cheapest else replace(best, instead_of=cheapest)
+
+
+@lru_cache(maxsize=1024)
+def _at_the_knee(demand: Demand, cost: Cost) -> tuple[tuple[float, Concurrency], ...]:
+    """Pairs that reach `policy.KNEE` of what the CPUs can do, memory set aside, with what a slot of each takes in MB.
+
+    The cheapest comes first, then those that cost more but have fewer threads.
+    """
     if demand.workers is not None and demand.threads is not None:
-        return Concurrency(demand.workers, demand.threads, "override")
+        chosen = Concurrency(demand.workers, demand.threads, "override")
+        return ((cost.slot_mb(chosen.workers, chosen.threads), chosen),)
     slots = slots_for(policy.KNEE, demand.wait_ratio, demand.cpus)
     pairs = []
     for workers in _worker_range(demand, slots):
@@ -71,12 +132,14 @@ def _at_the_knee(demand: Demand, cost: Cost) -> Concurrency | None:
             pairs.append((cost.slot_mb(workers, threads), threads, workers))
             if threads == 1:
                 break  # from here on another process only costs more
-    if pairs:
-        _, threads, workers = min(pairs)
-        return Concurrency(workers, threads, "override" if demand.workers else "cpu")
-    if demand.workers is not None:  # these cannot use all CPUs: as many threads as still help
-        return Concurrency(demand.workers, _saturating_threads(demand), "override")
-    return None
+    if not pairs and demand.workers is not None:  # these cannot use all CPUs: as many threads as still help
+        threads = _saturating_threads(demand)
+        pairs.append((cost.slot_mb(demand.workers, threads), threads, demand.workers))
+    found: list[tuple[float, Concurrency]] = []
+    for need, threads, workers in sorted(pairs):
+        if not found or threads < found[-1][1].threads:
+            found.append((need, Concurrency(workers, threads, "override" if demand.workers else "cpu")))
+    return tuple(found)
 
 
 def _worker_range(demand: Demand, slots: int) -> range:
@@ -102,11 +165,13 @@ def _saturating_threads(demand: Demand) -> int:
     return threads_for(policy.KNEE * utilisations(demand.wait_ratio)[-1], demand.wait_ratio) or policy.MAX_THREADS
 
 
-def _fitting(demand: Demand, cost: Cost, slot_mb: int) -> Iterator[tuple[int, int]]:
-    """Pairs at the edge of memory: for each number of workers, threads up to what fits and still helps."""
+def _fitting(demand: Demand, cost: Cost, slot_mb: int, connections: int | None) -> Iterator[tuple[int, int]]:
+    """Pairs at the edge of memory or connections: for each number of workers, threads up to what fits and still helps."""
     enough = demand.threads or _saturating_threads(demand)
-    for workers in _worker_steps(demand, min(policy.MAX_WORKERS, largest_workers(slot_mb, cost, demand.threads or 1))):
-        most = largest_threads(slot_mb, cost, workers)
+    slots = policy.MAX_WORKERS * policy.MAX_THREADS if connections is None else connections
+    many = min(policy.MAX_WORKERS, largest_workers(slot_mb, cost, demand.threads or 1), slots)
+    for workers in _worker_steps(demand, many):
+        most = min(largest_threads(slot_mb, cost, workers), slots // workers)
         if demand.threads is not None:
             if most >= demand.threads:
                 yield workers, demand.threads
