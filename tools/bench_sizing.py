@@ -1,10 +1,10 @@
 """How close Farrier's sizes come to the best there are: eight applications, each measured, planned, deployed and loaded.
 
-    tools/bench_sizing.py [--work NAME]... [--stage plan|screen|final]... [--rounds 3] [--directory .cache/sizing]
+    tools/bench_sizing.py [--work NAME]... [--stage plan|screen|final|report]... [--rounds 3] [--directory .cache/sizing]
 
 Beside Farrier's choice stand a grid of workers, threads and worker_connections, and the common rules of thumb. A test host
 has one CPU for itself, the load generator the other one. What was found is kept: stopped, it goes on where it was; finished,
-it prints its table and writes docs/sizing.md and docs/sizing.svg.
+it prints its table, puts it into the README and draws docs/sizing.svg. `--stage report` does only that.
 """
 
 import argparse
@@ -213,7 +213,7 @@ def main() -> None:
     """Parse and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", action="append", choices=[work.name for work in WORKS])
-    parser.add_argument("--stage", action="append", choices=("plan", "screen", "final"))
+    parser.add_argument("--stage", action="append", choices=("plan", "screen", "final", "report"))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--directory", type=Path, default=ROOT / ".cache" / "sizing")
     options = parser.parse_args()
@@ -221,7 +221,7 @@ def main() -> None:
     os.sched_setaffinity(0, {GENERATOR_CPU})
     records = Records(options.directory)
     for work in WORKS:
-        if options.work and work.name not in options.work:
+        if stages == ["report"] or (options.work and work.name not in options.work):
             continue
         with rig(work, options.directory) as bench:
             run = Run(bench, records)

@@ -13,6 +13,9 @@ BEGIN, END = "<!-- bench-sizing: begin -->", "<!-- bench-sizing: end -->"
 THUMB = Configuration(3, 1, 1000)
 """2n + 1 on one CPU."""
 
+ROUNDS = 3
+"""A work is shown once its median rests on so many."""
+
 DEFAULTS = Configuration(1, 1, 1000)
 """What Gunicorn does when nobody says anything."""
 
@@ -41,13 +44,15 @@ class Row:
 
 
 def rows(records: Records) -> Iterator[Row]:
-    """The works that went through all stages so far."""
+    """The works that went through all stages."""
     for work in WORKS:
         plan = records.plan(work.name)
         finals = list(records.configurations(work.name, "final"))
         if plan is None or not finals:
             continue
         own = finals[0]
+        if len(records.find(work.name, "final", own)) < ROUNDS or not records.find(work.name, "saturated", own):
+            continue
         rates = {each: records.rate(work.name, each) or 0.0 for each in finals}
         others = [each for each in rates if each != own]
         best = max(others, key=rates.__getitem__, default=own)
