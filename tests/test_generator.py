@@ -28,6 +28,8 @@ from farrier.loading.process import Generator
 from farrier.loading.remote import FILES, free_port
 from farrier.loading.verdict import Row, Usage
 
+pytestmark = pytest.mark.clock
+
 SLOW_SECONDS = 0.8
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -190,7 +192,7 @@ def test_a_step_waits_for_its_answers_and_spares_the_next_one(server: Server) ->
         hang, quick = step.paths["GET /hang"], step.paths["GET /quick"]
         assert hang.kinds == {"unfinished": hang.offered}
         assert quick.kinds == {"200": quick.offered}
-        assert step.in_flight == hang.offered
+        assert hang.offered <= step.in_flight <= hang.offered + 2  # a quick one may have just left
         assert step.drain_seconds == pytest.approx(0.5, abs=0.2)
 
 

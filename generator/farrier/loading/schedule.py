@@ -48,7 +48,7 @@ def prediction(host: str, draft: Draft) -> Prediction:
         draft.facts.cpus,
         draft.number("gunicorn.workers"),
         draft.number("gunicorn.threads"),
-        work.cpu_seconds,
+        work.gunicorn_cpu_seconds,
         work.wait_seconds,
         work.proxy_cpu_seconds,
         draft.slot_mb,
