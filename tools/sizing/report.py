@@ -31,6 +31,8 @@ class Row:
     best_rate: float
     thumb_rate: float | None
     default_rate: float | None
+    default_bound: bool
+    """Whether that is Little's bound, which needed no load."""
     predicted_rps: float
     measured_rps: float | None
     predicted_mb: float
@@ -67,6 +69,7 @@ def rows(records: Records) -> Iterator[Row]:
             rates[best],
             records.rate(work.name, THUMB),
             records.rate(work.name, DEFAULTS),
+            any(record.bound for record in records.find(work.name, "screen", DEFAULTS)),
             plan["predicted"]["capacity_rps"],
             median(record.rate for record in saturated) if saturated else None,
             plan["predicted"]["memory_mb"],
@@ -92,7 +95,7 @@ def table(found: list[Row]) -> str:
             f"{row.best_rate:.0f}/s",
             f"{row.share:.2f}",
             _rate(row.thumb_rate),
-            _rate(row.default_rate),
+            ("≤ " if row.default_bound else "") + _rate(row.default_rate),
             calm,
             f"{row.predicted_rps:.0f}/s",
             _rate(row.measured_rps),
