@@ -31,8 +31,8 @@ THREADS = (1, 2, 4, 8, 16, 32)
 DEFAULT_CONNECTIONS = 1000
 """Gunicorn's own worker_connections."""
 
-HOLDS_ENOUGH = 0.9
-"""By Little's law N slots carry at most N / H; what cannot come to this share of the best needs no load to tell."""
+LEAST_SLOTS = 0.63
+"""By Little's law N slots carry at most N / H; what cannot come to this share of what the CPU can do needs no load to tell."""
 
 MOST_SLOTS = 4.0
 """... and slots beyond this multiple of what Little needs for the CPU's capacity (at least 8) only add to the queue."""
@@ -79,7 +79,7 @@ def grid(cpu_seconds: float, wait_seconds: float) -> Iterator[Configuration]:
     service = cpu_seconds + wait_seconds
     needed = service / cpu_seconds
     pairs = [(p, t) for p in WORKERS for t in THREADS if p * t <= max(8, MOST_SLOTS * needed)]
-    pairs = [(p, t) for p, t in pairs if p * t / service >= HOLDS_ENOUGH * 0.7 / cpu_seconds]
+    pairs = [(p, t) for p, t in pairs if p * t / service >= LEAST_SLOTS / cpu_seconds]
     for workers, threads in sorted(pairs, key=lambda pair: abs(pair[0] * pair[1] - 1.5 * needed)):
         yield configuration(workers, threads, threads)
 
