@@ -51,7 +51,7 @@ def test_an_installed_wheel_generates_the_repositorys_own_trees(wheel: Path, tmp
         for path in sorted(p for p in (ROOT / part).rglob("*") if p.is_file() and "__pycache__" not in p.parts):
             assert (project / path.relative_to(ROOT)).read_bytes() == path.read_bytes(), path
     installed = run(python, "-m", "pip", "list", "--format=freeze", cwd=tmp_path).lower()
-    for only_for_tests in ("molecule", "testinfra", "pytest", "ansible-lint", "matplotlib"):
+    for only_for_tests in ("molecule", "testinfra", "ansible-lint", "matplotlib"):
         assert only_for_tests not in installed
 
 

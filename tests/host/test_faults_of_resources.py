@@ -224,7 +224,7 @@ def test_a_request_that_outlives_the_grace_period(stage: Stage) -> None:
 def bomb(stage: Stage) -> dict[str, int | str]:
     """What a worker that forks without end comes to."""
     answer = stage.stack.get("/fork/")
-    assert answer.status == 200, answer
+    assert answer.status == 200, f"nothing held it: {answer}"
     found: dict[str, int | str] = json.loads(answer.body)
     return found
 

@@ -146,7 +146,7 @@ def test_workers_on_hosts_of_a_group_find_the_generator_through_ssh_and_are_remo
     # The port is one of this machine: the worker on the host itself finds nobody there, which tells its requests apart.
     assert int(row["good"]) + int(row["other_errors"]) == int(row["offered"])
     assert int(row["good"]) == pytest.approx(int(row["offered"]) / 2, rel=0.5)
-    left = "ls -d /home/*/.cache/farrier-loadtest-* 2>&1 | grep -v 'No such'; pgrep -f loading.generator; true"
+    left = "ls -d /home/*/.cache/farrier-loadtest-* 2>&1 | grep -v 'No such'; pgrep -f '[l]oading.generator'; true"
     assert stack.shell(left) == ""
 
 
