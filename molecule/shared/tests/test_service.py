@@ -2,6 +2,7 @@
 
 import re
 import secrets
+import time
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
@@ -13,6 +14,8 @@ from living import Living
 # What a client may claim about itself, and what must not be believed.
 FORWARDED = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Real-IP")
 TIMES = ("request_time", "upstream_connect_time", "upstream_header_time", "upstream_response_time")
+# The metrics' timer turns every 15 s; some more for the turn itself.
+METRICS_SECONDS = 25
 # Django's names with a hash of their content.
 HASHED = re.compile(r"\.[0-9a-f]{12}\.")
 
@@ -195,7 +198,11 @@ class TestOperation:
         if not directory:
             pytest.skip("this environment has no metrics")
         file = living.host.file(f"{directory}/{living.app}.prom")
-        assert f'gunicorn_workers{{application="{living.app}"}} {len(living.workers)}\n' in file.content_string
+        expected = f'gunicorn_workers{{application="{living.app}"}} {len(living.workers)}\n'
+        limit = time.monotonic() + METRICS_SECONDS
+        while not (file.exists and expected in file.content_string) and time.monotonic() < limit:
+            time.sleep(1)  # after a restart of the host the file is as old as the timer's last turn
+        assert expected in file.content_string
         assert living.host.service(f"{living.app}-metrics.timer").is_running
         assert living.host.service(f"{living.app}-metrics.timer").is_enabled
 
