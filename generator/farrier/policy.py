@@ -40,8 +40,8 @@ SERVICE_SCV = 0.0
 holds the waiting for others and nothing else."""
 
 PROXY_CPU_SECONDS = 0.0003
-"""CPU seconds per request of NGINX and the kernel outside Gunicorn, where the workload states none. An estimate, to be
-replaced by a measured figure."""
+"""CPU seconds per request of NGINX and the kernel outside Gunicorn, where the workload states none: about what
+`farrier loadtest` shows for NGINX's own part with the example application. It names NGINX where that is far off."""
 
 SLOTS_WHILE_SWITCHING = 2
 """During a deploy the old and the new slot run side by side."""

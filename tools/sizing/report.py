@@ -107,16 +107,9 @@ def table(found: list[Row]) -> str:
 
 
 def _pair(configuration: Configuration) -> str:
-    own = (
-        ""
-        if configuration.worker_connections in (configuration.threads, 1000) and configuration.threads == 1
-        else (
-            f", worker_connections {configuration.worker_connections}"
-            if configuration.worker_connections != configuration.threads
-            else ""
-        )
-    )
-    return f"{configuration.workers} x {configuration.threads}{own}"
+    threads, connections = configuration.threads, configuration.worker_connections
+    own = f", worker_connections {connections}" if threads > 1 and connections != threads else ""
+    return f"{configuration.workers} x {threads}{own}"
 
 
 def _rate(rate: float | None) -> str:
