@@ -50,10 +50,10 @@ timed() {
   printf '%-6s %4d s  %s\n' "$result" $((SECONDS - begin)) "$name" >>"$steps/summary"
 }
 
-# SIGINT, because it lets Python end tests in order, and these remove their hosts. A second Ctrl-C waits for nothing.
+# SIGINT, because it lets Python end tests in order, and these remove their hosts. Who sends one signal may send two.
 end_steps() {
   local group
-  trap - INT TERM
+  trap '' INT TERM
   for group in $(jobs -p); do kill -INT -- "-$group" || true; done
   wait
   exit 130
