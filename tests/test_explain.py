@@ -128,7 +128,7 @@ def test_inputs_say_what_they_are_and_where_they_come_from() -> None:
     [
         (
             "gunicorn.backlog",
-            ("X x q = 98.51 x 10 s = 985.1", "while a worker boots 98.5 x 3 s = 296 requests arrive"),
+            ("X x q = 98.51 x 10 s = 985.1", "while a worker boots 98.5 x 3 s = 296 requests arrive, held"),
         ),
         (
             "systemd.MemoryMax",

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -169,6 +170,39 @@ def test_a_backlog_set_once_holds_for_the_whole_queue() -> None:
     assert [found.value(name) for name in ("gunicorn.backlog", "systemd.Backlog")] == [300] * 2
     assert found.value("nginx.listen_backlog") == 511, "a short queue before NGINX would drop new clients"
     assert found.settings["gunicorn.backlog"].reason == "Equal to what the operator set for the same queue."
+
+
+@pytest.mark.parametrize(
+    ("changes", "overrides", "message"),
+    [
+        (  # 98.51 x 10 s = 985 waiting at most; 98.51 x 12 s = 1,183 arrive
+            {"boot_seconds": 12.0},
+            {},
+            "the backlog of 985 is shorter than a restart: 98.5 requests a second for 12 s of boot make 1,183 requests, and "
+            "the rest gets 503; queue_budget_seconds binds, as no more than 985 could be answered within 10 s; a "
+            "queue_budget_seconds of 13 instead of 10, for which NGINX waits 45 s, or a boot within 9.99 s, or at most 82 "
+            "requests a second would do",
+        ),
+        (  # of the 40 s that clients wait 30 s are the request's and 2 s margin
+            {"boot_seconds": 12.0, "client_timeout_seconds": 40},
+            {},
+            "the backlog of 788 is shorter than a restart: 98.5 requests a second for 12 s of boot make 1,183 requests, and "
+            "the rest gets 503; client_timeout_seconds 40 binds, which leaves 8 s for the queue; a client_timeout_seconds of "
+            "45 with a queue_budget_seconds of 13 instead of 8, for which NGINX waits 45 s, or a boot within 7.99 s, or at "
+            "most 65.6 requests a second would do",
+        ),
+        (
+            {"boot_seconds": 6.0, "peak_rps": 50.0},
+            {"gunicorn.backlog": 200},
+            "the backlog of 200 is shorter than a restart: 50 requests a second for 6 s of boot make 300 requests, and the "
+            "rest gets 503; the operator's value binds: up to 985 could be answered in time",
+        ),
+    ],
+)
+def test_a_queue_that_is_shorter_than_a_restart_says_what_would_do(
+    changes: dict[str, Any], overrides: dict[str, Value], message: str
+) -> None:
+    assert message in plan(workload=replace(ORDINARY, **changes), overrides=overrides).warnings
 
 
 def test_unwise_values_are_kept_with_a_warning() -> None:

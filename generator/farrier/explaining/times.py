@@ -13,21 +13,23 @@ def backlog(sheet: Sheet) -> Derivation:
     draft, work = sheet.draft, sheet.work
     raw = draft.capacity_rps * draft.queue_budget
     rate = min(work.peak_rps or draft.capacity_rps, draft.capacity_rps)
+    upper, lower = max(1, min(policy.MAX_BACKLOG, math.floor(raw))), math.ceil(rate * work.boot_seconds)
+    held = "held" if lower <= upper else "more than that: a warning says what would meet it"
     return Derivation(
-        "X x q, rounded down, from 1 to MAX_BACKLOG: a request behind that many would be answered too late; a warning "
-        "says where more arrive while a worker boots",
+        "X x q, rounded down, from 1 to MAX_BACKLOG: a request behind that many would be answered too late; a restart wants "
+        "at least r x b, the requests at the rate r (the peak, at most X) that arrive while a worker boots",
         (
             sheet.capacity(),
             _queue_budget(sheet),
+            *([sheet.workload("r", "peak_rps")] if work.peak_rps is not None else []),
             sheet.workload("b", "boot_seconds"),
             sheet.constant("B <=", "MAX_BACKLOG"),
         ),
         (
             f"X x q = {number(draft.capacity_rps)} x {draft.queue_budget} s = {number(raw, 1)}",
-            f"while a worker boots {number(rate, 1)} x {number(work.boot_seconds)} s = "
-            f"{number(math.ceil(rate * work.boot_seconds))} requests arrive",
+            f"while a worker boots {number(rate, 1)} x {number(work.boot_seconds)} s = {number(lower)} requests arrive, {held}",
         ),
-        max(1, min(policy.MAX_BACKLOG, math.floor(raw))),
+        upper,
     )
 
 
