@@ -262,6 +262,11 @@ def _overrides(value: Any) -> Any:
         spec = BY_NAME.get(name)
         if spec is None:
             raise ValueError(f"{name} is no setting; {nearest(str(name), list(BY_NAME))}")
+        if name == "gunicorn.worker_class" and re.search("asgi|uvicorn", str(given), re.IGNORECASE):
+            raise ValueError(
+                f"{name}: {given!r} is not offered, as an ASGI worker accepts connections without a bound and makes the "
+                f"socket's queue its own, so that the plan's numbers would not hold; it is {spec.expected}"
+            )
         if not spec.accepts(given):
             raise ValueError(f"{name}: {given!r} is not {spec.expected}")
     if value.get("gunicorn.worker_class") == "sync" and value.get("gunicorn.threads", 1) != 1:

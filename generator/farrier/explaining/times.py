@@ -89,7 +89,7 @@ def timeout(sheet: Sheet) -> Derivation:
     return Derivation(
         "max(r, f b): it ends a request of a sync worker, and must outlast a boot"
         if kind == "sync"
-        else "max(g, f b): for gthread it limits no request, but must outlast a boot",
+        else f"max(g, f b): for {kind} it limits no request, but must outlast a boot",
         (
             sheet.setting("", "gunicorn.worker_class"),
             least,
@@ -105,9 +105,10 @@ def watchdog_timeout(sheet: Sheet) -> Derivation:
     """What Gunicorn's own does not do for threads."""
     kind = str(sheet.draft.settings["gunicorn.worker_class"].value)
     limit = sheet.work.request_limit_seconds
-    value = 0 if kind == "sync" else limit
+    value = limit if kind == "gthread" else 0
     return Derivation(
-        "r with gthread, else 0: gunicorn.timeout ends the requests of a sync worker, and none of a gthread worker",
+        "r with gthread, else 0: gunicorn.timeout ends the requests of a sync worker, and none of a gthread worker; gevent's "
+        "requests share the one thread that could be looked at",
         (sheet.setting("", "gunicorn.worker_class"), sheet.workload("r", "request_limit_seconds")),
         (f"{kind}: {value} s",),
         value,

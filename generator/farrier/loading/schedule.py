@@ -48,7 +48,7 @@ def prediction(host: str, draft: Draft) -> Prediction:
         draft.service.rate_within,
         draft.facts.cpus,
         draft.number("gunicorn.workers"),
-        draft.number("gunicorn.threads"),
+        draft.each,
         work.gunicorn_cpu_seconds,
         work.wait_seconds,
         work.proxy_cpu_seconds,

@@ -308,7 +308,8 @@ class Gunicorn:
 
         def used() -> int:
             references.read()
-            return sum(cpu_ns(pid) for pid in pids) - references.total_ns
+            total: int = sum(cpu_ns(pid) for pid in pids) - references.total_ns
+            return total
 
         me = [os.getpid()]
         samples: list[list[int]] = []
