@@ -160,6 +160,10 @@ class Stage:
         """A row of the table whose fault leaves nothing to ask for, such as a reboot."""
         self.rows.append(Row(name, held=True))
 
+    def note(self, text: str) -> None:
+        """A line below the last row of the table."""
+        self.rows[-1].note = text
+
     def take_rows(self) -> list[Seen]:
         """The rows since the last time, for the table at the end."""
         taken, self.rows = self.rows, []
