@@ -2,7 +2,8 @@
 
 A plugin of pytest. Tests on the stage of the fault suite bring their rows with them; others are marked with
 `@pytest.mark.row(8, "what happens")`, and with `without="what"` when they take a protection away.
-Runs that are parts of one write their rows into the file that FARRIER_FAULT_ROWS names: `python tests/fault_table.py FILE`.
+Runs that are parts of one add their rows to the file that FARRIER_FAULT_ROWS names, and print no table of their own:
+`python tests/fault_table.py FILE` does.
 """
 
 import json
@@ -163,6 +164,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     if path := os.environ.get("FARRIER_FAULT_ROWS"):
         with Path(path).open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(asdict(each)) + "\n" for each in Table.seen)
+        return
     terminalreporter.section("what must survive")
     for line in table(Table.seen, cgroup_v2=CGROUP_V2.exists()):
         terminalreporter.write_line(line)

@@ -66,10 +66,13 @@ def test_rows_of_several_runs_make_one_table(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_tests_bring_their_rows_and_a_failed_one_has_neither_held_nor_noticed_anything(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    pytester: pytest.Pytester,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    monkeypatch.setenv("FARRIER_FAULT_ROWS", str(tmp_path / "rows"))
+    monkeypatch.delenv("FARRIER_FAULT_ROWS", raising=False)
     pytester.makeconftest('pytest_plugins = ["fault_table"]')
     pytester.makepyfile(
         """
@@ -117,4 +120,9 @@ def test_tests_bring_their_rows_and_a_failed_one_has_neither_held_nor_noticed_an
         ["    without: the watchdog", "noticed"],
         ["18: two at once", "FAILED"],
     ]
-    assert len((tmp_path / "rows").read_text(encoding="utf-8").splitlines()) == 8
+    monkeypatch.setenv("FARRIER_FAULT_ROWS", str(tmp_path / "rows"))
+    assert HEAD not in pytester.runpytest_subprocess("-p", "no:cacheprovider").outlines
+    capsys.readouterr()
+    main([str(tmp_path / "rows")])
+    table_of_file = capsys.readouterr().out.splitlines()
+    assert table_of_file == result.outlines[result.outlines.index(HEAD) :][: len(table_of_file)]
