@@ -169,7 +169,7 @@ MEASURE_SECONDS = 60
 MEASURE_MOST_SECONDS = 3600
 """No measurement is longer."""
 
-MEASURE_PHASES = {"plain": 0.6, "preload": 0.2, "threads": 0.2}
+MEASURE_PHASES = {"plain": 0.6, "preload": 0.15, "threads": 0.25}
 """How that time is divided: most for CPU and wait, the rest for memory with preload and with threads."""
 
 ASKED_NAMES = 10
