@@ -10,3 +10,5 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # The same examples in every run, and no deadline: the machines that run this are shared and noisy.
 settings.register_profile("steady", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("steady")
+
+pytest_plugins = ["fault_table"]

@@ -38,20 +38,20 @@ def test_one_line_for_people() -> None:
         "slot": "b",
         "since": "2026-01-02T03:04:05Z",
         "by": "alice",
-        "workers": [7, 8, 9],
+        "workers": [7, 9],
         "waiting": {"/run/notes.sock": 5},
         "queues": {"/run/notes.sock": 470},
         "answer": 200,
         "answer_seconds": 0.012,
         "error": "",
     }
-    assert told(status, "/run/notes.sock") == (
-        "release 0123456789ab in slot b since 2026-01-02T03:04:05Z by alice; 3 workers are ready, 5 of at most 470 requests "
+    assert told(status, 3, "/run/notes.sock") == (
+        "release 0123456789ab in slot b since 2026-01-02T03:04:05Z by alice; 2 of 3 workers are ready, 5 of at most 470 requests "
         "wait; answers 200 in 0.012 s"
     )
     gone = {**status, "answer": 0, "error": "[Errno 111] Connection refused"}
-    assert told(gone, "/run/notes.sock").endswith("requests wait; [Errno 111] Connection refused")
-    assert told({**status, "release": None}, "/run/notes.sock") == "nothing is served yet"
+    assert told(gone, 3, "/run/notes.sock").endswith("requests wait; [Errno 111] Connection refused")
+    assert told({**status, "release": None}, 3, "/run/notes.sock") == "nothing is served yet"
 
 
 def test_children_of_a_process_whatever_their_names(tmp_path: Path) -> None:

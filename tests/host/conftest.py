@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from deployed import DOMAIN, Deployed, deployed
 from faults import OVERRIDES as FAULT_OVERRIDES
-from faults import REST_SECONDS, Stage, table, write_release
+from faults import REST_SECONDS, Stage, write_release
 from faults import WORKLOAD as FAULT_WORKLOAD
 from impatient import OVERRIDES, WORKLOAD
 from load import load
@@ -32,8 +32,8 @@ def operated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
 
 
 @pytest.fixture(scope="session")
-def stage(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Stage]:
-    """The host of the fault suite; its table is printed at the end."""
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """The host of the fault suite."""
     root: Path = tmp_path_factory.mktemp("faults")
     with deployed("faults", root / "project", FAULT_WORKLOAD, FAULT_OVERRIDES, 1024, write_release) as stack:
         stage = Stage(stack, root / "answers")
@@ -44,5 +44,3 @@ def stage(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
             stage.rest = running.stop()
         stage.rest.require_none_lost()
         yield stage
-        if terminal := request.config.pluginmanager.get_plugin("terminalreporter"):
-            terminal.write_line("\n" + "\n".join(table(stage)))

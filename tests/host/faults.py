@@ -6,14 +6,16 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from deployed import DOMAIN, ENVIRONMENT, EXAMPLE, HOST_TOOL, PLAY, ROOT, Deployed, attempt, environment, run
-from load import Load, Report, load
+from load import REQUESTS_PER_SECOND, Load, Report, load
+
+from fault_table import Seen
 
 # The full count of deploys and rollbacks (20, in FAULTS.md) is for `FARRIER_FAULTS=20 pytest tests/host/test_faults.py`.
 DEPLOYS = int(os.environ.get("FARRIER_FAULTS", "3"))
@@ -96,11 +98,13 @@ ss -lxnH src /run/notes.sock | awk '{n += $3} END {print n + 0}'
 
 @dataclass
 class Row:
-    """A row of the table: a fault and what was seen."""
+    """A row of the table: a fault, what was taken away of what protects from it, and what was seen."""
 
     name: str
-    outcome: str = "failed"
+    without: str = ""
+    held: bool = False
     report: Report | None = None
+    note: str = ""
 
 
 @dataclass
@@ -140,21 +144,31 @@ class Stage:
             time.sleep(0.2)
 
     @contextmanager
-    def row(self, name: str, limit_seconds: float = 120) -> Iterator[Load]:
+    def row(self, name: str, limit_seconds: float = 120, rate: float = REQUESTS_PER_SECOND) -> Iterator[Load]:
         """A row of the table: load for the time of the block, which says by failing that the fault was not survived."""
-        row = Row(f"{name}, with {self.mutation}" if self.mutation else name)
+        row = Row(name, self.mutation)
         self.rows.append(row)
         self.answers.parent.mkdir(exist_ok=True)
-        with load(self.port, DOMAIN, self.answers, limit_seconds) as running:
+        with load(self.port, DOMAIN, self.answers, limit_seconds, rate) as running:
             try:
                 yield running
-                row.outcome = "held"
+                row.held = True
             finally:
                 row.report = running.report()
 
     def held(self, name: str) -> None:
         """A row of the table whose fault leaves nothing to ask for, such as a reboot."""
-        self.rows.append(Row(name, "held"))
+        self.rows.append(Row(name, held=True))
+
+    def note(self, text: str) -> None:
+        """A line below the last row of the table."""
+        self.rows[-1].note = text
+
+    def take_rows(self) -> list[Seen]:
+        """The rows since the last time, for the table at the end."""
+        taken, self.rows = self.rows, []
+        rest = self.rest.seconds(0.99) * 1000
+        return [seen(row, rest) for row in taken]
 
     def deploy(self, text: str, *arguments: str) -> str:
         """Deploys a release, which has to succeed."""
@@ -236,16 +250,10 @@ class Stage:
             time.sleep(0.2)
 
 
-def table(stage: Stage) -> Sequence[str]:
-    """What has been seen, a line for each row."""
-    rest = stage.rest.seconds(0.99) * 1000
-    lines = [f"{'row':<72} {'outcome':<8} {'requests':>8} {'not 2xx':>8} {'p99 ms':>7} {'at rest':>7}"]
-    for row in stage.rows:
-        found = row.report
-        counts = (
-            f"{len(found.records):>8} {len(found.lost):>8} {found.seconds(0.99) * 1000:>7.0f} {rest:>7.0f}"
-            if found
-            else ""
-        )
-        lines.append(f"{row.name:<72} {row.outcome:<8} {counts}".rstrip())
-    return lines
+def seen(row: Row, rest_p99_ms: float) -> Seen:
+    """A row as the table wants it."""
+    found = row.report
+    if not found:
+        return Seen(row.name, row.held, row.without)
+    p99_ms = found.seconds(0.99) * 1000
+    return Seen(row.name, row.held, row.without, len(found.records), len(found.lost), p99_ms, rest_p99_ms, row.note)

@@ -72,6 +72,10 @@ class Report:
         times = sorted(record.seconds for record in self.records if record.method == method)
         return times[max(0, -int(-share * len(times) // 1) - 1)]
 
+    def due(self, *windows: tuple[float, float]) -> "Report":
+        """The requests that were due in one of these windows of time."""
+        return Report(tuple(each for each in self.records if any(begin <= each.due < end for begin, end in windows)))
+
     @property
     def longest_gap(self) -> float:
         """The longest time in which no 2xx answer came."""
@@ -134,7 +138,7 @@ async def ask(port: int, host: str, method: str, path: str, due: float) -> Recor
         return Record(method, due, time.monotonic() - due, error=repr(error))
 
 
-async def send(port: int, host: str, limit_seconds: float) -> None:
+async def send(port: int, host: str, limit_seconds: float, rate: float = REQUESTS_PER_SECOND) -> None:
     """Prints a line for each answer, until SIGTERM or the limit; then waits for those that are under way."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
@@ -144,8 +148,8 @@ async def send(port: int, host: str, limit_seconds: float) -> None:
     async def keep(method: str, path: str, due: float) -> None:
         print(json.dumps(asdict(await ask(port, host, method, path, due))), flush=True)  # noqa: T201 - its output
 
-    for number in range(int(limit_seconds * REQUESTS_PER_SECOND)):
-        due = begun + number / REQUESTS_PER_SECOND
+    for number in range(int(limit_seconds * rate)):
+        due = begun + number / rate
         await asyncio.sleep(max(0.0, due - time.monotonic()))
         if stop.is_set():
             break
@@ -188,10 +192,12 @@ class Load:
 
 
 @contextmanager
-def load(port: int, host: str, output: Path, limit_seconds: float = 120) -> Iterator[Load]:
+def load(
+    port: int, host: str, output: Path, limit_seconds: float = 120, rate: float = REQUESTS_PER_SECOND
+) -> Iterator[Load]:
     """Load from now on; whoever asks for its report stops it, and the end of the block does in any case."""
     with output.open("wb") as file:
-        command: Sequence[str] = [sys.executable, __file__, str(port), host, str(limit_seconds)]
+        command: Sequence[str] = [sys.executable, __file__, str(port), host, str(limit_seconds), str(rate)]
         with subprocess.Popen(command, stdout=file) as process:
             running = Load(process, output)
             try:
@@ -204,4 +210,4 @@ def load(port: int, host: str, output: Path, limit_seconds: float = 120) -> Iter
 
 
 if __name__ == "__main__":
-    asyncio.run(send(int(sys.argv[1]), sys.argv[2], float(sys.argv[3])))
+    asyncio.run(send(int(sys.argv[1]), sys.argv[2], float(sys.argv[3]), float(sys.argv[4])))

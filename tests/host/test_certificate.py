@@ -51,6 +51,7 @@ def shown(stack: Deployed) -> str:
     return stack.shell(f"head -c 0 /etc/hostname | {ask}")
 
 
+@pytest.mark.row(25, "a certificate that ends soon is told")
 def test_one_that_ends_soon_is_told_and_a_renewed_one_is_not(secured: Deployed) -> None:
     done = played(secured)
     assert done.returncode == 0, done.stdout
@@ -61,6 +62,7 @@ def test_one_that_ends_soon_is_told_and_a_renewed_one_is_not(secured: Deployed) 
     assert "The certificate" not in played(secured).stderr
 
 
+@pytest.mark.row(25, "a file of the certificate is missing: the old configuration goes on")
 @pytest.mark.parametrize("file", ["key.pem", "chain.pem"])
 def test_without_one_the_old_configuration_goes_on(secured: Deployed, file: str) -> None:
     before, config = shown(secured), secured.shell("cat /etc/nginx/sites-enabled/*; sha256sum /etc/nginx/nginx.conf")

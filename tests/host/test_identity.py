@@ -65,7 +65,7 @@ def test_the_playbook_tells_what_serves_and_changes_nothing(operated: Deployed) 
     slot, release = serving(operated)
     by = os.environ.get("USER") or os.environ.get("LOGNAME") or "unknown"
     line = (
-        rf"{operated.name}: release {release} in slot {slot} since 20[-0-9]+T[:0-9]+Z by {by}; 2 workers are ready, "
+        rf"{operated.name}: release {release} in slot {slot} since 20[-0-9]+T[:0-9]+Z by {by}; 2 of 2 workers are ready, "
         rf"0 of at most {operated.settings['gunicorn.backlog']} requests wait; answers 200 in [.0-9]+ s"
     )
     assert re.search(rf'"{line}"', said), said

@@ -102,6 +102,17 @@ def test_percentiles_and_gaps_are_those_of_a_small_table() -> None:
     assert Report(report.records[:1]).longest_gap == float("inf")
 
 
+def test_requests_of_windows_are_those_that_were_due_in_them() -> None:
+    report = Report(tuple(Record("GET", due, 0.5, 200, "a") for due in range(10)))
+    assert [each.due for each in report.due((1, 3), (2.5, 4), (9, 99)).records] == [1, 2, 3, 9]
+
+
+def test_another_rate(port: int, tmp_path: Path) -> None:
+    with load(port, "example.org", tmp_path / "answers", limit_seconds=1, rate=2 * REQUESTS_PER_SECOND) as running:
+        running.process.wait(5)
+    assert len(running.report().records) == 2 * REQUESTS_PER_SECOND
+
+
 def test_an_answer_that_nobody_named_has_no_release() -> None:
     assert parsed(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n") == {
         "status": 200,

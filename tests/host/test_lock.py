@@ -53,11 +53,13 @@ def check_two_at_once(stack: Deployed) -> None:
         assert first.returncode == 0, output
 
 
+@pytest.mark.row(18, "two deploys at once: the second is refused and told who has the lock")
 def test_of_two_deploys_the_second_is_refused_and_told_who_has_the_lock(operated: Deployed) -> None:
     write_release(operated, SLOW)
     check_two_at_once(operated)
 
 
+@pytest.mark.row(18, "two deploys at once", without="the lock")
 def test_without_the_lock_two_deploys_run_at_once(operated: Deployed) -> None:
     lock = operated.project / f"roles/notes_{ENVIRONMENT}/tasks/lock.yml"
     write_release(operated, f"{SLOW}  # without")
@@ -93,6 +95,7 @@ def kill_a_deploy(stack: Deployed, text: str) -> None:
         os.killpg(play.pid, signal.SIGKILL)
 
 
+@pytest.mark.row(18, "the lock of a killed deploy is taken over when its last step has ended")
 def test_a_killed_deploy_is_taken_over_when_its_last_step_has_ended(operated: Deployed) -> None:
     kill_a_deploy(operated, f"{SLOW}; time.sleep(1.5)  # killed")
     assert "runs on this host right now" in refused(operated, *PLAY, f"playbooks/{ENVIRONMENT}.yml", *TAKE)
@@ -106,6 +109,7 @@ def test_a_killed_deploy_is_taken_over_when_its_last_step_has_ended(operated: De
     assert "has been taken over" in again.stderr
 
 
+@pytest.mark.row(18, "the lock of another machine can be taken, and is free when it is old")
 def test_somebody_elses_lock_can_be_taken_and_is_free_when_it_is_old(operated: Deployed) -> None:
     for recover, arguments in (("true", TAKE), (f"touch -d '16 minutes ago' {LOCK}", ())):
         operated.shell(f"""echo '{{"by": "alice", "from": "forge", "token": "t"}}' >{LOCK}""")
@@ -114,6 +118,7 @@ def test_somebody_elses_lock_can_be_taken_and_is_free_when_it_is_old(operated: D
         operated.play(*arguments)
 
 
+@pytest.mark.row(18, "a play whose lock was taken does not switch")
 def test_a_play_whose_lock_was_taken_does_not_switch(operated: Deployed) -> None:
     write_release(operated, "# taken")
     before = operated.shell("readlink /srv/notes/active")

@@ -57,6 +57,7 @@ def rested(operated: Deployed) -> Iterator[None]:
     operated.shell("systemctl restart notes@$(basename $(readlink /srv/notes/active))")
 
 
+@pytest.mark.row(8, "one thread hangs: healthy requests beside it are answered")
 def test_one_hanging_request_does_not_take_the_healthy_ones_with_it(operated: Deployed) -> None:
     before, parent, begun = workers(operated), master(operated), time.time()
     (hanging,) = ask_at_once(operated, [HANGING])
@@ -97,10 +98,12 @@ def check_all_hang(stack: Deployed) -> None:
     assert stack.get("/health/").status == 200
 
 
+@pytest.mark.row(8, "every thread hangs: 504, and all workers are replaced")
 def test_workers_all_of_whose_threads_hang_are_replaced(operated: Deployed) -> None:
     check_all_hang(operated)
 
 
+@pytest.mark.row(8, "every thread hangs", without="the watchdog")
 def test_without_the_watchdog_they_hang_for_good(operated: Deployed) -> None:
     operated.play("-e", "notes_trial_watchdog_timeout=0")
     config = operated.shell("cat /srv/notes/active/gunicorn.conf.py")

@@ -26,6 +26,7 @@ options:
   home: {type: path, required: true, description: Directory that holds C(slots).}
   host: {type: str, required: true, description: Host of the request.}
   health_path: {type: str, required: true, description: Path of the request.}
+  workers: {type: int, required: true, description: How many workers the host was planned with.}
   tls: {type: bool, default: false, description: Ask over TLS.}
   seconds: {type: int, default: 30, description: How long the answer may take.}
 author: Farrier
@@ -38,6 +39,7 @@ EXAMPLES = r"""
     home: /srv/notes
     host: www.example.org
     health_path: /health/
+    workers: 3
 """
 
 RETURN = r"""
@@ -83,14 +85,14 @@ def listening(listing: str) -> list[list[str]]:
     ]
 
 
-def told(status: dict[str, Any], queue: str) -> str:
-    """What serves, in one line for people; `queue` is the path of the application's socket."""
+def told(status: dict[str, Any], workers: int, queue: str) -> str:
+    """What serves, in one line for people; `workers` were planned, `queue` is the path of the application's socket."""
     if not status["release"]:
         return "nothing is served yet"
     answer = f"answers {status['answer']} in {status['answer_seconds']} s" if status["answer"] else status["error"]
     return (
         f"release {status['release']} in slot {status['slot']} since {status['since']} by {status['by']}; "
-        f"{len(status['workers'])} workers are ready, {status['waiting'].get(queue, 0)} of at most "
+        f"{len(status['workers'])} of {workers} workers are ready, {status['waiting'].get(queue, 0)} of at most "
         f"{status['queues'].get(queue, 0)} requests wait; {answer}"
     )
 
@@ -145,6 +147,7 @@ def main() -> None:
             "home": {"type": "path", "required": True},
             "host": text,
             "health_path": text,
+            "workers": {"type": "int", "required": True},
             "tls": {"type": "bool", "default": False},
             "seconds": {"type": "int", "default": 30},
         },
@@ -175,7 +178,7 @@ def main() -> None:
         module.warn(
             f"The certificate that NGINX shows for {wish['host']} ends in {days} days; put a new one in its place."
         )
-    line = told(status, f"/run/{wish['application']}.sock")
+    line = told(status, wish["workers"], f"/run/{wish['application']}.sock")
     module.exit_json(changed=False, status=status, line=line)
 
 

@@ -68,7 +68,7 @@ slot: {description: Slot that serves., returned: always, type: str}
 release: {description: Release that it serves., returned: always, type: str}
 reasons: {description: What differed., returned: always, type: list, elements: str}
 workers: {description: Process ids of the ready workers., returned: success, type: list, elements: int}
-seconds: {description: How long each step took., returned: success, type: dict}
+seconds: {description: "How long each step took, and the C(whole) of what was done on the host.", returned: success, type: dict}
 cut: {description: Workers of the old slot whose last requests were cut., returned: success, type: int}
 """
 
@@ -505,7 +505,7 @@ def main() -> None:
             reasons = switch.foresee()
             result: dict[str, Any] = {"changed": bool(reasons), "reasons": reasons}
         else:
-            with holding(module.params["lock"], module.params["token"]):
+            with holding(module.params["lock"], module.params["token"]), switch.step("whole"):
                 result = switch.converge()
     except (Failure, OSError) as failure:
         module.fail_json(msg=str(failure))
