@@ -169,7 +169,7 @@ MEASURE_SECONDS = 60
 MEASURE_MOST_SECONDS = 3600
 """No measurement is longer."""
 
-MEASURE_PHASES = {"plain": 0.6, "preload": 0.2, "threads": 0.2}
+MEASURE_PHASES = {"plain": 0.6, "preload": 0.15, "threads": 0.25}
 """How that time is divided: most for CPU and wait, the rest for memory with preload and with threads."""
 
 ASKED_NAMES = 10
@@ -206,7 +206,8 @@ MEASURE_AGREES = {
 }
 """What a figure may differ by from the one measured before and still stay, as a share and in the key's unit; the larger
 counts. Whole numbers of a plan flip on any difference where they are just between two values, so no rounding does without
-it. `make bench-measure` shows how much of it is used; boots and longest segments, of which few are seen, vary most."""
+it. In `make bench-measure` CPU varied by 7 % at one speed (17 % as seen); boots and longest segments, of which few are
+seen, vary most."""
 
 REFERENCE_COMPARABLE = 1.5
 """Speeds of a host that differ by more than this factor are no drift: it has become another machine, and begins anew."""
