@@ -2,7 +2,7 @@
 # installed first, or named where that is not allowed.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down check test bench bench-sizing bench-threads clean
+.PHONY: help demo demo-down check test bench bench-measure bench-sizing bench-threads clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,10 @@ test: ## everything: checks, tests on hosts, all Molecule scenarios
 bench: ## how fast `farrier plan` and `farrier generate` are
 	@tools/bootstrap demo
 	@.venv/bin/python tools/bench.py
+
+bench-measure: ## how well five measurements of one application agree; five minutes
+	@tools/bootstrap test
+	@.venv/bin/python tools/bench_measure.py
 
 bench-sizing: ## how close Farrier's sizes come to the best there are; an hour, can be stopped and continued
 	@tools/bootstrap test

@@ -39,6 +39,7 @@ def test_every_setting_has_a_derivation() -> None:
     st.booleans(),
     st.sampled_from([None, 128, 4096, 100_000]),
     st.sampled_from([None, 600, 524_288]),
+    st.sampled_from(["sync", "gthread", "gevent", None]),
 )
 def test_a_derivation_ends_in_the_plans_value(
     cpus: float,
@@ -49,13 +50,14 @@ def test_a_derivation_ends_in_the_plans_value(
     preload: bool,
     somaxconn: int | None,
     nofile: int | None,
+    kind: str | None,
 ) -> None:
     work = Workload(
         cpu_seconds=cpu, wait_seconds=wait, request_limit_seconds=limit, preload_safe=preload, stated=STATED
     )
     facts = HostFacts(host="web1", cpus=cpus, memory_mb=memory_mb, somaxconn=somaxconn, nofile_hard=nofile)
     try:
-        draft = drafted(facts, work, {})
+        draft = drafted(facts, work, {"gunicorn.worker_class": kind} if kind else {})
     except DoesNotFitError:
         return
     for found in explain(draft, BY_NAME):
@@ -128,7 +130,7 @@ def test_inputs_say_what_they_are_and_where_they_come_from() -> None:
     [
         (
             "gunicorn.backlog",
-            ("X x q = 98.51 x 10 s = 985.1", "while a worker boots 98.5 x 3 s = 296 requests arrive"),
+            ("X x q = 98.51 x 10 s = 985.1", "while a worker boots 98.5 x 3 s = 296 requests arrive, held"),
         ),
         (
             "systemd.MemoryMax",

@@ -12,7 +12,9 @@ LAYERS = [
     {"facts", "settings", "policy"},
     {"fact_documents", "workload", "yaml_input"},
     {"inputs"},
-    {"project", "measurement", "asked"},
+    {"project", "asked"},
+    {"pace"},
+    {"measurement"},
     {"access_log", "locust_requests"},
     {"workload_file"},
     {"plan"},
@@ -40,7 +42,7 @@ LAYERS = [
 
 PURE = {
     "errors", "units", "facts", "fact_documents", "settings", "policy", "workload", "inputs", "project", "plan", "sizing",
-    "planning", "planner", "explaining", "role_variables", "scenario", "measurement", "workload_file",
+    "planning", "planner", "explaining", "role_variables", "scenario", "pace", "measurement", "workload_file",
     "asked", "access_log", "locust_requests",
 }  # fmt: skip
 IMPURE = {

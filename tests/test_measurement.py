@@ -5,12 +5,27 @@ from typing import Any
 import pytest
 
 from farrier.errors import DoesNotFitError, InputError
-from farrier.inputs import WorkloadInput
+from farrier.inputs import Reference, WorkloadInput
 from farrier.measurement import Memory, evaluate, memory_of, thread_mb
-from farrier.workload_file import compared, figures_of, preload_sentence, sentence, significant, warnings, workload_text
+from farrier.pace import Pace, follows_speed, pace
+from farrier.workload_file import (
+    compared,
+    figures_of,
+    preload_sentence,
+    reference_of,
+    sentence,
+    significant,
+    warnings,
+    workload_text,
+)
 from farrier.yaml_input import load
 
-NOTHING_HELD: dict[str, list[str]] = {"threads": [], "native": [], "sockets": ["unix /run/x/gunicorn.sock"]}
+NOTHING_HELD: dict[str, Any] = {
+    "python": "3.11.2",
+    "threads": [],
+    "native": [],
+    "sockets": ["unix /run/x/gunicorn.sock"],
+}
 PLAIN_MEMORY = {
     "master": {"private": 10_240, "shared": 10_240},
     "workers": [{"private": 30_720, "shared": 12_288}, {"private": 32_768, "shared": 12_288}],
@@ -21,11 +36,13 @@ PRELOADED_MEMORY = {
 }
 
 
-def sample(path: int, cpu_ms: float, wait_ms: float, *, delay_ms: float = 0, status: int = 200) -> list[int]:
+def sample(
+    path: int, cpu_ms: float, wait_ms: float, *, delay_ms: float = 0, status: int = 200, reference_ms: float = 2
+) -> list[int]:
     """One request; 1 ms of the CPU comes after the answer, the client takes 0.5 ms of its own."""
-    cpu, wait, delay, own = (round(1000 * each) for each in (cpu_ms, wait_ms, delay_ms, 0.5))
+    cpu, wait, delay, own, reference = (round(1000 * each) for each in (cpu_ms, wait_ms, delay_ms, 0.5, reference_ms))
     inside = cpu - 1000
-    return [path, status, 187, cpu, wait + inside + max(delay, own), inside, delay, own]
+    return [path, status, 187, cpu, wait + inside + max(delay, own), inside, delay, own, reference]
 
 
 def found(**changes: Any) -> dict[str, Any]:
@@ -43,7 +60,7 @@ def found(**changes: Any) -> dict[str, Any]:
     return {
         "plain": plain | changes,
         "preload": preload,
-        "threads": {"steps": [[2, 30_000], [9, 33_584]], "busy": {"requests": 200, "cpu_us": 2_800_000}},
+        "threads": {"steps": [[2, 30_000], [9, 33_584]], "busy": [[120, 1_700_000, 216_000], [80, 1_100_000, 144_000]]},
     }
 
 
@@ -150,6 +167,7 @@ def test_a_thread_takes_what_further_threads_took() -> None:
 def test_what_a_fork_would_break_is_named() -> None:
     document = found()
     document["preload"]["held"] = {
+        "python": "3.11.2",
         "threads": ["statistics"],
         "native": ["python", "python"],
         "sockets": ["to 10.0.0.5:5432", "unix /run/x/gunicorn.sock"],
@@ -182,7 +200,7 @@ def test_bound_by_what(cpu: float, wait: float, expected: str) -> None:
 
 def test_the_file_is_a_workload_that_knows_it_was_measured_and_keeps_what_was_stated() -> None:
     earlier = WorkloadInput.model_validate({"cpu_seconds": 5.0, "peak_rps": 40.0, "request_limit_seconds": 20})
-    text = workload_text("production", "web1", evaluate(found(), WEIGHTS), earlier)
+    text = workload_text("production", "web1", evaluate(found(), WEIGHTS), Pace(), earlier)
     workload = WorkloadInput.model_validate(load(text.encode(), "x").data).workload()
     assert (workload.cpu_seconds, workload.wait_seconds) == (0.015, 0.035)
     assert (workload.memory_private_mb, workload.memory_shared_mb) == (8, 40)
@@ -196,30 +214,103 @@ def test_the_file_is_a_workload_that_knows_it_was_measured_and_keeps_what_was_st
     assert line.split()[1:] == ["/slow/", "1", "200", "10", "30.00", "50.00", "0.00", "187"]
 
 
+def measured_again(cpu_ms: float, before: str, *, reference_ms: float = 2, **changes: Any) -> tuple[str, list[str]]:
+    """The file after a measurement that follows the one which wrote `before`, and what is said of it."""
+    earlier = WorkloadInput.model_validate(load(before.encode(), "x").data) if before else None
+    samples = [sample(0, cpu_ms, 30, reference_ms=reference_ms)] * 30
+    document = found(samples=samples, **changes)
+    busy = round(1000 * cpu_ms), round(1000 * reference_ms)
+    document["threads"]["busy"] = [[100, 100 * busy[0], 100 * busy[1]]]
+    measured = evaluate(document, WEIGHTS)
+    speed = pace(reference_of(measured, "web1"), earlier)
+    said = [*([speed.note] if speed.note else []), *compared(figures_of(measured, speed), earlier)]
+    return workload_text("production", "web1", measured, speed, WorkloadInput(), earlier), said
+
+
 def test_figures_stay_where_the_difference_is_chance() -> None:
-    def measured_again(cpu_ms: float, before: str) -> str:
-        samples = [sample(0, cpu_ms, 30)] * 30
-        earlier = WorkloadInput.model_validate(load(before.encode(), "x").data) if before else None
-        return workload_text("production", "web1", evaluate(found(samples=samples), WEIGHTS), WorkloadInput(), earlier)
-
-    def said(cpu_ms: float, before: str) -> list[str]:
-        measured = evaluate(found(samples=[sample(0, cpu_ms, 30)] * 30), WEIGHTS)
-        return compared(figures_of(measured), WorkloadInput.model_validate(load(before.encode(), "x").data))
-
-    first = measured_again(10, "")
-    assert said(10.9, first) == [
-        "this agrees with the measurement before, whose figures stay: a plan should not change by chance"
-    ]
-    assert said(11.1, first) == [
-        "the measurement before found 10 ms of CPU and 30 ms of waiting; these figures take its place"
-    ]
-    assert said(11.1, "cpu_seconds: 0.01") == []
+    first, said = measured_again(10, "")
+    assert said == []
     assert "\ncpu_seconds: 0.01\n" in first
-    second = measured_again(10.9, first)
+    second, said = measured_again(10.9, first)
+    assert said == [
+        "this measurement found 10.9 ms of CPU and 30 ms of waiting, the one before 10 ms of CPU and 30 ms of waiting: no "
+        "figure differs by more than chance makes, so those before stay and the plan does not change"
+    ]
     assert "\ncpu_seconds: 0.01\n" in second
     assert "10.9 ms of CPU" in second
-    third = measured_again(11.1, second)
+    third, said = measured_again(11.1, second)
+    assert said == [
+        "this measurement found 11.1 ms of CPU and 30 ms of waiting, the one before 10 ms of CPU and 30 ms of waiting; new: "
+        "cpu_seconds, busy_cpu_seconds; the others stay"
+    ]
     assert "\ncpu_seconds: 0.0111\n" in third
+    assert measured_again(11.1, "cpu_seconds: 0.01")[1] == []
+
+
+def test_a_figure_that_changed_leaves_the_others_alone() -> None:
+    first, _ = measured_again(10, "")
+    second, said = measured_again(10.5, first, boots=[3.0])
+    assert said[0].endswith("; new: boot_seconds; the others stay")
+    assert "\ncpu_seconds: 0.01\n" in second
+    assert "\nboot_seconds: 3\n" in second
+
+
+def test_cpu_is_brought_to_the_speed_of_the_first_measurement() -> None:
+    first, _ = measured_again(10, "")
+    assert "\nreference: {on: web1 with Python 3.11.2, seconds: 0.002000, busy_seconds: 0.002000}\n" in first
+    # Fixed work takes 2.5 instead of 2 ms: 15 ms now are 12 ms then, 20 % more than the 10 ms of the first measurement.
+    second, said = measured_again(15, first, reference_ms=2.5)
+    assert "\ncpu_seconds: 0.012\n" in second
+    assert "\nbusy_cpu_seconds: 0.012\n" in second
+    assert "\nreference: {on: web1 with Python 3.11.2, seconds: 0.002000, busy_seconds: 0.002000}\n" in second
+    assert said[0] == (
+        "fixed work took 25 % longer than at the first measurement on web1 with Python 3.11.2: the machine was slower, and "
+        "the figures are as for its speed then"
+    )
+    assert measured_again(12.4, first, reference_ms=2.5)[1][1].startswith("this measurement found 9.9 ms of CPU")
+    assert "took 20 % less than at the first" in measured_again(8, first, reference_ms=1.6)[1][0]
+
+
+def test_another_host_another_python_or_a_very_different_speed_begins_anew() -> None:
+    now = Reference(on="web1 with Python 3.11.2", seconds=0.002, busy_seconds=0.002)
+    for then in (
+        Reference(on="web2 with Python 3.11.2", seconds=0.0021, busy_seconds=0.0021),
+        Reference(on="web1 with Python 3.13.5", seconds=0.0021, busy_seconds=0.0021),
+        Reference(on="web1 with Python 3.11.2", seconds=0.0031, busy_seconds=0.0021),
+    ):
+        assert pace(now, WorkloadInput(reference=then)) == Pace(now)
+    then = Reference(on="web1 with Python 3.11.2", seconds=0.0022, busy_seconds=0.0018)
+    found = pace(now, WorkloadInput(reference=then))
+    assert found.reference == then
+    assert found.alone == pytest.approx(1.1)
+    assert found.busy == pytest.approx(0.9)
+
+
+def test_requests_that_compute_by_the_clock_are_left_as_they_are() -> None:
+    """The machine is slow in every other block of twenty: a reference takes 3 instead of 2 ms."""
+    slow = [(number // 20) % 2 for number in range(400)]
+    assert follows_speed([(1.5 if each else 1.0, 0.003 if each else 0.002) for each in slow])
+    assert not follows_speed(
+        [(1.0 + 0.01 * (number % 3), 0.003 if each else 0.002) for number, each in enumerate(slow)]
+    )
+    assert follows_speed([(1.0, 0.002)] * 400), "a machine that kept its speed tells nothing"
+    assert follows_speed([(1.0, 0.003 if each else 0.002) for each in slow[:100]]), "too few"
+
+
+def test_only_paths_that_follow_the_speed_are_brought_to_another_one() -> None:
+    """200 requests each; the machine is slow in every other block of twenty, and only `/` takes longer then."""
+    slow = [(number // 20) % 2 for number in range(400)]
+    samples = [sample(0, 15 if each else 10, 30, reference_ms=3 if each else 2) for each in slow]
+    samples += [sample(1, 20, 30, reference_ms=3 if each else 2) for each in slow]
+    document = found(samples=samples)
+    document["threads"]["busy"] = [[100, 1_400_000, 250_000]]
+    measured = evaluate(document, WEIGHTS)
+    assert [url.follows_speed for url in measured.urls] == [True, False]
+    # 3/4 of 12.5 ms and 1/4 of 20 ms; with fixed work that took 0.8 as long: 7.5 ms and 5 ms.
+    alone, busy = measured.cpu_seconds_at(Pace(alone=0.8, busy=0.5))
+    assert alone == pytest.approx(0.0125)
+    # 14 ms in all, of which 5 ms are by the clock.
+    assert busy == pytest.approx(0.0095)
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ class Maker:
             "python": sys.executable,
             "requirements": "requirements.txt",
             "gunicorn": "gunicorn==27.0.1",
+            "worker_class": None,
             "static_directory": "static_root",
             "static_command": "collect",
             "environment_file": "/etc/notes/environment",
@@ -115,6 +116,20 @@ def test_a_failed_pip_leaves_no_release_and_the_next_run_makes_it(maker: Maker) 
     maker.build()
     assert names(maker.home / "releases") == [ID]
     assert list(maker.home.glob("venvs/*/.complete"))
+
+
+def test_a_release_without_the_gevent_that_its_worker_class_needs_is_refused(maker: Maker) -> None:
+    maker.params["worker_class"] = "gevent"
+    with pytest.raises(
+        Failure, match=r"^requirements.txt brings no gevent, which gunicorn.worker_class gevent needs: add"
+    ):
+        maker.build()
+    assert not (maker.home / "releases" / ID).exists()
+    (venv,) = (maker.home / "venvs").iterdir()
+    (venv / "lib/python3.11/site-packages/gevent-26.9.0.dist-info").mkdir(parents=True)
+    (maker.root / f"source-{ID}").rename(maker.root / "before")
+    maker.build()
+    assert names(maker.home / "releases") == [ID]
 
 
 def test_static_files_that_were_not_collected_are_missed(maker: Maker) -> None:

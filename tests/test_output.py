@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -173,60 +172,80 @@ def test_a_journal_that_was_not_complete_is_dropped(tmp_path: Path) -> None:
     assert tree(tmp_path) == FILES
 
 
-WRITER = """
-import sys
+OLD = {f"roles/notes/{i}/main.yml": b"old" * 2000 for i in range(8)} | {"roles/notes/9/gone.yml": b"old"}
+NEW = {f"roles/notes/{i}/main.yml": b"new" * 2000 for i in range(4, 12)}
+# Writes NEW over OLD and sends itself a signal just before its n-th change to the disk; a child for each n, in a tree of its own.
+INTERRUPTED = """
+import os, sys
+from itertools import count
 from pathlib import Path
 from farrier.output import Output
-root, mark = Path(sys.argv[1]), sys.argv[2].encode()
-files = {f"roles/notes/{i}/main.yml": mark * 2000 for i in range(60)}
-output = Output(root, "production")
-with output.locked(write=True):
-    changes = output.compare(files)
-    print("go", flush=True)
-    output.write(files, changes, force=False)
+from test_output import NEW, OLD, write
+
+CHANGES = {"os.chmod", "os.mkdir", "os.remove", "os.rename", "os.rmdir"}
+directory, sent = Path(sys.argv[1]), int(sys.argv[2])
+
+def is_change(event, arguments):
+    return event in CHANGES or event == "open" and isinstance(arguments[2], int) and arguments[2] & os.O_CREAT
+
+def interrupted(root, last):
+    changes = count(1)
+    def at_each_change(event, arguments):
+        if is_change(event, arguments) and next(changes) == last:
+            os.kill(os.getpid(), sent)
+    sys.addaudithook(at_each_change)
+    try:
+        write(root, NEW)
+    except KeyboardInterrupt:
+        os._exit(130)
+    os._exit(0 if next(changes) > last else 1)
+
+for last in count(1):
+    root = directory / str(last)
+    write(root, OLD)
+    child = os.fork() or interrupted(root, last)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print(last, status, flush=True)
+    if status == 1:  # there are no more changes
+        break
 """
 
 
+def interrupted(directory: Path, sent: signal.Signals) -> dict[Path, int]:
+    """Trees of runs that were interrupted, each a change later than the one before, with the runs' exit codes."""
+    command = [sys.executable, "-c", INTERRUPTED, str(directory), str(sent.value)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])}
+    said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment).stdout
+    found = [line.split() for line in said.splitlines()]
+    assert found.pop()[1] == "1"
+    return {directory / number: int(status) for number, status in found}
+
+
+def finds(root: Path) -> str:
+    """Which of the two trees is on the disk."""
+    found = tree(root)
+    return "old" if found == OLD else "new" if found == NEW else "a mixture"
+
+
 def test_an_interrupted_run_leaves_the_old_tree_or_the_new(tmp_path: Path) -> None:
-    """Killed at 40 moments spread over the write; the next run finishes or drops what was staged."""
-    process = subprocess.Popen([sys.executable, "-c", WRITER, tmp_path, "0"], stdout=subprocess.PIPE)
-    assert process.stdout
-    process.stdout.readline()
-    started = time.monotonic()
-    process.wait()
-    duration = time.monotonic() - started
-    states = set()
-    for attempt in range(40):
-        mark = str(attempt % 10)
-        process = subprocess.Popen([sys.executable, "-c", WRITER, tmp_path, mark], stdout=subprocess.PIPE)
-        assert process.stdout
-        process.stdout.readline()
-        time.sleep(duration * attempt / 25)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        with Output(tmp_path, "production").locked(write=True):
+    """Killed before each of its changes to the disk; the next run finishes or drops what was staged."""
+    runs, mixed, found = interrupted(tmp_path, signal.SIGKILL), 0, []
+    assert set(runs.values()) == {-signal.SIGKILL}
+    for root in runs:
+        mixed += finds(root) == "a mixture"
+        with Output(root, "production").locked(write=True):
             pass  # what every next command does first
-        contents = set(tree(tmp_path).values())
-        assert len(contents) == 1, f"attempt {attempt} left a mixture"
-        states.add(contents.pop()[:1])
-    assert len(states) > 1, "some runs were killed before, some after the change"
+        found.append(finds(root))
+    assert set(found) == {"old", "new"}
+    assert found == sorted(found, reverse=True), "from one change on it is the new one"
+    assert mixed > len(NEW), "runs were killed between their renames"
 
 
 def test_ctrl_c_waits_for_the_renames(tmp_path: Path) -> None:
-    for attempt in range(10):
-        process = subprocess.Popen(
-            [sys.executable, "-c", WRITER, tmp_path, str(attempt)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-        assert process.stdout
-        process.stdout.readline()
-        time.sleep(attempt * 0.003)
-        process.send_signal(signal.SIGINT)
-        process.communicate()
-        contents = set(tree(tmp_path).values())
-        assert len(contents) <= 1, "a mixture is on the disk"
-        assert not any(p.name == "renames.json" for p in (tmp_path / ".farrier").rglob("*"))
+    runs = interrupted(tmp_path, signal.SIGINT)
+    assert {finds(root) for root in runs} == {"old", "new"}
+    assert 130 in runs.values()
+    assert not [path for path in tmp_path.rglob("*") if path.name == "journal"]
 
 
 def test_without_the_right_to_write(tmp_path: Path) -> None:

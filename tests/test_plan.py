@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -164,11 +165,103 @@ def test_an_operators_value_is_kept_and_the_rest_follows() -> None:
     assert found.value("gunicorn.threads") == 2
 
 
+GEVENT: dict[str, Value] = {"gunicorn.worker_class": "gevent"}
+
+
+def test_gevent_is_sized_by_cpus_and_littles_law() -> None:
+    """2.3 ms of CPU and 50 ms of wait: a = 21.74, so a process has 22.74 requests in service at capacity, 45.48 doubled."""
+    work = replace(ORDINARY, cpu_seconds=0.002, wait_seconds=0.05, preload_safe=True)
+    found = plan(workload=work, overrides=GEVENT)
+    assert {name: value for name, value in values(found).items() if name in GEVENT_CHANGES} == GEVENT_CHANGES
+    assert found.capacity_rps == pytest.approx(2 / 0.0023, rel=1e-3)
+    setting = found.settings["gunicorn.worker_class"]
+    assert setting.provenance == "override"
+    assert setting.reason.startswith("Set by the operator: each worker takes up to 46 requests at once as greenlets")
+    assert (
+        "Each greenlet may hold a database connection: 1 host x 2 slots x 2 workers x 46 greenlets = 184."
+        in setting.reason
+    )
+    assert found.warnings == ()
+    (warning,) = plan(
+        overrides={**GEVENT, "gunicorn.workers": 3}, workload=replace(ORDINARY, wait_seconds=0.01)
+    ).warnings
+    assert warning.startswith("gevent brings nothing here: a request waits 10 ms for 20.3 ms of CPU")
+
+
+GEVENT_CHANGES: dict[str, Value] = {
+    "gunicorn.worker_class": "gevent",
+    "gunicorn.workers": 2,
+    "gunicorn.threads": 1,
+    "gunicorn.worker_connections": 46,
+    "gunicorn.preload_app": False,
+    "gunicorn.timeout": 30,
+    "farrier.watchdog_timeout": 0,
+    "systemd.LimitNOFILE": 1024,  # 256 + 8 x 46
+    "systemd.TasksMax": 112,  # 2 x (1 + 2 x (1 + 10)) + 64 = 110
+    "systemd.MemoryMax": 408 * MB,  # 2 x (35 + 2 x (80 + 4.6)) = 408.4
+}
+
+
+def test_gevent_stays_within_database_connections_and_memory() -> None:
+    work = replace(ORDINARY, cpu_seconds=0.002, wait_seconds=0.05, database_connections=60)
+    found = plan(workload=work, overrides=GEVENT)
+    # 60 in 2 slots are 30, 15 in each of 2 workers.
+    assert [found.value(name) for name in ("gunicorn.workers", "gunicorn.worker_connections")] == [2, 15]
+    assert found.bound.startswith("database: 31 more greenlets in each worker would fit with 124 more connections")
+    small = plan(host(cpus=1, memory_mb=360), replace(work, database_connections=None), GEVENT)
+    # 360 - 64 - 16 = 280 MB, 140 for each of two slots: 35 + 1 x (80 + 46 x 0.1).
+    assert [small.value(name) for name in ("gunicorn.workers", "gunicorn.worker_connections")] == [1, 46]
+
+
+def test_what_gevent_does_not_go_with_is_refused() -> None:
+    assert refused({**GEVENT, "gunicorn.preload_app": True}).startswith(
+        "web1: gunicorn.preload_app true imports the application before gunicorn.worker_class gevent patches Python"
+    )
+    assert refused({**GEVENT, "gunicorn.threads": 4}).startswith("web1: gunicorn.threads 4 means nothing to")
+    watched = plan(overrides={**GEVENT, "farrier.watchdog_timeout": 30}).warnings
+    assert (
+        "farrier.watchdog_timeout 30 s watches nothing: it looks at threads, and gevent's requests share one" in watched
+    )
+
+
 def test_a_backlog_set_once_holds_for_the_whole_queue() -> None:
     found = plan(overrides={"systemd.Backlog": 300})
     assert [found.value(name) for name in ("gunicorn.backlog", "systemd.Backlog")] == [300] * 2
     assert found.value("nginx.listen_backlog") == 511, "a short queue before NGINX would drop new clients"
     assert found.settings["gunicorn.backlog"].reason == "Equal to what the operator set for the same queue."
+
+
+@pytest.mark.parametrize(
+    ("changes", "overrides", "message"),
+    [
+        (  # 98.51 x 10 s = 985 waiting at most; 98.51 x 12 s = 1,183 arrive
+            {"boot_seconds": 12.0},
+            {},
+            "the backlog of 985 is shorter than a restart: 98.5 requests a second for 12 s of boot make 1,183 requests, and "
+            "the rest gets 503; queue_budget_seconds binds, as no more than 985 could be answered within 10 s; a "
+            "queue_budget_seconds of 13 instead of 10, for which NGINX waits 45 s, or a boot within 9.99 s, or at most 82 "
+            "requests a second would do",
+        ),
+        (  # of the 40 s that clients wait 30 s are the request's and 2 s margin
+            {"boot_seconds": 12.0, "client_timeout_seconds": 40},
+            {},
+            "the backlog of 788 is shorter than a restart: 98.5 requests a second for 12 s of boot make 1,183 requests, and "
+            "the rest gets 503; client_timeout_seconds 40 binds, which leaves 8 s for the queue; a client_timeout_seconds of "
+            "45 with a queue_budget_seconds of 13 instead of 8, for which NGINX waits 45 s, or a boot within 7.99 s, or at "
+            "most 65.6 requests a second would do",
+        ),
+        (
+            {"boot_seconds": 6.0, "peak_rps": 50.0},
+            {"gunicorn.backlog": 200},
+            "the backlog of 200 is shorter than a restart: 50 requests a second for 6 s of boot make 300 requests, and the "
+            "rest gets 503; the operator's value binds: up to 985 could be answered in time",
+        ),
+    ],
+)
+def test_a_queue_that_is_shorter_than_a_restart_says_what_would_do(
+    changes: dict[str, Any], overrides: dict[str, Value], message: str
+) -> None:
+    assert message in plan(workload=replace(ORDINARY, **changes), overrides=overrides).warnings
 
 
 def test_unwise_values_are_kept_with_a_warning() -> None:

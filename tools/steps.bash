@@ -1,23 +1,60 @@
-# For other scripts to source: runs steps one after the other, goes on where one fails, and sums up with times.
+# For other scripts to source: runs steps one after the other or side by side, goes on where one fails, and sums up
+# with times. Ctrl-C, or SIGTERM, ends the steps with all that they have started, and waits for them.
 
-step_lines=()
-steps_failed=0
+set -m # each step is a process group of its own
+lanes=2
+begun=0
+steps=$(mktemp --directory)
+# Hundreds of short programs are started; each would be compiled anew, which together takes longer than most steps.
+unset PYTHONDONTWRITEBYTECODE
+trap 'rm -rf "$steps"' EXIT
+trap end_steps INT TERM
 
 # step NAME COMMAND...: run one step and remember how it went.
 step() {
-  local name=$1 begin=$SECONDS result=passed
+  local name=$1
   shift
+  begun=$((begun + 1))
   printf '\n── %s\n' "$name"
-  if ! "$@"; then
-    result=FAILED
-    steps_failed=$((steps_failed + 1))
-  fi
-  step_lines+=("$(printf '%-6s %4d s  %s' "$result" $((SECONDS - begin)) "$name")")
+  timed "$name" "$@" &
+  wait "$!" || true
 }
 
-# steps_done: print the summary; false if anything failed.
+# beside NAME COMMAND...: run one step beside those that follow, as soon as a lane is free; what it prints is shown in
+# one piece when it has ended.
+beside() {
+  while [ "$(jobs -pr | wc -l)" -ge "$lanes" ]; do wait -n || true; done
+  begun=$((begun + 1))
+  aside "$@" &
+}
+
+# steps_done: wait for steps that still run and print the summary; false unless all have passed.
 steps_done() {
+  wait
   printf '\n'
-  printf '%s\n' "${step_lines[@]}"
-  [ "$steps_failed" = 0 ]
+  cat "$steps/summary"
+  [ "$(grep --count ^passed "$steps/summary")" = "$begun" ]
+}
+
+aside() {
+  local output name=$1
+  output=$(mktemp --tmpdir="$steps")
+  timed "$@" >"$output" 2>&1
+  printf '\n── %s\n' "$name" | flock "$steps" cat - "$output"
+}
+
+timed() {
+  local name=$1 begin=$SECONDS result=passed
+  shift
+  "$@" </dev/null || result=FAILED
+  printf '%-6s %4d s  %s\n' "$result" $((SECONDS - begin)) "$name" >>"$steps/summary"
+}
+
+# SIGINT, because it lets Python end tests in order, and these remove their hosts. Who sends one signal may send two.
+end_steps() {
+  local group
+  trap '' INT TERM
+  for group in $(jobs -p); do kill -INT -- "-$group" || true; done
+  wait
+  exit 130
 }

@@ -96,6 +96,14 @@ Measurable = Literal[
 """The keys of a workload that `farrier measure` finds out; the others are wishes."""
 
 
+class Reference(Model):
+    """How fast a host was while it was measured: CPU seconds of a piece of work that is always the same."""
+
+    on: str = Field(max_length=400, description="host and Python, such as web1 with Python 3.11.2")
+    seconds: float = Field(gt=0, le=60, description="beside requests that come alone")
+    busy_seconds: float = Field(gt=0, le=60, description="beside many requests at once")
+
+
 class WorkloadInput(Model):
     """What one request costs and what is asked for; every key is optional."""
 
@@ -164,6 +172,10 @@ class WorkloadInput(Model):
         default_factory=list, description="the keys above that `farrier measure` has measured"
     )
 
+    reference: Reference | None = Field(
+        None, description="written by `farrier measure`: the host's speed, to which later measurements are brought"
+    )
+
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if missing := [name for name in self.measured if name not in self.model_fields_set]:
@@ -204,8 +216,8 @@ class WorkloadInput(Model):
 
     def workload(self) -> Workload:
         """The workload, knowing which of its figures were stated; the total is in its two parts."""
-        figures = self.model_dump(exclude={"measured", "memory_total_mb"})
-        stated = set(self.model_fields_set - {"measured"})
+        figures = self.model_dump(exclude={"measured", "reference", "memory_total_mb"})
+        stated = set(self.model_fields_set - {"measured", "reference"})
         if self.memory_total_mb is not None and "memory_private_mb" not in stated:
             figures["memory_private_mb"] = self.memory_total_mb - self.memory_shared_mb
             stated.add("memory_private_mb")
@@ -250,6 +262,11 @@ def _overrides(value: Any) -> Any:
         spec = BY_NAME.get(name)
         if spec is None:
             raise ValueError(f"{name} is no setting; {nearest(str(name), list(BY_NAME))}")
+        if name == "gunicorn.worker_class" and re.search("asgi|uvicorn", str(given), re.IGNORECASE):
+            raise ValueError(
+                f"{name}: {given!r} is not offered, as an ASGI worker accepts connections without a bound and makes the "
+                f"socket's queue its own, so that the plan's numbers would not hold; it is {spec.expected}"
+            )
         if not spec.accepts(given):
             raise ValueError(f"{name}: {given!r} is not {spec.expected}")
     if value.get("gunicorn.worker_class") == "sync" and value.get("gunicorn.threads", 1) != 1:

@@ -8,6 +8,7 @@ from typing import Any
 
 from farrier import policy
 from farrier.errors import DoesNotFitError, InputError
+from farrier.pace import Pace, follows_speed
 from farrier.units import ceil_to, counted, mb, milliseconds, number
 
 Document = Mapping[str, Any]
@@ -27,6 +28,7 @@ class UrlCost:
     size_bytes: int
     cpu_variance: float
     variance: float
+    follows_speed: bool
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,9 @@ class Measured:
     busy_cpu_seconds: float
     unsafe: tuple[str, ...]
     delayed_share: float
+    python: str
+    reference_seconds: float
+    busy_reference_seconds: float
 
     @property
     def requests(self) -> int:
@@ -61,6 +66,12 @@ class Measured:
     def cpu_seconds(self) -> float:
         """C."""
         return self._mean([url.cpu_seconds for url in self.urls])
+
+    def cpu_seconds_at(self, pace: Pace) -> tuple[float, float]:
+        """C at another speed of the machine, of requests alone and of a busy worker; what computes by the clock keeps its own."""
+        fixed = self._mean([0.0 if url.follows_speed else url.cpu_seconds for url in self.urls])
+        busy = max(0.0, self.busy_cpu_seconds - fixed)
+        return fixed + pace.alone * (self.cpu_seconds - fixed), min(fixed, self.busy_cpu_seconds) + pace.busy * busy
 
     @property
     def wait_seconds(self) -> float:
@@ -151,6 +162,7 @@ def evaluate(
     _refuse_growth(plain["growth_kb"], len(plain["samples"]))
     walls = sum(sample[4] for sample in plain["samples"])
     preloaded = found["preload"]
+    busy_cpu, busy_reference = _busy(found["threads"]["busy"])
     measured = Measured(
         tuple(urls),
         tuple(skipped),
@@ -159,12 +171,21 @@ def evaluate(
         memory_of(plain["memory"]),
         memory_of(preloaded["memory"]) if "memory" in preloaded else None,
         thread_mb(found["threads"]["steps"]),
-        found["threads"]["busy"]["cpu_us"] / 1e6 / max(1, found["threads"]["busy"]["requests"]),
+        busy_cpu,
         tuple(unsafe_to_preload(plain["held"], preloaded)),
         sum(sample[6] for sample in plain["samples"]) / walls if walls else 0.0,
+        plain["held"]["python"],
+        _average([sample[8] for sample in plain["samples"]]) / 1e6,
+        busy_reference,
     )
     _refuse_chance(measured, seconds)
     return measured
+
+
+def _busy(blocks: Sequence[Sequence[int]]) -> tuple[float, float]:
+    """CPU seconds of a request and of its reference, from blocks of (requests, CPU, references' CPU) in microseconds."""
+    requests, cpu, reference = (sum(block[i] for block in blocks) for i in range(3))
+    return cpu / 1e6 / max(1, requests), reference / 1e6 / max(1, requests)
 
 
 def _not_answered(probe: Document) -> str:
@@ -172,14 +193,14 @@ def _not_answered(probe: Document) -> str:
 
 
 def _cost(path: str, weight: float, samples: Sequence[Sequence[int]]) -> UrlCost:
-    """Samples hold position, status, bytes, and microseconds: all CPU; then wall, CPU, delay and own CPU of the client.
+    """Samples hold position, status, bytes, and microseconds: all CPU; wall, CPU, delay, own CPU of the client; reference.
 
-    The latter are those between question and answer; delay is standing ready without a CPU, here or there.
+    Those from wall to own CPU are between question and answer; delay is standing ready without a CPU, here or there.
     """
     cpu = [sample[3] / 1e6 for sample in samples]
     # What is neither computing nor standing ready, there or here, is waiting for somebody else. While one of both
     # computes, the other may stand ready: the larger figure of the two holds the smaller one.
-    wait = [(wall - inside - max(delay, own)) / 1e6 for *_, wall, inside, delay, own in samples]
+    wait = [(wall - inside - max(delay, own)) / 1e6 for *_, wall, inside, delay, own, _ in samples]
     mean_cpu, mean_wait = max(1e-6, _average(cpu)), max(0.0, _average(wait))
     variance = _variance([max(0.0, c + w) for c, w in zip(cpu, wait, strict=True)])
     return UrlCost(
@@ -193,6 +214,7 @@ def _cost(path: str, weight: float, samples: Sequence[Sequence[int]]) -> UrlCost
         round(median(sample[2] for sample in samples)),
         _variance(cpu),
         variance,
+        follows_speed([(sample[3], sample[8]) for sample in samples]),
     )
 
 

@@ -48,6 +48,12 @@ class Plan:
         """The value of the setting `name`."""
         return self.settings[name].value
 
+    @property
+    def in_service(self) -> Value:
+        """Requests that a worker has in service at once: its threads, or gevent's greenlets."""
+        gevent = self.value("gunicorn.worker_class") == "gevent"
+        return self.value("gunicorn.worker_connections" if gevent else "gunicorn.threads")
+
     def as_document(self) -> dict[str, object]:
         """The host's part of `plan --json`."""
         predicted: dict[str, object] = {

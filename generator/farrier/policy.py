@@ -25,6 +25,17 @@ MAX_WORKERS = 1024
 MAX_THREADS = 64
 """Threads per worker, at most; beyond it another process is cheaper than handing the GIL around."""
 
+GREENLET_MARGIN = 2.0
+"""Requests that a gevent worker takes at once, as a multiple of those that Little's law finds in service at capacity: a few
+cost little, and each wait that is longer than the mean one would otherwise leave the CPU idle."""
+
+GREENLET_MB = 0.1
+"""Memory of a greenlet with a request in it: its piece of stack, the request, its answer and an open connection.
+`tests/host/test_gevent.py` measures it with the example application."""
+
+GEVENT_POOL_THREADS = 10
+"""Threads that gevent starts in each worker for what cannot wait otherwise, such as looking up names: its own default."""
+
 MINIMUM_WORKERS = 2
 """While one worker is replaced (max_requests, a crash) another one answers."""
 
@@ -193,9 +204,18 @@ MEASURE_AGREES = {
     "memory_thread_mb": (0.25, 0.1),
     "boot_seconds": (0.25, 0.3),
 }
-"""What two measurements may differ by and still say the same, as a share and in the key's unit; the larger counts. In six
-on a host of a machine with other work, boots (0.13-0.19 s) and longest segments (7-11 ms), of which few are seen, varied
-most. CPU varied there by 19 %, more than its 10 % here: that is a difference worth telling."""
+"""What a figure may differ by from the one measured before and still stay, as a share and in the key's unit; the larger
+counts. Whole numbers of a plan flip on any difference where they are just between two values, so no rounding does without
+it. `make bench-measure` shows how much of it is used; boots and longest segments, of which few are seen, vary most."""
+
+REFERENCE_COMPARABLE = 1.5
+"""Speeds of a host that differ by more than this factor are no drift: it has become another machine, and begins anew."""
+
+REFERENCE_NOTICEABLE = 0.05
+"""A difference in speed from which on a measurement tells of it."""
+
+REFERENCE_FOLLOWED = 0.5
+"""Work of which surely less than this share follows the machine's speed computes by the clock, and is left as it is."""
 
 MEASURE_BUSY = 0.1
 """Share of the time without a CPU from which on others disturb a measurement."""

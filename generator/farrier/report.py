@@ -120,7 +120,7 @@ def _print_summary(console: Console, groups: tuple[Size, ...]) -> None:
     for size in groups:
         plan = size.plan
         hosts = size.hosts[0] + (f" and {len(size.hosts) - 1} more" if len(size.hosts) > 1 else "")
-        pair = f"{plan.value('gunicorn.workers')} x {plan.value('gunicorn.threads')}"
+        pair = f"{plan.value('gunicorn.workers')} x {plan.in_service}"
         table.add_row(hosts, number(plan.cpus), mb(plan.memory_mb), pair, number(plan.capacity_rps, 1))
     console.print(table)
 

@@ -31,7 +31,7 @@ class SettingSpec:
         if self.type is bool:
             return "true or false"
         if self.choices:
-            return " or ".join(self.choices)
+            return f"{', '.join(self.choices[:-1])} or {self.choices[-1]}"
         unit = f" ({self.unit})" if self.unit else ""
         return f"a whole number from {self.minimum} to {self.maximum}{unit}"
 
@@ -72,12 +72,17 @@ SPECS: tuple[SettingSpec, ...] = (
         "gunicorn.worker_class",
         "gunicorn_worker_class",
         str,
-        choices=("sync", "gthread"),
-        meaning="kind of worker: one request at a time, or one per thread",
+        choices=("sync", "gthread", "gevent"),
+        meaning="kind of worker: one request at a time, or one per thread; gevent, one per greenlet, is never chosen but kept",
     ),
     _count("gunicorn.workers", 1, 1024, "worker processes of one slot"),
     _count("gunicorn.threads", 1, 512, "threads of each worker"),
-    _count("gunicorn.worker_connections", 1, 65_535, "connections that a gthread worker accepts at once"),
+    _count(
+        "gunicorn.worker_connections",
+        1,
+        65_535,
+        "connections that a gthread worker accepts at once; requests of a gevent worker",
+    ),
     _count("gunicorn.backlog", 1, 65_535, "requests that may wait in the kernel's accept queue"),
     SettingSpec(
         "gunicorn.preload_app",
@@ -85,7 +90,7 @@ SPECS: tuple[SettingSpec, ...] = (
         bool,
         meaning="import the application once, before the workers are forked",
     ),
-    _seconds("gunicorn.timeout", "longest request of a sync worker; sign of life of a gthread worker"),
+    _seconds("gunicorn.timeout", "longest request of a sync worker; sign of life of any other"),
     _seconds("gunicorn.graceful_timeout", "time that running requests get when a slot stops"),
     _seconds("gunicorn.keepalive", "idle time of a connection from NGINX; 0 closes it after each answer", 0),
     _count("gunicorn.max_requests", 0, 10_000_000, "requests after which a worker is replaced; 0 never"),

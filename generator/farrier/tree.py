@@ -22,7 +22,10 @@ def environment_tree(
     role = project.role(name)
     tested = scenarios(project, name, facts, plans, workload)
     every_plan = [*plans.values(), *(plan for scenario in tested for plan in scenario.plans.values())]
-    context = _context(project, name, plans, workload) | {"watched": any(map(_is_watched, every_plan))}
+    context = _context(project, name, plans, workload) | {
+        "watched": any(map(_is_watched, every_plan)),
+        "gevent": any(plan.value("gunicorn.worker_class") == "gevent" for plan in every_plan),
+    }
     names = {"__app__": project.application.name, "__environment__": name}
     files = {f"roles/{role}/{path}": content for path, content in render_tree(source / "role", context, names).items()}
     for module in sorted((PACKAGE / "modules").glob("farrier_*.py")):

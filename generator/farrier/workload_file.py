@@ -4,26 +4,32 @@ from collections.abc import Mapping
 from math import floor, log10
 
 from farrier import policy
-from farrier.inputs import WorkloadInput
+from farrier.inputs import Reference, WorkloadInput
 from farrier.measurement import Measured
+from farrier.pace import Pace
 from farrier.units import mb, milliseconds, number
 
-AGREED = "this agrees with the measurement before, whose figures stay: a plan should not change by chance"
+
+def reference_of(measured: Measured, host: str) -> Reference | None:
+    """How fast the host was; None where that is not known."""
+    seconds, busy = measured.reference_seconds, measured.busy_reference_seconds
+    if seconds <= 0 or busy <= 0:
+        return None
+    return Reference(on=f"{host} with Python {measured.python}", seconds=round(seconds, 6), busy_seconds=round(busy, 6))
 
 
-def figures_of(measured: Measured) -> dict[str, float | bool]:
-    """The keys of a workload that were measured."""
+def figures_of(measured: Measured, pace: Pace) -> dict[str, float | bool]:
+    """The keys of a workload that were measured, CPU times at the speed that `pace` brings them to."""
     memory = measured.memory
-    private = max(0.1, memory.private_mb)
+    cpu, busy = measured.cpu_seconds_at(pace)
     found = {
-        "cpu_seconds": measured.cpu_seconds,
+        "cpu_seconds": cpu,
         "wait_seconds": measured.wait_seconds,
-        "busy_cpu_seconds": max(1e-6, min(measured.cpu_seconds, measured.busy_cpu_seconds)),
+        "busy_cpu_seconds": max(1e-6, min(cpu, busy)),
         "cpu_scv": measured.cpu_spread,
         "service_scv": measured.spread,
-        "memory_private_mb": private,
+        "memory_private_mb": max(0.1, memory.private_mb),
         "memory_shared_mb": memory.shared_mb,
-        "memory_total_mb": private + memory.shared_mb,
         "memory_thread_mb": max(policy.THREAD_MINIMUM_MB, measured.thread_mb),
         "boot_seconds": max(0.01, measured.boot_seconds),
     }
@@ -32,44 +38,56 @@ def figures_of(measured: Measured) -> dict[str, float | bool]:
     return {**found, "preload_safe": measured.preload_safe}
 
 
-def agrees(figures: Mapping[str, float | bool], before: WorkloadInput | None) -> bool:
-    """Whether each figure differs from the one measured before by no more than chance makes (`policy.MEASURE_AGREES`)."""
-    if before is None or set(before.measured) != set(figures):
-        return False
-    for name, now in figures.items():
+def staying(figures: Mapping[str, float | bool], before: WorkloadInput | None) -> dict[str, float | bool]:
+    """Figures measured before from which those of now differ by no more than chance makes (`policy.MEASURE_AGREES`)."""
+    if before is None or before.preload_safe != figures["preload_safe"]:
+        return {}
+    found: dict[str, float | bool] = {}
+    for name in set(figures) & set(before.measured):
         then = getattr(before, name)
         relative, absolute = policy.MEASURE_AGREES.get(name, (0.0, 0.0))
-        if abs(now - then) > max(relative * then, absolute):
-            return False
-    return True
+        if abs(figures[name] - then) <= max(relative * then, absolute):
+            found[name] = then
+    return found
 
 
 def compared(figures: Mapping[str, float | bool], before: WorkloadInput | None) -> list[str]:
     """What is to be said of a measurement after another one."""
-    if agrees(figures, before):
-        return [AGREED]
     if before is None or not {"cpu_seconds", "wait_seconds"} <= set(before.measured):
         return []
-    return [
-        f"the measurement before found {milliseconds(before.cpu_seconds)} of CPU and {milliseconds(before.wait_seconds)} of "
-        "waiting; these figures take its place"
-    ]
+    stay = staying(figures, before)
+    found, then = (
+        f"{milliseconds(each['cpu_seconds'])} of CPU and {milliseconds(each['wait_seconds'])} of waiting"
+        for each in (figures, {name: getattr(before, name) for name in ("cpu_seconds", "wait_seconds")})
+    )
+    said = f"this measurement found {found}, the one before {then}"
+    new = [name for name in figures if name not in stay]
+    if not new:
+        return [
+            f"{said}: no figure differs by more than chance makes, so those before stay and the plan does not change"
+        ]
+    return [f"{said}; new: {', '.join(new)}" + ("; the others stay" if stay else "")]
 
 
 def workload_text(
-    environment: str, host: str, measured: Measured, earlier: WorkloadInput, before: WorkloadInput | None = None
+    environment: str,
+    host: str,
+    measured: Measured,
+    pace: Pace,
+    earlier: WorkloadInput,
+    before: WorkloadInput | None = None,
 ) -> str:
     """The file; what is stated in `earlier` and cannot be measured is kept. Without a date: equal figures, equal file.
 
     Figures that agree with those measured `before` are kept too, so that a plan does not change by chance.
     """
-    found = figures_of(measured)
-    if before is not None and agrees(found, before):
-        found = {name: getattr(before, name) for name in found}
+    found = figures_of(measured, pace)
+    found |= staying(found, before)
+    found["memory_total_mb"] = found["memory_private_mb"] + found["memory_shared_mb"]
     figures = {name: written(value) for name, value in found.items()}
     kept = {
         name: value
-        for name, value in earlier.model_dump(exclude={"measured"}, exclude_none=True).items()
+        for name, value in earlier.model_dump(exclude={"measured", "reference"}, exclude_none=True).items()
         if name in earlier.model_fields_set and name not in figures
     }
     lines = [
@@ -80,6 +98,13 @@ def workload_text(
         *(f"{name}: {value}" for name, value in figures.items()),
         f"measured: [{', '.join(figures)}]",
     ]
+    if pace.reference:
+        at = pace.reference
+        lines += [
+            "",
+            "# How fast the host was: CPU time of fixed work, to whose speed later measurements are brought.",
+            f"reference: {{on: {at.on}, seconds: {at.seconds:f}, busy_seconds: {at.busy_seconds:f}}}",
+        ]
     if kept:
         lines += ["", "# Stated, not measured; edit these here.", *(f"{name}: {value}" for name, value in kept.items())]
     return "\n".join(lines) + "\n"

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from deployed import ENVIRONMENT, Deployed, deployed
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.clock]
 
 COST = {"cpu_seconds": 0.02, "wait_seconds": 0.03, "latency_p95_seconds": 0.5}
 URL = "/work/?cpu_ms=20&wait_ms=30"

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from deployed import ENVIRONMENT, HOST_TOOL, ROOT, Deployed, deployed, farrier, run
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.clock]
 
 URL = "/work/?cpu_ms=20&wait_ms=30"
 SECONDS = 10

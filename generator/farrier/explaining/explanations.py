@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
-from farrier.explaining import gunicorn, limits, times
+from farrier.explaining import gevent, gunicorn, limits, times
 from farrier.explaining.changes import Changes
 from farrier.explaining.sheet import Derivation, Sheet
 from farrier.plan import Setting
@@ -44,6 +44,15 @@ DERIVATIONS: dict[str, Callable[[Sheet], Derivation]] = {
     "farrier.watchdog_timeout": times.watchdog_timeout,
 }
 
+WITH_GEVENT: dict[str, Callable[[Sheet], Derivation]] = {
+    "gunicorn.worker_class": gevent.worker_class,
+    "gunicorn.workers": gevent.workers,
+    "gunicorn.threads": gevent.threads,
+    "gunicorn.worker_connections": gevent.worker_connections,
+    "gunicorn.preload_app": gevent.preload_app,
+}
+"""What takes the place of some where the operator asks for gevent's workers."""
+
 
 @dataclass(frozen=True)
 class Explanation:
@@ -57,4 +66,5 @@ class Explanation:
 def explain(draft: Draft, names: Iterable[str]) -> list[Explanation]:
     """Explanations of the settings `names`, in that order."""
     sheet, changes = Sheet(draft), Changes(draft)
-    return [Explanation(draft.settings[name], DERIVATIONS[name](sheet), changes.of(name)) for name in names]
+    derivations = DERIVATIONS | (WITH_GEVENT if draft.greenlets else {})
+    return [Explanation(draft.settings[name], derivations[name](sheet), changes.of(name)) for name in names]

@@ -53,7 +53,7 @@ def limit_nofile(sheet: Sheet) -> Derivation:
     return Derivation(
         "w + f T, rounded up to 256, at least m, at most what the host grants",
         (
-            sheet.setting("T", "gunicorn.threads"),
+            sheet.each("T"),
             sheet.constant("w", "FILES_PER_WORKER"),
             sheet.constant("f", "FILES_PER_THREAD"),
             sheet.constant("m", "LIMIT_NOFILE_MINIMUM"),
@@ -68,18 +68,19 @@ def limit_nofile(sheet: Sheet) -> Derivation:
 
 def tasks_max(sheet: Sheet) -> Derivation:
     """Processes and threads of a slot."""
-    own = 1 + sheet.workers * (1 + sheet.threads)
+    threads = policy.GEVENT_POOL_THREADS if sheet.draft.greenlets else sheet.threads
+    own = 1 + sheet.workers * (1 + threads)
     raw = policy.TASKS_FACTOR * own + policy.TASKS_BASE
     return Derivation(
         "f (1 + P (1 + T)) + t, rounded up to 8: a fork bomb ends here",
         (
             sheet.setting("P", "gunicorn.workers"),
-            sheet.setting("T", "gunicorn.threads"),
+            sheet.constant("T", "GEVENT_POOL_THREADS") if sheet.draft.greenlets else sheet.each("T"),
             sheet.constant("f", "TASKS_FACTOR"),
             sheet.constant("t", "TASKS_BASE"),
         ),
         (
-            f"1 master + {sheet.workers} x (1 + {sheet.threads}) = {own}",
+            f"1 master + {sheet.workers} x (1 + {threads}) = {own}",
             f"{policy.TASKS_FACTOR} x {own} + {policy.TASKS_BASE} = {raw}, rounded up: {ceil_to(raw, 8)}",
         ),
         ceil_to(raw, 8),

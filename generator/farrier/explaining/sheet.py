@@ -119,6 +119,10 @@ class Sheet:
         found = self.draft.settings[name]
         return Input(symbol, name, written(name, found.value), found.provenance.value)
 
+    def each(self, symbol: str) -> Input:
+        """Requests that a worker has in service at once."""
+        return self.setting(symbol, "gunicorn.worker_connections" if self.draft.greenlets else "gunicorn.threads")
+
     def connections(self) -> tuple[Input, ...]:
         """What the database grants, and to how many hosts; nothing where nobody has said."""
         if self.draft.connections is None:

@@ -13,21 +13,23 @@ def backlog(sheet: Sheet) -> Derivation:
     draft, work = sheet.draft, sheet.work
     raw = draft.capacity_rps * draft.queue_budget
     rate = min(work.peak_rps or draft.capacity_rps, draft.capacity_rps)
+    upper, lower = max(1, min(policy.MAX_BACKLOG, math.floor(raw))), math.ceil(rate * work.boot_seconds)
+    held = "held" if lower <= upper else "more than that: a warning says what would meet it"
     return Derivation(
-        "X x q, rounded down, from 1 to MAX_BACKLOG: a request behind that many would be answered too late; a warning "
-        "says where more arrive while a worker boots",
+        "X x q, rounded down, from 1 to MAX_BACKLOG: a request behind that many would be answered too late; a restart wants "
+        "at least r x b, the requests at the rate r (the peak, at most X) that arrive while a worker boots",
         (
             sheet.capacity(),
             _queue_budget(sheet),
+            *([sheet.workload("r", "peak_rps")] if work.peak_rps is not None else []),
             sheet.workload("b", "boot_seconds"),
             sheet.constant("B <=", "MAX_BACKLOG"),
         ),
         (
             f"X x q = {number(draft.capacity_rps)} x {draft.queue_budget} s = {number(raw, 1)}",
-            f"while a worker boots {number(rate, 1)} x {number(work.boot_seconds)} s = "
-            f"{number(math.ceil(rate * work.boot_seconds))} requests arrive",
+            f"while a worker boots {number(rate, 1)} x {number(work.boot_seconds)} s = {number(lower)} requests arrive, {held}",
         ),
-        max(1, min(policy.MAX_BACKLOG, math.floor(raw))),
+        upper,
     )
 
 
@@ -87,7 +89,7 @@ def timeout(sheet: Sheet) -> Derivation:
     return Derivation(
         "max(r, f b): it ends a request of a sync worker, and must outlast a boot"
         if kind == "sync"
-        else "max(g, f b): for gthread it limits no request, but must outlast a boot",
+        else f"max(g, f b): for {kind} it limits no request, but must outlast a boot",
         (
             sheet.setting("", "gunicorn.worker_class"),
             least,
@@ -103,9 +105,10 @@ def watchdog_timeout(sheet: Sheet) -> Derivation:
     """What Gunicorn's own does not do for threads."""
     kind = str(sheet.draft.settings["gunicorn.worker_class"].value)
     limit = sheet.work.request_limit_seconds
-    value = 0 if kind == "sync" else limit
+    value = limit if kind == "gthread" else 0
     return Derivation(
-        "r with gthread, else 0: gunicorn.timeout ends the requests of a sync worker, and none of a gthread worker",
+        "r with gthread, else 0: gunicorn.timeout ends the requests of a sync worker, and none of a gthread worker; gevent's "
+        "requests share the one thread that could be looked at",
         (sheet.setting("", "gunicorn.worker_class"), sheet.workload("r", "request_limit_seconds")),
         (f"{kind}: {value} s",),
         value,

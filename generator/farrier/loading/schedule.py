@@ -24,6 +24,7 @@ class Prediction:
     workers: int
     threads: int
     cpu_seconds: float
+    """Of the application alone, beside which `proxy_cpu_seconds` is NGINX's."""
     wait_seconds: float
     proxy_cpu_seconds: float
     memory_mb: float
@@ -33,8 +34,8 @@ class Prediction:
 
     @property
     def service_seconds(self) -> float:
-        """H: a request alone."""
-        return self.cpu_seconds + self.wait_seconds
+        """H: a request alone, as a client of NGINX sees it."""
+        return self.cpu_seconds + self.proxy_cpu_seconds + self.wait_seconds
 
 
 def prediction(host: str, draft: Draft) -> Prediction:
@@ -47,7 +48,7 @@ def prediction(host: str, draft: Draft) -> Prediction:
         draft.service.rate_within,
         draft.facts.cpus,
         draft.number("gunicorn.workers"),
-        draft.number("gunicorn.threads"),
+        draft.each,
         work.gunicorn_cpu_seconds,
         work.wait_seconds,
         work.proxy_cpu_seconds,

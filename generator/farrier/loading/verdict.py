@@ -73,10 +73,15 @@ class Row:
         """CPU seconds of NGINX for one arrival: it also answers what it refuses."""
         return _per(self.usage.nginx, self.step.offered_rps)
 
+    def cpu_both(self) -> float | None:
+        """CPU seconds that a request takes of the application and of NGINX, one after the other."""
+        cpu = self.cpu_per_request()
+        return None if cpu is None else cpu + (self.nginx_per_request() or 0.0)
+
 
 def _alone_seconds(row: Row, told: Prediction) -> float | None:
     """Mean latency without the wait for a CPU: rho C / 2 (1 - rho) c, Pollaczek and Khinchin's for equal requests."""
-    mean, cpu = row.step.latency.mean, row.cpu_per_request()
+    mean, cpu = row.step.latency.mean, row.cpu_both()
     if mean is None or cpu is None or row.usage.host is None:
         return mean
     busy = min(row.usage.host / told.cpus, 0.9)
@@ -168,7 +173,7 @@ def _terms(rows: Sequence[Row], told: Prediction) -> tuple[Term, ...]:
             f"H: a request alone took {_ms(alone)}, seen at {_rate(lowest)}; planned with {_ms(told.service_seconds)}"
         )
         found.append(Term("H", told.service_seconds, alone, text))
-        own = lowest.cpu_per_request()
+        own = lowest.cpu_both()
         if own is not None and told.wait_seconds:
             waits = max(0.0, alone - own)
             text = f"W: {_ms(waits)} of that was waiting; planned with {_ms(told.wait_seconds)}"

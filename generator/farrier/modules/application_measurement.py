@@ -18,6 +18,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.measured_place import Failure, Place, run
 from ansible.module_utils.measured_process import (
+    Blocks,
+    References,
     SegmentWatch,
     UnixConnection,
     children,
@@ -79,6 +81,9 @@ WARM_SHARE = 0.25
 
 SEGMENT_SECONDS = 1.5
 """Time in which the longest CPU segment is looked for."""
+
+BLOCK_SECONDS = 0.1
+"""Requests of a busy worker are looked at in blocks of this length."""
 
 ANSWER_SECONDS = 10
 """A path that takes longer is reported, not measured."""
@@ -295,10 +300,16 @@ class Gunicorn:
         return found
 
     def requests(self, seconds: float, pids: list[int]) -> list[list[int]]:
-        """One request after the other: position, status, bytes, CPU; then wall, CPU, delay and our own CPU, in µs."""
+        """One request after the other: position, status, bytes, CPU; then wall, CPU, delay, our own CPU and reference, in µs.
+
+        The reference is part of none of the others.
+        """
+        references = References(self.place.runtime, pids)
 
         def used() -> int:
-            return sum(cpu_ns(pid) for pid in pids)
+            references.read()
+            total: int = sum(cpu_ns(pid) for pid in pids) - references.total_ns
+            return total
 
         me = [os.getpid()]
         samples: list[list[int]] = []
@@ -320,10 +331,14 @@ class Gunicorn:
                 ended = wall, used(), delay, own
                 # Within the answer's time, and all since the last one: a worker has still to close and to log.
                 inside = [(end - begin) // 1000 for begin, end in zip(begun, ended)]  # noqa: B905 - for the oldest Python
-                samples.append([which, status, size, (ended[1] - before) // 1000, *inside])
+                reference = references.last_ns // 1000
+                inside[0] -= reference
+                samples.append([which, status, size, (ended[1] - before) // 1000, *inside, reference])
                 before = ended[1]
         except (ProcessLookupError, ConnectionError, http.client.HTTPException):
             raise self.gone() from None
+        finally:
+            references.close()
         return samples
 
     def longest_segment(self, pids: list[int]) -> float:
@@ -339,8 +354,8 @@ class Gunicorn:
 
     def held_by_master(self) -> dict[str, Any]:
         """Threads and sockets of the master, which a fork would break."""
-        named = json.loads((self.place.runtime / "master").read_text())["threads"]
-        return {"threads": named, "native": native_threads(self.master), "sockets": sockets(self.master)}
+        master = json.loads((self.place.runtime / "master").read_text())
+        return {**master, "native": native_threads(self.master), "sockets": sockets(self.master)}
 
 
 def plain(place: Place) -> dict[str, Any]:
@@ -384,10 +399,10 @@ def threads(place: Place) -> dict[str, Any]:
         steps = []
         for concurrency in (1, THREADS):
             (pid,) = gunicorn.pids()
-            before = cpu_ns(pid)
-            requests = gunicorn.warm(seconds, concurrency)
+            with Blocks(place.runtime, pid, BLOCK_SECONDS) as blocks:
+                gunicorn.warm(seconds, concurrency)
             (pid,) = gunicorn.pids()
-            busy = {"requests": requests, "cpu_us": (cpu_ns(pid) - before) // 1000}
+            busy = blocks.found
             steps.append([len(os.listdir(f"/proc/{pid}/task")), memory_kb(pid)["private"]])
         return {"steps": steps, "busy": busy}
 

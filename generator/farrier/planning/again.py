@@ -149,12 +149,12 @@ def _least(draft: Draft, ample: Draft, *, connected: bool = False) -> Draft:
 
 def _more(draft: Draft, least: Draft) -> str:
     workers = [d.number("gunicorn.workers") for d in (draft, least)]
-    threads = [d.number("gunicorn.threads") for d in (draft, least)]
+    threads, kind = [d.each for d in (draft, least)], draft.cost.kind
     if threads[0] == threads[1]:
         return counted(workers[1] - workers[0], "more worker", "more workers")
     if workers[0] == workers[1]:
-        return f"{counted(threads[1] - threads[0], 'more thread', 'more threads')} in each worker"
-    return f"{counted(workers[1], 'worker')} of {counted(threads[1], 'thread')}"
+        return f"{counted(threads[1] - threads[0], f'more {kind}', f'more {kind}s')} in each worker"
+    return f"{counted(workers[1], 'worker')} of {counted(threads[1], kind)}"
 
 
 def _gain(draft: Draft, again: Draft | None) -> float:

@@ -15,7 +15,7 @@ def check(draft: Draft) -> None:
     Raises:
         DoesNotFitError: with the need, the limit and where each comes from.
     """
-    broken = [*_memory(draft), *_timeouts(draft), *_queue(draft), *_files(draft)]
+    broken = [*_memory(draft), *_timeouts(draft), *_queue(draft), *_files(draft), *_greenlets(draft)]
     if broken:
         raise DoesNotFitError(*broken)
 
@@ -23,7 +23,7 @@ def check(draft: Draft) -> None:
 def _memory(draft: Draft) -> Iterator[str]:
     maximum, high = draft.number("systemd.MemoryMax"), draft.number("systemd.MemoryHigh")
     need = draft.slot_mb
-    breakdown = draft.cost.breakdown(draft.number("gunicorn.workers"), draft.number("gunicorn.threads"))
+    breakdown = draft.cost.breakdown(draft.number("gunicorn.workers"), draft.each)
     if maximum < need * MB * (1 - 1e-9):
         yield f"systemd.MemoryMax {maximum} ({mb(maximum / MB)}) is below the {mb(need)} that a slot needs: {breakdown}"
     elif high < need * MB * (1 - 1e-9):
@@ -56,10 +56,7 @@ def _timeouts(draft: Draft) -> Iterator[str]:
             f"farrier.watchdog_timeout {watchdog} s replaces workers for requests that may take {stated} s "
             f"(request_limit_seconds): need {stated}, or 0 for none"
         )
-    if watchdog and draft.settings["gunicorn.worker_class"].value == "sync":
-        draft.warnings.append(
-            f"farrier.watchdog_timeout {watchdog} s watches nothing: a sync worker's requests end by gunicorn.timeout"
-        )
+    _watches_nothing(draft, watchdog)
     graceful = draft.number("gunicorn.graceful_timeout")
     if graceful < stated:
         yield (
@@ -80,6 +77,15 @@ def _timeouts(draft: Draft) -> Iterator[str]:
             f"proxy_read_timeout {read} s outlasts the {work.client_timeout_seconds} s that clients wait: NGINX works "
             "for clients that have left"
         )
+
+
+def _watches_nothing(draft: Draft, watchdog: int) -> None:
+    why = {
+        "sync": "a sync worker's requests end by gunicorn.timeout",
+        "gevent": "it looks at threads, and gevent's requests share one",
+    }.get(str(draft.settings["gunicorn.worker_class"].value))
+    if watchdog and why:
+        draft.warnings.append(f"farrier.watchdog_timeout {watchdog} s watches nothing: {why}")
 
 
 def _queue(draft: Draft) -> Iterator[str]:
@@ -108,4 +114,19 @@ def _files(draft: Draft) -> Iterator[str]:
     if draft.number("gunicorn.max_requests_jitter") > draft.number("gunicorn.max_requests") > 0:
         draft.warnings.append(
             "max_requests_jitter is larger than max_requests: how often a worker is replaced is mostly chance"
+        )
+
+
+def _greenlets(draft: Draft) -> Iterator[str]:
+    if not draft.greenlets:
+        return
+    if draft.settings["gunicorn.preload_app"].value:
+        yield (
+            "gunicorn.preload_app true imports the application before gunicorn.worker_class gevent patches Python in each "
+            "worker, so its locks and connections would block all requests: set it to false"
+        )
+    if draft.number("gunicorn.threads") != 1:
+        yield (
+            f"gunicorn.threads {draft.number('gunicorn.threads')} means nothing to gunicorn.worker_class gevent: set "
+            "gunicorn.worker_connections, the requests that a worker takes at once"
         )

@@ -70,7 +70,7 @@ def compare(draft: Draft) -> Comparison:
         fits = need <= budget_mb + 1 / MB and (granted is None or workers * threads <= granted)
         return Row(name, formula, service, need, fits, p95 if isfinite(p95) else None)
 
-    rows = [row(FARRIER, "", draft.number("gunicorn.workers"), draft.number("gunicorn.threads"))]
+    rows = [row(FARRIER, "", draft.number("gunicorn.workers"), draft.each)]
     rows += [
         row(rule.name, rule.formula, *rule.choose(draft.facts.cpus, draft.facts.memory_mb, process_mb))
         for rule in RULES

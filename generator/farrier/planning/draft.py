@@ -48,6 +48,10 @@ class Draft:
         """Put a value that a measurement found."""
         self._put(Setting(name, value, Provenance.MEASURED, reason))
 
+    def asked(self, name: str, value: Value, reason: str) -> None:
+        """Put a value that only an operator asks for, and that Farrier has no opinion of."""
+        self.settings[name] = Setting(name, value, Provenance.OVERRIDE, reason)
+
     def _put(self, setting: Setting) -> None:
         if setting.name in self.overrides:
             own = self.overrides[setting.name]
@@ -74,6 +78,16 @@ class Draft:
         return int(value)
 
     @property
+    def greenlets(self) -> bool:
+        """Whether the operator asks for gevent's workers, whose requests share one thread."""
+        return self.overrides.get("gunicorn.worker_class") == "gevent"
+
+    @property
+    def each(self) -> int:
+        """Requests that a worker has in service at once."""
+        return self.number("gunicorn.worker_connections" if self.greenlets else "gunicorn.threads")
+
+    @property
     def connections(self) -> Connections | None:
         """What the database grants; None where nobody has said."""
         granted = self.workload.database_connections
@@ -82,8 +96,7 @@ class Draft:
     @property
     def connections_needed(self) -> int:
         """Connections of the whole environment, were all its hosts like this one."""
-        slots = self.number("gunicorn.workers") * self.number("gunicorn.threads")
-        return Connections(0, self.hosts).need(self.copies, slots)
+        return Connections(0, self.hosts).need(self.copies, self.number("gunicorn.workers") * self.each)
 
     @property
     def service(self) -> Service:
@@ -91,9 +104,10 @@ class Draft:
         work = self.workload
         return Service(
             self.number("gunicorn.workers"),
-            self.number("gunicorn.threads"),
+            self.each,
             work.host_cpu_seconds,
             work.wait_seconds,
             self.facts.cpus,
             work.service_scv,
+            self.greenlets,
         )

@@ -14,7 +14,7 @@ def too_much(draft: Draft, workers: int, threads: int, copies: int) -> Iterator[
     available = draft.budget.gunicorn_mb
     need = copies * draft.cost.slot_mb(workers, threads)
     slots = "two slots" if copies > 1 else "one slot"
-    least = f"no plan fits: {slots} of {counted(workers, 'worker')} with {counted(threads, 'thread')} each need "
+    least = f"no plan fits: {slots} of {counted(workers, 'worker')} with {counted(threads, draft.cost.kind)} each need "
     if draft.cost.slot_mb(workers, threads) > math.floor(available / copies):
         yield (
             f"{least}{mb(math.ceil(need))} ({draft.cost.breakdown(workers, threads)} a slot), but the limit is "
@@ -33,7 +33,7 @@ def connection_sum(draft: Draft, copies: int, workers: int, threads: int) -> str
     """The connections of all hosts written out: `2 hosts x 2 slots x 3 workers x 4 threads = 48`."""
     return (
         f"{counted(draft.hosts, 'host')} x {counted(copies, 'slot')} x {counted(workers, 'worker')} x "
-        f"{counted(threads, 'thread')} = {number(draft.hosts * copies * workers * threads)}"
+        f"{counted(threads, draft.cost.kind)} = {number(draft.hosts * copies * workers * threads)}"
     )
 
 

@@ -4,8 +4,10 @@ import math
 
 from farrier import policy
 from farrier.errors import DoesNotFitError
+from farrier.planning import gevent
 from farrier.planning.draft import Draft
 from farrier.planning.fitting import connection_sum, decide_switch, too_much
+from farrier.sizing import greenlets
 from farrier.sizing.capacity import process_utilisation
 from farrier.sizing.concurrency import Concurrency, Demand, choose
 from farrier.sizing.memory import Cost, budget
@@ -21,14 +23,21 @@ def concurrency(draft: Draft) -> None:
     work, facts = draft.workload, draft.facts
     preload = bool(draft.overrides.get("gunicorn.preload_app", work.preload_safe))
     draft.cost = Cost(work.memory_private_mb, work.memory_shared_mb, preload, work.memory_thread_mb)
+    if draft.greenlets:
+        draft.cost = gevent.cost(work)
     draft.budget = budget(facts.memory_mb, math.ceil(facts.cpus))
     demand = Demand(work.host_cpu_seconds, work.wait_ratio, facts.cpus, *_fixed(draft), few_threads=_convoys(work))
+    if draft.greenlets:
+        demand = gevent.demand(draft)
     chosen = _choose(draft, demand)
     draft.slot_mb = draft.cost.slot_mb(chosen.workers, chosen.threads)
     draft.capacity_rps = demand.capacity(chosen.workers, chosen.threads)
-    _workers(draft, chosen)
-    _threads(draft, chosen)
-    _preload(draft, chosen)
+    if draft.greenlets:
+        gevent.settings(draft, chosen)
+    else:
+        _workers(draft, chosen)
+        _threads(draft, chosen)
+        _preload(draft, chosen)
     _recycling(draft, chosen)
 
 
@@ -54,7 +63,7 @@ def _choose(draft: Draft, demand: Demand) -> Concurrency:
         tried.append(1)
     for copies in tried:
         granted = draft.connections.each(copies) if draft.connections else None
-        chosen = choose(demand, draft.cost, available, copies, granted)
+        chosen = (greenlets.choose if demand.greenlets else choose)(demand, draft.cost, available, copies, granted)
         if chosen:
             draft.copies = copies
             decide_switch(draft, chosen)

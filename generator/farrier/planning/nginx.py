@@ -40,7 +40,7 @@ def limits(draft: Draft) -> None:
 
 def _connections(draft: Draft) -> None:
     processes = draft.number("nginx.worker_processes")
-    slots = draft.number("gunicorn.workers") * draft.number("gunicorn.threads")
+    slots = draft.number("gunicorn.workers") * draft.each
     queued = draft.number("gunicorn.backlog")
     rate = draft.workload.peak_rps or draft.capacity_rps
     idle = math.ceil(rate * draft.number("nginx.keepalive_timeout"))

@@ -11,7 +11,9 @@ def limits(draft: Draft) -> None:
     """MemoryHigh, MemoryMax, LimitNOFILE and TasksMax of one slot."""
     _memory(draft)
     workers, threads = draft.number("gunicorn.workers"), draft.number("gunicorn.threads")
-    _files(draft, threads)
+    _files(draft, draft.each)
+    if draft.greenlets:  # all in one thread, beside those of gevent's own pool
+        threads = policy.GEVENT_POOL_THREADS
     own = 1 + workers * (1 + threads)
     draft.calculated(
         "systemd.TasksMax",
@@ -33,7 +35,7 @@ def _memory(draft: Draft) -> None:
     else:
         reason = (
             f"{number(policy.MEMORY_MAX_FACTOR)} x the {mb(draft.slot_mb)} that a slot should need "
-            f"({draft.cost.breakdown(draft.number('gunicorn.workers'), draft.number('gunicorn.threads'))}): a leak "
+            f"({draft.cost.breakdown(draft.number('gunicorn.workers'), draft.each)}): a leak "
             "ends in its own slot."
         )
     draft.calculated("systemd.MemoryMax", maximum * MB, reason)
@@ -53,7 +55,7 @@ def _files(draft: Draft, threads: int) -> None:
     draft.calculated(
         "systemd.LimitNOFILE",
         wanted if hard is None else min(wanted, hard),
-        f"{policy.FILES_PER_WORKER} for a worker + {policy.FILES_PER_THREAD} for each of {counted(threads, 'thread')}, "
+        f"{policy.FILES_PER_WORKER} for a worker + {policy.FILES_PER_THREAD} for each of {counted(threads, draft.cost.kind)}, "
         f"at least {policy.LIMIT_NOFILE_MINIMUM}"
         + ("." if hard is None else f", at most the {number(hard)} that the host grants."),
     )

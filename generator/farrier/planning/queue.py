@@ -4,6 +4,7 @@ import math
 
 from farrier import policy
 from farrier.planning.draft import Draft
+from farrier.sizing import timeouts
 from farrier.units import counted, number
 
 AGREEING = ("gunicorn.backlog", "systemd.Backlog")
@@ -38,18 +39,41 @@ def backlog(draft: Draft) -> None:
         "that connect in a burst wait here for milliseconds, but a full queue costs them a second.",
     )
     _somaxconn(draft, max(value, draft.number("nginx.listen_backlog")))
-    rate = work.peak_rps if work.peak_rps is not None else draft.capacity_rps
-    needed = math.ceil(min(rate, draft.capacity_rps) * work.boot_seconds)
+    arriving = min(work.peak_rps or draft.capacity_rps, draft.capacity_rps)
+    needed = math.ceil(arriving * work.boot_seconds)
     if value < needed:
         draft.warnings.append(
-            f"the backlog of {value} is shorter than a restart: {number(rate, 1)} requests a second for "
-            f"{number(work.boot_seconds, 1)} s of boot make {counted(needed, 'request')}; the rest gets 503"
+            f"the backlog of {value} is shorter than a restart: {number(arriving, 1)} requests a second for "
+            f"{number(work.boot_seconds, 1)} s of boot make {counted(needed, 'request')}, and the rest gets 503; "
+            f"{_what_meets(draft, upper, needed, arriving)}"
         )
     if value > upper:
         draft.warnings.append(
             f"a backlog of {value} holds more than the {upper} requests that can be answered within the queue budget "
             f"of {draft.queue_budget} s: the last ones wait only to get 504"
         )
+
+
+def _what_meets(draft: Draft, upper: int, needed: int, arriving: float) -> str:
+    """What would let the queue hold a restart's requests; what binds it now comes first."""
+    work = draft.workload
+    if needed <= upper:
+        return f"the operator's value binds: up to {upper} could be answered in time"
+    budget = math.ceil(needed / draft.capacity_rps)
+    chain = timeouts.Chain(draft.request_limit, budget, work.client_timeout_seconds)
+    longer = f"a queue_budget_seconds of {budget} instead of {draft.queue_budget}, for which NGINX waits {chain.proxy_read} s"
+    if needed > policy.MAX_BACKLOG:
+        binds = f"the longest queue that is planned binds, {number(policy.MAX_BACKLOG)}"
+        ways = []
+    elif chain.proxy_read <= work.client_timeout_seconds:
+        binds = f"queue_budget_seconds binds, as no more than {upper} could be answered within {draft.queue_budget} s"
+        ways = [longer]
+    else:
+        binds = f"client_timeout_seconds {work.client_timeout_seconds} binds, which leaves {draft.queue_budget} s for the queue"
+        ways = [f"a client_timeout_seconds of {chain.proxy_read} with {longer}"]
+    ways.append(f"a boot within {number(math.floor(100 * upper / arriving) / 100)} s")
+    ways.append(f"at most {number(math.floor(10 * upper / work.boot_seconds) / 10, 1)} requests a second")
+    return f"{binds}; {', or '.join(ways)} would do"
 
 
 def _somaxconn(draft: Draft, backlog: int) -> None:

@@ -43,14 +43,25 @@ def _gunicorn_timeout(draft: Draft, worker_class: str) -> None:
         )
     else:
         reason = (
-            f"Limits no request of a gthread worker, only notices one that stands still; at least {policy.BOOT_FACTOR} "
-            f"times {boot}"
+            f"Limits no request of a {worker_class} worker, only notices one that stands still; at least "
+            f"{policy.BOOT_FACTOR} times {boot}"
         )
+        if draft.greenlets:
+            reason = reason.replace(
+                "stands still;", "stands still or lets a request compute for so long without a pause;"
+            )
     draft.calculated("gunicorn.timeout", value, reason)
 
 
 def _watchdog(draft: Draft, worker_class: str) -> None:
     limit = draft.workload.request_limit_seconds
+    if draft.greenlets:
+        draft.default(
+            "farrier.watchdog_timeout",
+            0,
+            "It looks at threads; gevent's requests share one, and a request that hangs costs a greenlet, not a thread.",
+        )
+        return
     if worker_class == "sync":
         draft.default("farrier.watchdog_timeout", 0, "A sync worker needs none: gunicorn.timeout ends its requests.")
         return

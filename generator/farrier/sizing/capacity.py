@@ -85,9 +85,18 @@ def busy_cpus(slots: int, wait_ratio: float, cpus: float) -> float:
     return busy / total
 
 
-def capacity_rps(workers: int, threads: int, cpu_seconds: float, wait_ratio: float, cpus: float) -> float:
+@lru_cache(maxsize=4096)
+def greenlet_utilisation(greenlets: int, wait_ratio: float) -> float:
+    """The same with greenlets: they take turns by themselves, so that nobody stands in line for the GIL."""
+    return 1.0 - erlang_b(greenlets, wait_ratio)
+
+
+def capacity_rps(
+    workers: int, threads: int, cpu_seconds: float, wait_ratio: float, cpus: float, *, greenlets: bool = False
+) -> float:
     """Requests a second at saturation: what the processes can do under their GILs, and what the CPUs can do for them."""
-    processes = workers * process_utilisation(threads, wait_ratio)
+    each = greenlet_utilisation if greenlets else process_utilisation
+    processes = workers * each(threads, wait_ratio)
     return min(processes, busy_cpus(workers * threads, wait_ratio, cpus)) / cpu_seconds
 
 

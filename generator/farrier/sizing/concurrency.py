@@ -21,10 +21,12 @@ class Demand:
     threads: int | None = None
     few_threads: bool = False
     """Whether threads hold each other up, so that processes are worth some memory."""
+    greenlets: bool = False
+    """Whether what is counted as threads are gevent's."""
 
     def capacity(self, workers: int, threads: int) -> float:
         """Requests a second at saturation."""
-        return capacity_rps(workers, threads, self.cpu_seconds, self.wait_ratio, self.cpus)
+        return capacity_rps(workers, threads, self.cpu_seconds, self.wait_ratio, self.cpus, greenlets=self.greenlets)
 
     @property
     def ideal_rps(self) -> float:

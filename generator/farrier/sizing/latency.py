@@ -40,6 +40,8 @@ class Service:
     wait_seconds: float
     cpus: float
     service_scv: float = 0.0
+    greenlets: bool = False
+    """Whether what is counted as threads are gevent's."""
 
     @property
     def slots(self) -> int:
@@ -66,7 +68,9 @@ class Service:
     def capacity_rps(self) -> float:
         """X: requests a second at saturation."""
         wait_ratio = self.wait_seconds / self.cpu_seconds
-        return capacity_rps(self.workers, self.threads, self.cpu_seconds, wait_ratio, self.cpus)
+        return capacity_rps(
+            self.workers, self.threads, self.cpu_seconds, wait_ratio, self.cpus, greenlets=self.greenlets
+        )
 
     def thread_wait_seconds(self, rate: float) -> float:
         """p95 of the wait for a free worker thread: Erlang C over the N slots, which carry X; first come, first served.

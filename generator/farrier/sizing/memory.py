@@ -15,6 +15,8 @@ class Cost:
     shared_mb: float
     preload: bool
     thread_mb: float = policy.THREAD_MB
+    kind: str = "thread"
+    """What a worker answers a request with: `thread`, or gevent's `greenlet`."""
 
     def worker_mb(self, threads: int) -> float:
         """One worker more costs this."""
@@ -30,7 +32,7 @@ class Cost:
         process = number(self.worker_mb(0))
         return (
             f"{number(self.shared_mb)} MB master + {workers} x ({process} MB worker + {threads} x "
-            f"{number(self.thread_mb)} MB threads) = {mb(math.ceil(self.slot_mb(workers, threads)))}"
+            f"{number(self.thread_mb)} MB {self.kind}s) = {mb(math.ceil(self.slot_mb(workers, threads)))}"
         )
 
 

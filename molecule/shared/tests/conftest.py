@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,9 @@ def living(host: Any, expect: Mapping[str, Any]) -> Living:
     return Living(host, expect)
 
 
+@cache
 def _runner() -> AnsibleRunner:
+    """What Ansible knows of the hosts; asked once, because each answer takes it half a second."""
     return AnsibleRunner(os.environ["MOLECULE_INVENTORY_FILE"])
 
 

@@ -66,12 +66,14 @@ def accepted_connections(living: Living) -> Value:
 
 
 def worker_connections(living: Living) -> Value | None:
-    """Only gthread has such a bound; a sync worker takes one connection whatever is written."""
+    """Only gthread and gevent have such a bound; a sync worker takes one connection whatever is written."""
     return None if configured("worker_class")(living) == "sync" else accepted_connections(living)
 
 
 def threads(living: Living) -> Value:
-    """How many threads of each worker are busy when there is more than enough to do."""
+    """How many threads of each worker are busy when there is more than enough to do; gevent's greenlets share one."""
+    if configured("worker_class")(living) == "gevent":
+        return None
     if configured("worker_class")(living) == "sync":
         return accepted_connections(living)
     at_rest = {worker["pid"]: worker["epoll_sets"] for worker in living.workers}

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -37,6 +38,7 @@ options:
   python: {type: str, default: python3, description: Interpreter for the virtual environment.}
   requirements: {type: str, required: true, description: Requirements or lock file inside the source.}
   gunicorn: {type: str, required: true, description: What to install when the requirements bring no Gunicorn.}
+  worker_class: {type: str, description: Of Gunicorn; C(gevent) has to be among the requirements.}
   static_directory: {type: str, description: Where static files are, inside the release.}
   static_command: {type: str, description: Command that collects them there.}
   environment_file: {type: path, description: Environment of O(static_command).}
@@ -236,10 +238,19 @@ class Builder:
         return os.path.join(self.venvs, venv_key(files, python, self.params["gunicorn"], self.release))
 
     def install(self, venv: str, top: str) -> None:
-        """Build the virtual environment unless a whole one is there; a mark written last says that it is whole."""
+        """Build the virtual environment unless a whole one is there; a mark written last says so. It must hold what is needed."""
         mark = os.path.join(venv, ".complete")
-        if os.path.exists(mark):
-            return
+        if not os.path.exists(mark):
+            self.make(venv, top, mark)
+        found = glob.glob(os.path.join(glob.escape(venv), "lib", "python*", "site-packages", "gevent-*.dist-info"))
+        if self.params["worker_class"] == "gevent" and not found:
+            raise Failure(
+                f"{self.params['requirements']} brings no gevent, which gunicorn.worker_class gevent needs: add it there, or "
+                "take that override back"
+            )
+
+    def make(self, venv: str, top: str, mark: str) -> None:
+        """Build the virtual environment from the requirements."""
         self.changed = True
         shutil.rmtree(venv, ignore_errors=True)
         os.makedirs(venv, mode=0o755)
@@ -402,6 +413,7 @@ def main() -> None:
             "python": {"type": "str", "default": "python3"},
             "requirements": {"type": "str", "required": True},
             "gunicorn": {"type": "str", "required": True},
+            "worker_class": text,
             "static_directory": text,
             "static_command": text,
             "environment_file": {"type": "path"},

@@ -128,6 +128,69 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self.path)
 
 
+class References:
+    """The CPU time of the work that workers do before each request only to show how fast the machine is."""
+
+    def __init__(self, runtime: Path, pids: list[int]) -> None:
+        """Begin with what comes from now on."""
+        self.total_ns = self.count = self.last_ns = 0
+        self._files = [open(runtime / f"references-{pid}", "rb") for pid in pids]  # noqa: SIM115 - kept until close
+        self.read()
+        self.total_ns = self.count = 0
+
+    def read(self) -> None:
+        """Take what is new."""
+        for file in self._files:
+            new = file.read()
+            for start in range(0, len(new), 8):
+                self.last_ns = int.from_bytes(new[start : start + 8], "little")
+                self.total_ns += self.last_ns
+                self.count += 1
+
+    def close(self) -> None:
+        """No more."""
+        for file in self._files:
+            file.close()
+
+
+class Blocks:
+    """While it is entered: requests of a process in short blocks of time, their CPU time, and that of their references."""
+
+    def __init__(self, runtime: Path, pid: int, seconds: float) -> None:
+        """Say whose, and how long a block is."""
+        self.pid, self.seconds, self.references = pid, seconds, References(runtime, [pid])
+        self.found: list[list[int]] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Blocks:
+        """Begin."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End."""
+        self._stop.set()
+        self._thread.join()
+        self.references.close()
+
+    def _watch(self) -> None:
+        before = self._now()
+        while not self._stop.wait(self.seconds):
+            with contextlib.suppress(ProcessLookupError):
+                now = self._now()
+                self.found.append([new - old for new, old in zip(now, before)])  # noqa: B905 - for the oldest Python
+                before = now
+
+    def _now(self) -> tuple[int, int, int]:
+        self.references.read()
+        return (
+            self.references.count,
+            (cpu_ns(self.pid) - self.references.total_ns) // 1000,
+            self.references.total_ns // 1000,
+        )
+
+
 class SegmentWatch:
     """Watches the threads of some processes while it is entered: how long does one compute without pausing by itself?"""
 

@@ -95,9 +95,13 @@ def up(wanted: Wanted, state: State) -> Host:
                 raise HostError(f"{wanted.name!r} is up with other limits; first: host.py down {wanted.name}")
             return host
         _remove(engine, wanted.name, state)
-        host = _start(engine, wanted, state, picture)
-        state.record(host.name).parent.mkdir(exist_ok=True)
-        state.record(host.name).write_text(json.dumps(asdict(host), indent=2) + "\n")
+        try:
+            host = _start(engine, wanted, state, picture)
+            state.record(host.name).parent.mkdir(exist_ok=True)
+            state.record(host.name).write_text(json.dumps(asdict(host), indent=2) + "\n")
+        except BaseException:  # Ctrl-C, for one: a host that nobody has on record would stay
+            _remove(engine, wanted.name, state)
+            raise
     wait_for_boot(host)
     return host
 

@@ -1,0 +1,42 @@
+"""How many processes, and how many requests at once in each, where gevent's greenlets take the place of threads."""
+
+import math
+
+from farrier import policy
+from farrier.sizing.concurrency import Concurrency, Demand
+from farrier.sizing.memory import Cost, largest_threads
+
+
+def choose(
+    demand: Demand, cost: Cost, available_mb: float, copies: int, connections: int | None = None
+) -> Concurrency | None:
+    """A process for each CPU, with a multiple of the requests that are in service at its capacity; None where not one fits.
+
+    A process uses one CPU, whatever its greenlets do. Where memory or connections hold less than all, the pair of the most
+    capacity that they do hold; Concurrency counts greenlets as threads.
+    """
+    slot_mb = math.floor(available_mb / copies)
+    most = demand.workers or max(policy.MINIMUM_WORKERS, math.ceil(demand.cpus))
+    best: Concurrency | None = None
+    for workers in range(most, 0, -1) if demand.workers is None else (most,):
+        wanted = demand.threads or in_service(demand, workers)
+        fits = largest_threads(slot_mb, cost, workers)
+        granted = wanted if connections is None else connections // workers
+        least = demand.threads or 1
+        if min(fits, granted) < least:
+            continue
+        found = Concurrency(workers, min(wanted, fits, granted), _bound(demand, wanted, fits, granted))
+        if best is None or demand.capacity(found.workers, found.threads) > demand.capacity(best.workers, best.threads):
+            best = found
+    return best
+
+
+def in_service(demand: Demand, workers: int) -> int:
+    """Little's law at the capacity of one process, which is C / c of a CPU, times the margin: m (1 + W/C) min(1, c / P)."""
+    return math.ceil(policy.GREENLET_MARGIN * (1 + demand.wait_ratio) * min(1.0, demand.cpus / workers))
+
+
+def _bound(demand: Demand, wanted: int, fits: int, granted: int) -> str:
+    if min(fits, granted) < wanted:
+        return "memory" if fits <= granted else "database"
+    return "override" if demand.workers or demand.threads else "cpu"
