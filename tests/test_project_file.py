@@ -244,7 +244,7 @@ def test_an_international_domain_is_told_its_other_spelling(project: Path) -> No
         (
             "overrides: {gunicorn.worker_class: uvicorn.workers.UvicornWorker}",
             "gunicorn.worker_class: 'uvicorn.workers.UvicornWorker' is not offered, as an ASGI worker accepts connections "
-            "without a bound and makes the socket's queue its own, so that the plan's numbers would not hold; it is sync or "
+            "without a bound and makes the socket's queue its own, so that the plan's numbers would not hold; it is sync, "
             "gthread or gevent",
         ),
         ("overrides: {gunicorn.preload_app: 1}", "gunicorn.preload_app: 1 is not true or false"),
