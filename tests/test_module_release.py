@@ -96,7 +96,7 @@ def test_a_release_is_whole_and_says_what_it_is(maker: Maker) -> None:
     assert (release / "static_root/style.css").exists()
     assert list(release.glob("__pycache__/app.*.pyc"))
     assert builder.changed is True
-    assert list(builder.seconds) == ["unpack", "venv", "pip", "static", "compile"]
+    assert list(builder.seconds) == ["unpack", "venv", "pip", "gunicorn", "static", "compile"]
     assert maker.calls[2][-1] == "gunicorn==27.0.1", "the requirements brought none"
 
 

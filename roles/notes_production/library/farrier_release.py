@@ -284,9 +284,10 @@ class Builder:
             as_user(self.user, cell, [shutil.which(self.params["python"]) or "python3", "-m", "venv", venv])
         with self.step("pip", f"Installing {self.params['requirements']} with pip"):
             as_user(self.user, cell, [*pip, "-r", self.params["requirements"]])
-            self.require(venv, "gevent")  # of the application's choice, before Gunicorn brings any
-            own = [name for _, names, _ in os.walk(venv) for name in names if name.startswith("gunicorn-")]
-            if not own:
+        self.require(venv, "gevent")  # of the application's choice, before Gunicorn brings any
+        own = [name for _, names, _ in os.walk(venv) for name in names if name.startswith("gunicorn-")]
+        if not own:
+            with self.step("gunicorn", f"Installing {self.params['gunicorn']} with pip"):
                 as_user(self.user, cell, [*pip, self.params["gunicorn"]])
         give(venv, "root", read_only=True)
         with open(mark, "w", encoding="utf-8"):
