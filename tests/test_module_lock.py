@@ -3,6 +3,7 @@
 import fcntl
 import inspect
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,8 @@ def test_the_second_is_refused_and_told_who_has_it_and_how_to_take_it(path: Path
     assert refused["failed"]
     told = refused["msg"]
     assert told.startswith("alice on forge has the lock for a rollback since 20")
-    assert "(last sign of life 60 s ago). Wait until it has ended." in told
+    # A second may pass while the module starts.
+    assert re.search(r"\(last sign of life 6[0-9] s ago\)\. Wait until it has ended\.", told)
     assert told.endswith(f"its lock is stale in 14 min; to take it now: {HINT}")
 
 

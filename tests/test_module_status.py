@@ -2,8 +2,11 @@
 
 import ssl
 import subprocess
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -63,9 +66,43 @@ def test_children_of_a_process_whatever_their_names(tmp_path: Path) -> None:
 
 
 def test_no_answer_is_a_result_and_not_a_crash() -> None:
-    result = ask("www.example.org", "/", tls=True, seconds=0.2)
+    result = ask(("127.0.0.1", 443), "www.example.org", "/", tls=True, seconds=0.2)
     assert result["answer"] == 0
     assert result["error"]
+
+
+class Busy(BaseHTTPRequestHandler):
+    """Answers with the first of these until one is left; a status below zero comes with Retry-After."""
+
+    answers: ClassVar[list[int]] = []
+
+    def do_GET(self) -> None:
+        status = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        self.send_response(abs(status))
+        if status < 0:
+            self.send_header("Retry-After", "1")
+        self.end_headers()
+
+    def log_message(self, *_arguments: object) -> None:
+        """Says nothing."""
+
+
+@pytest.mark.parametrize(
+    ("answers", "seconds", "found", "left"),
+    [
+        pytest.param([-503, -503, 200, 404], 5, 200, [404], id="its queue was full for a moment"),
+        pytest.param([503, 200], 5, 503, [200], id="the application says so"),
+        pytest.param([-503], 0.5, 503, [-503], id="its queue stays full"),
+    ],
+)
+def test_a_full_queue_is_asked_again(answers: list[int], seconds: float, found: int, left: list[int]) -> None:
+    Busy.answers = answers
+    with ThreadingHTTPServer(("127.0.0.1", 0), Busy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        result = ask(("127.0.0.1", server.server_port), "www.example.org", "/health/", tls=False, seconds=seconds)
+        server.shutdown()
+    assert (result["answer"], Busy.answers) == (found, left)
+    assert "again" not in result
 
 
 @pytest.mark.parametrize("days", [2, 400])

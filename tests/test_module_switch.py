@@ -1,12 +1,23 @@
 """farrier_switch compares, and goes through its steps in an order that loses nothing. systemd is played by a small fake."""
 
+import socket
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from farrier.modules import farrier_switch
-from farrier.modules.farrier_switch import Failure, Slot, Switch, parent, read_json, ready_workers, swing
+from farrier.modules.farrier_switch import (
+    Failure,
+    Slot,
+    Switch,
+    UnixConnection,
+    parent,
+    read_json,
+    ready_workers,
+    swing,
+)
 
 OLD, NEW, OLDER = "aaaaaaaaaaaa", "bbbbbbbbbbbb", "cccccccccccc"
 
@@ -329,3 +340,23 @@ def test_a_link_swings_without_a_moment_in_between(tmp_path: Path) -> None:
     swing(link, "slots/b")
     assert link.readlink() == Path("slots/b")
     assert [each.name for each in tmp_path.iterdir()] == ["active"]
+
+
+def test_a_full_queue_is_waited_for(tmp_path: Path) -> None:
+    path = str(tmp_path / "gunicorn.sock")
+    with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as first:
+        listening.bind(path)
+        listening.listen(0)
+        first.connect(path)
+        with pytest.raises(BlockingIOError):
+            UnixConnection(path, 0.2).connect()
+
+        def take() -> None:
+            listening.accept()[0].close()
+
+        taker = threading.Timer(0.3, take)
+        taker.start()
+        second = UnixConnection(path, 5)
+        second.connect()
+        second.close()
+        taker.join()

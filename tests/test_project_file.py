@@ -239,12 +239,12 @@ def test_an_international_domain_is_told_its_other_spelling(project: Path) -> No
         ("overrides: {gunicorn.timeout: 1000000000}", "gunicorn.timeout: 1000000000 is not a whole number from 1 to 86400 (seconds)"),
         (
             "overrides: {gunicorn.worker_class: tornado}",
-            "gunicorn.worker_class: 'tornado' is not sync or gthread or gevent",
+            "gunicorn.worker_class: 'tornado' is not sync, gthread or gevent",
         ),
         (
             "overrides: {gunicorn.worker_class: uvicorn.workers.UvicornWorker}",
             "gunicorn.worker_class: 'uvicorn.workers.UvicornWorker' is not offered, as an ASGI worker accepts connections "
-            "without a bound and makes the socket's queue its own, so that the plan's numbers would not hold; it is sync or "
+            "without a bound and makes the socket's queue its own, so that the plan's numbers would not hold; it is sync, "
             "gthread or gevent",
         ),
         ("overrides: {gunicorn.preload_app: 1}", "gunicorn.preload_app: 1 is not true or false"),

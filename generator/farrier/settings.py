@@ -31,7 +31,7 @@ class SettingSpec:
         if self.type is bool:
             return "true or false"
         if self.choices:
-            return " or ".join(self.choices)
+            return f"{', '.join(self.choices[:-1])} or {self.choices[-1]}"
         unit = f" ({self.unit})" if self.unit else ""
         return f"a whole number from {self.minimum} to {self.maximum}{unit}"
 

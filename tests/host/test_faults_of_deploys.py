@@ -283,7 +283,7 @@ def test_without_503_a_full_queue_is_a_raw_error(stage: Stage) -> None:
     stage.mutation = "503 for a full queue"
     site = stage.stack.project / f"roles/notes_{ENVIRONMENT}/templates/etc/nginx/sites-available/notes.j2"
     try:
-        with altered(site, '"502:-" 1;', '"502:-" 0;'), pytest.raises(AssertionError, match=r"\(502, ''\)"):
+        with altered(site, '"502:-" 1;', '"502:-" 0;'), pytest.raises(AssertionError, match="502"):
             overloaded(stage, SATURATING_RATE, "# without 503")
     finally:
         stage.settled()

@@ -28,7 +28,7 @@ options:
   health_path: {type: str, required: true, description: Path of the request.}
   workers: {type: int, required: true, description: How many workers the host was planned with.}
   tls: {type: bool, default: false, description: Ask over TLS.}
-  seconds: {type: int, default: 30, description: How long the answer may take.}
+  seconds: {type: int, default: 30, description: "How long the answer may take, with all that is asked again because the queue was full."}
 author: Farrier
 """
 
@@ -58,6 +58,9 @@ line: {description: The same in one line for people., returned: always, type: st
 
 CERTIFICATE_DAYS = 21
 """A certificate that ends within this time should have been renewed: ACME clients do it 30 days before the end."""
+
+AGAIN_SECONDS = 0.3
+"""How long to wait before asking again; less than the Retry-After for visitors, as nobody else asks here."""
 
 
 def run(*command: str) -> str:
@@ -116,13 +119,23 @@ def days_left(certificate: bytes, now: float) -> int | None:
     return None
 
 
-def ask(host: str, path: str, tls: bool, seconds: float) -> dict[str, Any]:
-    """One request to this host's NGINX, as a visitor of `host` makes it."""
+def ask(address: tuple[str, int], host: str, path: str, tls: bool, seconds: float) -> dict[str, Any]:
+    """What a visitor of `host` gets, who tries again as long as NGINX asks for it because the queue is full."""
     begun = time.monotonic()
-    found: dict[str, Any] = {"answer": 0, "error": "", "certificate_days": None}
+    while True:
+        left = begun + seconds - time.monotonic()
+        found = ask_once(address, host, path, tls, max(left, 0.1))
+        if not found.pop("again") or left < AGAIN_SECONDS:
+            return {**found, "answer_seconds": round(time.monotonic() - begun, 3)}
+        time.sleep(AGAIN_SECONDS)
+
+
+def ask_once(address: tuple[str, int], host: str, path: str, tls: bool, seconds: float) -> dict[str, Any]:
+    """One request to this host's NGINX."""
+    found: dict[str, Any] = {"answer": 0, "error": "", "certificate_days": None, "again": False}
     connection = http.client.HTTPConnection(host, timeout=seconds)
     try:
-        connection.sock = socket.create_connection(("127.0.0.1", 443 if tls else 80), timeout=seconds)
+        connection.sock = socket.create_connection(address, timeout=seconds)
         if tls:
             context = ssl.create_default_context()
             context.check_hostname = False  # the certificate is its owner's affair; here only the way through counts
@@ -130,12 +143,14 @@ def ask(host: str, path: str, tls: bool, seconds: float) -> dict[str, Any]:
             connection.sock = secure = context.wrap_socket(connection.sock, server_hostname=host)
             found["certificate_days"] = days_left(secure.getpeercert(binary_form=True) or b"", time.time())
         connection.request("GET", path, headers={"Connection": "close"})
-        found["answer"] = connection.getresponse().status
+        answer = connection.getresponse()
+        found["answer"] = answer.status
+        found["again"] = answer.status == 503 and bool(answer.headers.get("Retry-After"))
     except (OSError, http.client.HTTPException) as error:
         found["error"] = str(error)
     finally:
         connection.close()
-    return {**found, "answer_seconds": round(time.monotonic() - begun, 3)}
+    return found
 
 
 def main() -> None:
@@ -172,7 +187,8 @@ def main() -> None:
     listing = run("ss", "-lntxH")
     status["queues"], status["waiting"] = queues(listing), waiting(listing)
     status["somaxconn"] = int(Path("/proc/sys/net/core/somaxconn").read_text())
-    status.update(ask(wish["host"], wish["health_path"], wish["tls"], wish["seconds"]))
+    address = ("127.0.0.1", 443 if wish["tls"] else 80)
+    status.update(ask(address, wish["host"], wish["health_path"], wish["tls"], wish["seconds"]))
     days = status["certificate_days"]
     if days is not None and days < CERTIFICATE_DAYS:
         module.warn(

@@ -160,10 +160,18 @@ class UnixConnection(http.client.HTTPConnection):
         self.path = path
 
     def connect(self) -> None:
-        """Connect to the path instead of a host."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self.path)
+        """Connect to the path instead of a host; a full queue has room again soon."""
+        limit = time.monotonic() + float(self.timeout or 0)
+        while True:
+            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self.sock.settimeout(self.timeout)
+            try:
+                return self.sock.connect(self.path)
+            except BlockingIOError:
+                self.sock.close()
+                if time.monotonic() > limit:
+                    raise
+            time.sleep(POLL_SECONDS)
 
 
 class Slot:
