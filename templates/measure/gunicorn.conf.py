@@ -30,6 +30,7 @@ control_socket_disable = True
 errorlog = "-"
 
 _runtime = os.environ["RUNTIME_DIRECTORY"]
+_WANTED = os.path.join(_runtime, "references-wanted")
 _MESSAGE = "From: a@example.org\nTo: b@example.org\nSubject: work\nContent-Type: text/plain; charset=utf-8\n\nbody\n"
 _SOURCE = """
 def work(a, b=3, *c, **d):
@@ -108,6 +109,8 @@ def _reference():
 
 def pre_request(worker, req):
     """How fast is the machine just now? It is the thread's own CPU time that is noted, and not counted as the request's."""
+    if not os.path.exists(_WANTED):
+        return
     begun = time.thread_time_ns()
     _reference()
     os.write(worker.farrier_references, (time.thread_time_ns() - begun).to_bytes(8, "little"))

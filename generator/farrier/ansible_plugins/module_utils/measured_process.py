@@ -132,7 +132,9 @@ class References:
     """The CPU time of the work that workers do before each request only to show how fast the machine is."""
 
     def __init__(self, runtime: Path, pids: list[int]) -> None:
-        """Begin with what comes from now on."""
+        """Begin with what comes from now on; before, workers do no such work."""
+        self._wanted = runtime / "references-wanted"
+        self._wanted.touch()
         self.total_ns = self.count = self.last_ns = 0
         self._files = [open(runtime / f"references-{pid}", "rb") for pid in pids]  # noqa: SIM115 - kept until close
         self.read()
@@ -149,6 +151,7 @@ class References:
 
     def close(self) -> None:
         """No more."""
+        self._wanted.unlink(missing_ok=True)
         for file in self._files:
             file.close()
 
