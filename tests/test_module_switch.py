@@ -13,6 +13,7 @@ from farrier.modules.farrier_switch import (
     Slot,
     Switch,
     UnixConnection,
+    cut_workers,
     parent,
     read_json,
     ready_workers,
@@ -360,3 +361,31 @@ def test_a_full_queue_is_waited_for(tmp_path: Path) -> None:
         second.connect()
         second.close()
         taker.join()
+
+
+@pytest.mark.parametrize(
+    ("said", "cut"),
+    [
+        pytest.param(["Worker exiting (pid: 11)", "Worker exiting (pid: 12)"], set(), id="all ended"),
+        pytest.param(["Worker exiting (pid: 12)"], {11}, id="killed, of which nobody tells"),
+        pytest.param(
+            ["Worker exiting (pid: 12)", "Worker (pid:11) was sent SIGKILL! Perhaps out of memory?"], {11}, id="killed"
+        ),
+        pytest.param(
+            [
+                "Worker exiting (pid: 11)",
+                "worker 11 leaves 2 requests that are not answered",
+                "Worker exiting (pid: 12)",
+            ],
+            {11},
+            id="left without them",
+        ),
+        pytest.param(
+            ["Worker exiting (pid: 12)", "WATCHDOG: worker 11 leaves 1 requests that hang"],
+            {11},
+            id="left by the watchdog",
+        ),
+    ],
+)
+def test_workers_that_had_not_ended_their_requests_are_counted(said: list[str], cut: set[int]) -> None:
+    assert cut_workers([11, 12], "\n".join(f"[1] [INFO] {line}" for line in said)) == cut

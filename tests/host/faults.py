@@ -17,7 +17,7 @@ from load import REQUESTS_PER_SECOND, Load, Report, load
 
 from fault_table import Seen
 
-# The full count of deploys and rollbacks (20, in FAULTS.md) is for `FARRIER_FAULTS=20 pytest tests/host/test_faults.py`.
+# The full count of deploys and rollbacks is for `FARRIER_FAULTS=20 pytest tests/host -k deploys_and_rollbacks`.
 DEPLOYS = int(os.environ.get("FARRIER_FAULTS", "3"))
 REST_SECONDS = 6
 SETTLE_SECONDS = 30
@@ -47,22 +47,44 @@ OVERRIDES = {
 }
 SERVICE = "/etc/systemd/system/notes@.service"
 
-# Every release has a page that eats memory until something stops it.
-HUNGRY = """
+# Every release has a page that eats memory, and one that forks, until something stops them or there is enough.
+GREEDY = """
+import json as _json
+import os as _os
+import signal as _signal
+import time as _time
+
 _notes, _eaten = application, []
 
 
 def application(environ, start_response):
     if environ["PATH_INFO"] == "/eat/":
-        _eaten.extend(b"x" * 4_000_000 for _ in range(150))
-    return _notes(environ, start_response)
+        _eaten.extend(b"x" * 4_000_000 for _ in range(100))
+    if environ["PATH_INFO"] != "/fork/":
+        return _notes(environ, start_response)
+    children, error = [], "none"
+    try:
+        while len(children) < 150:
+            child = _os.fork()
+            if not child:
+                _time.sleep(60)
+                _os._exit(0)
+            children.append(child)
+    except OSError as problem:
+        error = problem.strerror
+    _time.sleep(2)
+    for child in children:
+        _os.kill(child, _signal.SIGKILL)
+        _os.waitpid(child, 0)
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [_json.dumps({"made": len(children), "error": error}).encode()]
 """
 
 
 def write_release(project: Path, text: str = "") -> None:
     """Makes another release of the project: this at the end of its WSGI module."""
     original = (EXAMPLE / "notes/wsgi.py").read_text(encoding="utf-8")
-    (project / "app/notes/wsgi.py").write_text(f"{original}{HUNGRY}\n{text}\n", encoding="utf-8")
+    (project / "app/notes/wsgi.py").write_text(f"{original}{GREEDY}\n{text}\n", encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -116,6 +138,7 @@ class Stage:
     rest: Report = field(default_factory=lambda: Report(()))
     rows: list[Row] = field(default_factory=list)
     mutation: str = ""
+    patience_seconds: float = SETTLE_SECONDS
 
     @property
     def port(self) -> int:
@@ -135,12 +158,12 @@ class Stage:
 
     def settled(self, workers: int = WORKERS) -> Living:
         """What runs, once exactly one slot does, with all its workers."""
-        give_up = time.monotonic() + SETTLE_SECONDS
+        give_up = time.monotonic() + self.patience_seconds
         while True:
             living = self.look()
             if living.settled and len(living.workers) == workers:
                 return living
-            assert time.monotonic() < give_up, f"not settled within {SETTLE_SECONDS} s: {living}"
+            assert time.monotonic() < give_up, f"not settled within {self.patience_seconds} s: {living}"
             time.sleep(0.2)
 
     @contextmanager
@@ -156,9 +179,13 @@ class Stage:
             finally:
                 row.report = running.report()
 
-    def held(self, name: str) -> None:
-        """A row of the table whose fault leaves nothing to ask for, such as a reboot."""
-        self.rows.append(Row(name, held=True))
+    @contextmanager
+    def row_at_rest(self, name: str) -> Iterator[None]:
+        """A row of the table without load, as its fault leaves nothing to ask for: a reboot."""
+        row = Row(name, self.mutation)
+        self.rows.append(row)
+        yield
+        row.held = True
 
     def note(self, text: str) -> None:
         """A line below the last row of the table."""
@@ -179,14 +206,18 @@ class Stage:
         """Deploys a release, which has to fail; what the play says."""
         write_release(self.stack.project, text)
         done = attempt([*PLAY, f"playbooks/{ENVIRONMENT}.yml", *arguments], self.stack.project)
-        assert done.returncode != 0, done.stdout
+        assert done.returncode != 0, f"the play did not fail:\n{done.stdout}"
         # Newlines and quotes as they were before Ansible wrote them into JSON.
         return (done.stdout + done.stderr).replace("\\n", "\n").replace('\\"', '"')
 
-    def start_deploy(self, text: str) -> "subprocess.Popen[bytes]":
-        """Begins to deploy a release, in a process group of its own."""
-        write_release(self.stack.project, text)
-        command = [*PLAY, f"playbooks/{ENVIRONMENT}.yml"]
+    def write_what_runs(self) -> None:
+        """Makes the release that runs the one of the project."""
+        text = self.shell("cat /srv/notes/active/release/notes/wsgi.py")
+        (self.stack.project / "app/notes/wsgi.py").write_text(text, encoding="utf-8")
+
+    def start(self, playbook: str) -> "subprocess.Popen[bytes]":
+        """Begins to run a playbook, in a process group of its own."""
+        command = [*PLAY, f"playbooks/{playbook}.yml"]
         return subprocess.Popen(
             command,
             cwd=self.stack.project,
@@ -215,25 +246,31 @@ class Stage:
         return run(["ansible", "all", "-i", "inventory.yml", *module], self.stack.project)
 
     @contextmanager
-    def altered(self, path: str, old: str, new: str) -> Iterator[None]:
-        """A generated file on the host with something else in it, and systemd aware of it; later as it was."""
-        kept = f"/root/kept{path.replace('/', '-')}"
+    def altered(self, path: str, old: str, new: str, then: str = "true") -> Iterator[None]:
+        """A generated file on the host with something else in it, which systemd reads and `then` is run; later as it was."""
+        kept = f"/root/kept-{time.monotonic_ns()}"
         change = f"s\x01{old}\x01{new}\x01"
-        self.shell(
-            f"cp {path} {kept} && sed -i {shlex.quote(change)} {path} && ! cmp -s {path} {kept} && systemctl daemon-reload"
-        )
+        self.shell(f"cp {path} {kept} && sed -i {shlex.quote(change)} {path} && ! cmp -s {path} {kept}")
         try:
+            self.shell(f"systemctl daemon-reload; {then}")
             yield
         finally:
-            self.shell(f"cp {kept} {path} && rm {kept} && systemctl daemon-reload")
+            self.shell(f"cp {kept} {path} && rm {kept} && systemctl daemon-reload; {then}")
 
     def repair(self) -> None:
         """What an operator would do after a fault that was not survived."""
         self.shell(
-            "systemctl stop notes@a notes@b; systemctl reset-failed; "
+            "systemctl stop notes@a notes@b notes-preflight; systemctl reset-failed; "
             "systemctl start notes.socket && systemctl start notes-activate"
         )
         self.settled()
+
+    def bring_back(self, before: Living) -> None:
+        """Back to what ran before, whatever counts now."""
+        now = self.look()
+        if (now.slot, now.release, len(now.workers)) != (before.slot, before.release, WORKERS) or not now.settled:
+            self.shell(f"ln -sfn slots/{before.slot} /srv/notes/active")
+            self.repair()
 
     def reboot(self) -> None:
         """Restarts the host, and waits until it has booted."""

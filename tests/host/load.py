@@ -205,6 +205,9 @@ def load(
                 while len(running.report().records) < REQUESTS_PER_SECOND and time.monotonic() < give_up:
                     time.sleep(0.05)
                 yield running
+            except BaseException:
+                process.kill()  # nobody will ask for the answers that are still to come
+                raise
             finally:
                 process.terminate()
 

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from deployed import DOMAIN, ENVIRONMENT, HOST_TOOL, PLAY, ROOT, Deployed, attempt, deployed, run
 from impatient import OVERRIDES, WORKLOAD
+from operated import altered
 
 pytestmark = pytest.mark.host
 
@@ -51,28 +52,60 @@ def shown(stack: Deployed) -> str:
     return stack.shell(f"head -c 0 /etc/hostname | {ask}")
 
 
-@pytest.mark.row(25, "a certificate that ends soon is told")
-def test_one_that_ends_soon_is_told_and_a_renewed_one_is_not(secured: Deployed) -> None:
-    done = played(secured)
+def check_told(stack: Deployed) -> None:
+    done = played(stack, "--tags", "verify")
     assert done.returncode == 0, done.stdout
     said = re.sub(r"\s+", " ", done.stderr)
-    assert f"The certificate that NGINX shows for {DOMAIN} ends in 9 days" in said
+    assert f"The certificate that NGINX shows for {DOMAIN} ends in 9 days" in said, f"nobody is told: {said}"
+
+
+@pytest.mark.row(25, "a certificate that ends soon is told", without="a look at its end")
+def test_without_a_look_at_its_end_nobody_is_told(secured: Deployed) -> None:
+    status = secured.project / f"roles/notes_{ENVIRONMENT}/library/farrier_status.py"
+    with (
+        altered(status, "if days is not None and days < CERTIFICATE_DAYS:", "if False:"),
+        pytest.raises(AssertionError, match="nobody is told"),
+    ):
+        check_told(secured)
+
+
+@pytest.mark.row(25, "a certificate that ends soon is told")
+def test_one_that_ends_soon_is_told_and_a_renewed_one_is_not(secured: Deployed) -> None:
+    check_told(secured)
     certify(90)
     secured.shell("nginx -s reload; sleep 1")
     assert "The certificate" not in played(secured).stderr
 
 
+def check_missing(stack: Deployed, file: str) -> None:
+    look = "cat /etc/nginx/sites-enabled/*; sha256sum /etc/nginx/nginx.conf"
+    before, config = shown(stack), stack.shell(look)
+    assert ssl.PEM_cert_to_DER_cert(before)
+    stack.shell(f"mv {PLACE}/{file} {PLACE}/kept")
+    try:
+        refused = played(stack, "-e", "notes_trial_nginx_keepalive_timeout=66")
+        assert refused.returncode != 0
+        assert shown(stack) == before
+        assert stack.shell(look) == config, "a configuration is in place with which NGINX would not start"
+        assert f"{PLACE}/{file}" in refused.stdout
+    finally:
+        stack.shell(f"mv {PLACE}/kept {PLACE}/{file}")
+
+
 @pytest.mark.row(25, "a file of the certificate is missing: the old configuration goes on")
 @pytest.mark.parametrize("file", ["key.pem", "chain.pem"])
 def test_without_one_the_old_configuration_goes_on(secured: Deployed, file: str) -> None:
-    before, config = shown(secured), secured.shell("cat /etc/nginx/sites-enabled/*; sha256sum /etc/nginx/nginx.conf")
-    assert ssl.PEM_cert_to_DER_cert(before)
-    secured.shell(f"mv {PLACE}/{file} {PLACE}/kept")
+    check_missing(secured, file)
+
+
+@pytest.mark.row(25, "a file of the certificate is missing", without="nginx -t")
+def test_without_nginx_t_a_missing_one_is_found_too_late(secured: Deployed) -> None:
+    nginx = secured.project / f"roles/notes_{ENVIRONMENT}/tasks/nginx.yml"
     try:
-        refused = played(secured, "-e", "notes_trial_nginx_keepalive_timeout=66")
-        assert refused.returncode != 0
-        assert f"{PLACE}/{file}" in refused.stdout
-        assert shown(secured) == before
-        assert secured.shell("cat /etc/nginx/sites-enabled/*; sha256sum /etc/nginx/nginx.conf") == config
+        with (
+            altered(nginx, "validate: [nginx, -t, -q]", "validate: []"),
+            pytest.raises(AssertionError, match="with which NGINX would not start"),
+        ):
+            check_missing(secured, "key.pem")
     finally:
-        secured.shell(f"mv {PLACE}/kept {PLACE}/{file}")
+        secured.play("--tags", "nginx")

@@ -7,6 +7,7 @@ import itertools
 import os
 import signal
 import time
+from collections.abc import Iterable, Iterator
 from statistics import median
 
 import pytest
@@ -17,7 +18,7 @@ from operated import altered
 from traces import LOOK, differences, left
 from witnessed import finish, played, start
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.usefixtures("rested")]
 
 ROLLBACK = f"{ENVIRONMENT}-rollback"
 DEPLOY_SECONDS = 20
@@ -36,16 +37,6 @@ OVERLOAD_SECONDS = 15
 WORSE_SHARE = 0.7
 WORSE_P95 = 1.5
 RECOVERY_SECONDS = 10
-
-
-@pytest.fixture(autouse=True)
-def rested(stage: Stage) -> None:
-    """Each fault happens to a host as it was planned, and recovered from the one before."""
-    stage.mutation = ""
-    try:
-        stage.settled()
-    except AssertionError:  # that test has failed; this one need not
-        stage.repair()
 
 
 def milliseconds(report: Report, share: float) -> int:
@@ -85,30 +76,41 @@ class Watched:
         )
 
 
-def test_deploys_and_rollbacks(stage: Stage) -> None:
-    watched = Watched(stage)
-    with stage.row(f"1: {DEPLOYS} deploys and {DEPLOYS} rollbacks", 60 + 60 * DEPLOYS) as load:
-        watched.rest(REST_SECONDS)
+def check_deploys(stage: Stage, name: str, each: Iterable[object], limit_seconds: float) -> Report:
+    """Brings releases, each by going on to the next; what became of the requests, of which none may be lost."""
+    with stage.row(f"1: {name}", limit_seconds) as load:
         seen = {stage.look().release}
-        for number, playbook in itertools.product(range(DEPLOYS), (ENVIRONMENT, ROLLBACK)):
-            write_release(stage.stack.project, f"# deploy {number}")
-            watched.play(playbook)
-            seen.add(stage.look().release)
-            watched.rest(PAUSE_SECONDS)
-        watched.rest(REST_SECONDS)
+        seen.update(stage.look().release for _ in each)
         report = load.stop()
         report.require_none_lost()
         assert report.releases == seen
-        assert len(seen) == DEPLOYS + 1
-        during, rest = report.due(*watched.windows), report.due(*watched.rests)
-        stage.note(
-            f"p99 {milliseconds(during, 0.99)} ms during the switches, {milliseconds(rest, 0.99)} ms between; {watched}"
-        )
-        assert during.seconds(0.99) <= SLOWER * rest.seconds(0.99), stage.rows[-1].note
-        # The fastest one, because tests that run beside this one slow the others down.
-        assert min(watched.took[ENVIRONMENT]) < DEPLOY_SECONDS
-        for switches in watched.switches.values():
-            assert min(switches) < SWITCH_SECONDS
+        assert len(seen) > 1
+    return report
+
+
+def test_deploys_and_rollbacks(stage: Stage) -> None:
+    watched = Watched(stage)
+
+    def each() -> Iterator[None]:
+        watched.rest(REST_SECONDS)
+        for number, playbook in itertools.product(range(DEPLOYS), (ENVIRONMENT, ROLLBACK)):
+            write_release(stage.stack.project, f"# deploy {number}")
+            watched.play(playbook)
+            yield
+            watched.rest(PAUSE_SECONDS)
+        watched.rest(REST_SECONDS)
+
+    report = check_deploys(stage, f"{DEPLOYS} deploys and {DEPLOYS} rollbacks", each(), 60 + 60 * DEPLOYS)
+    assert len(report.releases) == DEPLOYS + 1
+    during, rest = report.due(*watched.windows), report.due(*watched.rests)
+    stage.note(
+        f"p99 {milliseconds(during, 0.99)} ms during the switches, {milliseconds(rest, 0.99)} ms between; {watched}"
+    )
+    assert during.seconds(0.99) <= SLOWER * rest.seconds(0.99), stage.rows[-1].note
+    # The fastest one, because tests that run beside this one slow the others down.
+    assert min(watched.took[ENVIRONMENT]) < DEPLOY_SECONDS
+    for switches in watched.switches.values():
+        assert min(switches) < SWITCH_SECONDS
 
 
 def test_stop_then_start_takes_no_longer_than_the_plan_says(stage: Stage) -> None:

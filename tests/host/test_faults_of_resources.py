@@ -1,42 +1,42 @@
 """What must survive when something runs out: memory, disk, the host's size, time, processes, and a client's manners.
 
-Rows of the same table as in test_faults.py, on the same host.
+Rows of the same table as in test_faults.py, on the same host, and checks of the same kind.
 """
 
 import json
 import re
 import socket
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 from deployed import DOMAIN, ENVIRONMENT, PLAY, attempt
 from faults import THREADS, WORKERS, Stage, write_release
+from load import REQUESTS_PER_SECOND
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.usefixtures("rested")]
 
 MEGABYTE = 1024**2
+# What NGINX gives slow clients here, and after which a client thinks that it gives them more.
+CLIENT_SECONDS = 2
+PATIENCE_SECONDS = 4
+# NGINX, with its old processes already on their way out: none of them accepts another connection.
+RELOAD = (
+    "old=$(pgrep -fx 'nginx: worker process *'); nginx -s reload; for pid in $old; do "
+    "while ps -o args= -p $pid | grep -qx 'nginx: worker process *'; do sleep 0.05; done; done"
+)
 LOOK_AT_FILES = "find /etc /srv /usr/local -xdev -printf '%p %s %T@ %l\\n' | sort | sha256sum"
 
 
-@pytest.fixture(autouse=True)
-def rested(stage: Stage) -> None:
-    """Each fault happens to a host as it was planned, and recovered from the one before."""
-    stage.mutation = ""
-    try:
-        stage.settled()
-    except AssertionError:  # that test has failed; this one need not
-        stage.repair()
-
-
 @contextmanager
-def full(stage: Stage, directory: str, megabytes: int, owner: str = "root:root") -> Iterator[None]:
-    """A directory on a small file system that has no room left; NGINX opens its files again."""
+def full(stage: Stage, directory: str, owner: str = "root:root") -> Iterator[None]:
+    """A directory on a small file system that has no room left; what NGINX has open there it opens again."""
     stage.shell(
-        f"mount -t tmpfs -o size={megabytes}m,mode=755 tmpfs {directory} && chown {owner} {directory} && "
-        f"nginx -s reopen && (cat /dev/zero >{directory}/filling 2>&1 || true)"
+        f"mount -t tmpfs -o size=1m,mode=755 tmpfs {directory} && chown {owner} {directory} && "
+        f"(cat /dev/zero >{directory}/filling 2>&1 || true) && nginx -s reopen"
     )
     try:
         yield
@@ -47,43 +47,61 @@ def full(stage: Stage, directory: str, megabytes: int, owner: str = "root:root")
 # ---- Memory ----
 
 
+def check_no_memory(stage: Stage, bring: Callable[[], str]) -> None:
+    before = stage.look()
+    with stage.row("10: no memory for two slots") as load:
+        said = bring()
+        load.stop().require_none_lost()
+        refusal = r"A second slot beside the running one takes about \d+ MB, and \d+ MB are available"
+        assert re.search(refusal, said), f"not refused before it was started: {said}"
+        assert stage.settled(len(before.workers)) == before
+
+
 def test_no_memory_for_two_slots(stage: Stage) -> None:
     # So many that what is left for a second slot is still enough for Ansible.
     many = ("-e", f"notes_trial_gunicorn_workers={4 * WORKERS}")
-    stage.stack.play(*many)
+    tags = ("--tags", "service,switch")
+    stage.write_what_runs()
+    stage.stack.play(*tags, *many)
     try:
         before = stage.settled(4 * WORKERS)
         processes = " ".join(f"/proc/{pid}/smaps_rollup" for pid in (before.main_pid, *before.workers))
         takes = int(stage.shell(f"awk '/^Pss:/ {{n += $2}} END {{print int(n / 1024)}}' {processes}"))
         free = re.search(r'"available": (\d+)', stage.ask_facts())
         assert free
-        with stage.row("10: no memory for two slots") as load:
+        eaten = int(free[1]) - takes * 8 // 10
+
+        def bring() -> str:
             stage.shell(
-                f"mkdir -p /mnt/eaten && mount -t tmpfs -o size=2g tmpfs /mnt/eaten && "
-                f"head -c {int(free[1]) - takes * 6 // 10}M /dev/zero >/mnt/eaten/it"
+                "mkdir -p /mnt/eaten && mount -t tmpfs -o size=2g tmpfs /mnt/eaten && "
+                f"head -c {eaten}M /dev/zero >/mnt/eaten/it"
             )
             try:
-                said = stage.refused("# no memory", *many)
+                return stage.refused("# no memory", *many)
             finally:
                 stage.shell("umount --lazy /mnt/eaten")
-            load.stop().require_none_lost()
-            assert re.search(r"A second slot beside the running one takes about \d+ MB, and \d+ MB are available", said)
-            assert stage.settled(4 * WORKERS) == before
+
+        check_no_memory(stage, bring)
     finally:
-        stage.stack.play()
+        stage.write_what_runs()
+        stage.stack.play(*tags)
 
 
-def test_a_host_that_has_shrunk(stage: Stage) -> None:
+def check_shrunk_host(stage: Stage, *arguments: str) -> None:
     before, files = stage.look(), stage.shell(LOOK_AT_FILES)
     has = int(stage.shell("awk '/MemTotal/ {print int($2 / 1024)}' /proc/meminfo"))
     with stage.row("28: the host has shrunk since it was sized") as load:
         for size, names in (("sized_for_memory_mb=900000", "900000 MB"), ("sized_for_cpus=96", "96 CPUs")):
-            said = stage.refused("", "-e", f"notes_trial_{size}")
+            said = stage.refused("", "-e", f"notes_trial_{size}", *arguments)
             assert re.search(rf"was sized for {names} and now has \d+(\.\d+)?( MB)?", re.sub(r"\s+", " ", said)), said
         load.stop().require_none_lost()
         assert has < 900_000
         assert stage.look() == before
         assert stage.shell(LOOK_AT_FILES) == files
+
+
+def test_a_host_that_has_shrunk(stage: Stage) -> None:
+    check_shrunk_host(stage)
 
 
 # ---- Disks ----
@@ -102,7 +120,7 @@ def small_srv(stage: Stage) -> Iterator[None]:
         stage.shell("umount --lazy /srv /mnt/small")
 
 
-def check_full_disk(stage: Stage) -> None:
+def check_full_disk(stage: Stage, *arguments: str) -> None:
     before = stage.look()
     with stage.row("12: the disk is full at a deploy") as load, small_srv(stage):
         files = stage.shell(LOOK_AT_FILES)
@@ -111,7 +129,7 @@ def check_full_disk(stage: Stage) -> None:
         text = requirements.read_text(encoding="utf-8")
         requirements.write_text(f"{text}\n# another one\n", encoding="utf-8")
         try:
-            said = stage.refused("# full disk")
+            said = stage.refused("# full disk", *arguments)
         finally:
             requirements.write_text(text, encoding="utf-8")
         load.stop().require_none_lost()
@@ -124,101 +142,135 @@ def test_a_full_disk(stage: Stage) -> None:
     check_full_disk(stage)
 
 
-def test_without_the_preflight_a_full_disk_is_found_half_way(stage: Stage) -> None:
-    stage.mutation = "no preflight"
-    tasks = stage.stack.project / "roles/notes_trial/tasks/preflight.yml"
-    text = tasks.read_text(encoding="utf-8")
-    tasks.write_text(text.replace("srv_free >= 500", "srv_free >= 0"), encoding="utf-8")
-    try:
-        with pytest.raises(AssertionError, match="a release with its virtual environment wants 500 MB"):
-            check_full_disk(stage)
-    finally:
-        tasks.write_text(text, encoding="utf-8")
-
-
 def test_a_full_disk_for_logs(stage: Stage) -> None:
-    with stage.row("13: the disk for logs is full") as load, full(stage, "/var/log/nginx", 1):
-        time.sleep(3)
-        load.stop().require_none_lost()
-        assert stage.shell("wc -c </var/log/nginx/notes.access.log").strip() == "0", "it was not full"
+    """Nothing is taken away here: what goes on is NGINX, which drops lines that it cannot write and cannot be told not to."""
+    logs = "/var/log/nginx"
+    # It opens its files a moment after it was told to, and until then logs into those that are hidden now.
+    old = f"[ -e /proc/$pid ] && ! stat -L -c %d /proc/$pid/fd/* | grep -qx $(stat -c %d {logs})"
+    with stage.row("13: the disk for logs is full") as load, full(stage, logs):
+        stage.shell(f"for pid in $(pgrep -x nginx); do while {old}; do sleep 0.05; done; done")
+        before = len(load.report().records)
+        time.sleep(2)
+        report = load.stop()
+        report.require_none_lost()
+        assert len(report.records) > before + REQUESTS_PER_SECOND
+        assert stage.shell(f"wc -c <{logs}/notes.access.log").strip() == "0", "it was not full"
+        assert "No space left" in stage.shell(f"head -c 1 /dev/zero 2>&1 >{logs}/one-more || true")
 
 
-def test_a_full_disk_for_bodies(stage: Stage) -> None:
-    with stage.row("13: the disk for bodies is full") as load, full(stage, "/var/lib/nginx/body", 1, "www-data:root"):
-        large = stage.stack.ask("POST", "/work/", b"x" * 4 * MEGABYTE)
-        assert large.status == 500
+def check_full_disk_for_bodies(stage: Stage) -> None:
+    large = ("POST", "/work/", b"x" * 4 * MEGABYTE)
+    with stage.row("13: the disk for bodies is full") as load, full(stage, "/var/lib/nginx/body", "www-data:root"):
+        assert stage.stack.ask(*large).status == 500
         time.sleep(1)
         # These fit into memory.
         load.stop().require_none_lost()
-    assert stage.stack.ask("POST", "/work/", b"x" * 4 * MEGABYTE).status == 200
+    assert stage.stack.ask(*large).status == 200
+
+
+def test_a_full_disk_for_bodies(stage: Stage) -> None:
+    check_full_disk_for_bodies(stage)
 
 
 # ---- Clients ----
 
 
 def last_status(stage: Stage, mark: str) -> str:
-    """What NGINX noted for the request whose address holds the mark."""
-    line = stage.shell(f"grep -h {mark} /var/log/nginx/*access.log || true")
+    """What NGINX noted for the last request whose address holds the mark."""
+    line = stage.shell(f"grep -h {mark} /var/log/nginx/*access.log | tail -n 1")
     found = re.search(r" status=(\d+) .*upstream_status=\"([^\"]*)\"", line)
     return f"{found[1]} {found[2]}" if found else line
 
 
-def dripping(stage: Stage, start: bytes, seconds: float) -> bytes:
+def dripping(stage: Stage, start: bytes) -> bytes:
     """What a client gets that sends this and then nothing more, until it is hung up on."""
-    with socket.create_connection(("127.0.0.1", stage.port), timeout=seconds) as connection:
+    with socket.create_connection(("127.0.0.1", stage.port), timeout=PATIENCE_SECONDS) as connection:
         connection.sendall(start)
         received = b""
-        while part := connection.recv(4096):
-            received += part
+        try:
+            while part := connection.recv(4096):
+                received += part
+        except TimeoutError:
+            raise AssertionError(
+                f"nobody hung up within {PATIENCE_SECONDS} s on a client that sent {start!r}"
+            ) from None
         return received
 
 
-def test_slow_and_oversized_requests(stage: Stage) -> None:
+def hurried(stage: Stage) -> AbstractContextManager[None]:
+    """NGINX with less time for slow clients than the plan gives them."""
+    change = (r"client_\(header\|body\)_timeout .*", rf"client_\1_timeout {CLIENT_SECONDS};")
+    return stage.altered("/etc/nginx/nginx.conf", *change, then=RELOAD)
+
+
+def check_slow_clients(stage: Stage) -> None:
     host = f"Host: {DOMAIN}\r\n".encode()
-    limits = ("-e", "notes_trial_nginx_client_header_timeout=2", "-e", "notes_trial_nginx_client_body_timeout=2")
-    stage.stack.play("--tags", "nginx", *limits)
-    try:
-        with stage.row("22: slow clients, oversized headers and bodies") as load, ThreadPoolExecutor(60) as pool:
-            header = [pool.submit(dripping, stage, b"GET /?slow-header HTTP/1.1\r\n" + host, 10) for _ in range(30)]
-            start = b"POST /work/?slow-body HTTP/1.1\r\n" + host + b"Content-Length: 1000\r\n\r\nx"
-            body = [pool.submit(dripping, stage, start, 10) for _ in range(30)]
-            time.sleep(1)
-            busy = stage.shell("ss -xnH state established src /run/notes.sock | wc -l")
-            assert int(busy) < WORKERS * THREADS, "slow clients hold threads"
-            for slow in (*header, *body):
-                slow.result()
-            assert last_status(stage, "slow-header") == "408 -"
-            assert last_status(stage, "slow-body") == "408 -"
-            ask = stage.stack.ask
-            assert ask("GET", "/?" + "x" * 10_000).status == 414
-            assert ask("GET", "/?many", headers={"X-Large": "x" * 10_000}).status == 400
-            assert ask("POST", "/work/?large", b"x" * (11 * MEGABYTE)).status == 413
-            assert last_status(stage, "?large") == "413 -"
-            load.stop().require_none_lost()
-    finally:
-        stage.stack.play("--tags", "nginx")
+    count = 3 * WORKERS * THREADS
+    with stage.row("22: slow clients") as load, ThreadPoolExecutor(2 * count) as pool:
+        header = [pool.submit(dripping, stage, b"GET /?slow-header HTTP/1.1\r\n" + host) for _ in range(count)]
+        start = b"POST /work/?slow-body HTTP/1.1\r\n" + host + b"Content-Length: 1000\r\n\r\nx"
+        body = [pool.submit(dripping, stage, start) for _ in range(count)]
+        time.sleep(CLIENT_SECONDS / 2)
+        busy = stage.shell("ss -xnH state established src /run/notes.sock | wc -l")
+        assert int(busy) < WORKERS * THREADS, "slow clients hold threads"
+        for slow in (*header, *body):
+            slow.result()
+        assert last_status(stage, "slow-header") == "408 -"
+        assert last_status(stage, "slow-body") == "408 -"
+        load.stop().require_none_lost()
+
+
+def test_slow_clients(stage: Stage) -> None:
+    with hurried(stage):
+        check_slow_clients(stage)
+
+
+def check_oversized_requests(stage: Stage) -> None:
+    with stage.row("22: oversized headers and bodies") as load:
+        ask = stage.stack.ask
+        found = {
+            "address": ask("GET", "/?" + "x" * 10_000).status,
+            "header": ask("GET", "/?many", headers={"X-Large": "x" * 10_000}).status,
+            "body": ask("POST", "/work/?large", b"x" * (11 * MEGABYTE)).status,
+        }
+        assert found == {"address": 414, "header": 400, "body": 413}, f"not refused as they should be: {found}"
+        assert last_status(stage, "?many") == "400 -"
+        assert last_status(stage, "?large") == "413 -"
+        load.stop().require_none_lost()
+
+
+def test_oversized_requests(stage: Stage) -> None:
+    check_oversized_requests(stage)
 
 
 # ---- Time and processes ----
 
 
-def test_a_request_that_outlives_the_grace_period(stage: Stage) -> None:
-    graceful = int(stage.stack.settings["gunicorn.graceful_timeout"])
-    stage.deploy("# before the cut")
-    with stage.row("23: a request outlives the grace period") as load, ThreadPoolExecutor(1) as pool:
-        endless = pool.submit(stage.stack.get, "/work/?wait_ms=60000")
-        time.sleep(0.5)
-        begun = time.monotonic()
-        write_release(stage.stack.project, "# the cut")
-        deploy = attempt([*PLAY, f"playbooks/{ENVIRONMENT}.yml"], stage.stack.project)
-        load.stop().require_none_lost()
-        assert deploy.returncode == 0, deploy.stdout
-        answer = endless.result()
-        assert answer.status in {502, 504}, "cut by its slot, or given up by NGINX a moment before"
-        assert answer.answered - begun > graceful
-        said = re.sub(r"\s+", " ", deploy.stderr)
-        assert "1 of the old slot's workers had requests that outlived graceful_timeout and were cut." in said
+def check_cut_request(stage: Stage, bring: Callable[[], "subprocess.CompletedProcess[str]"]) -> None:
+    slot = stage.look().slot
+    config, graceful = f"/srv/notes/slots/{slot}/gunicorn.conf.py", 3
+    with stage.altered(config, "^graceful_timeout = .*", f"graceful_timeout = {graceful}"):
+        stage.shell(f"systemctl restart notes@{slot}")
         stage.settled()
+        with stage.row("23: a request outlives the grace period") as load, ThreadPoolExecutor(1) as pool:
+            endless = pool.submit(stage.stack.get, "/work/?wait_ms=60000")
+            time.sleep(0.5)
+            begun = time.monotonic()
+            deploy = bring()
+            load.stop().require_none_lost()
+            assert deploy.returncode == 0, deploy.stdout
+            answer = endless.result()
+            assert answer.status == 502
+            assert answer.answered - begun > graceful
+            said = re.sub(r"\s+", " ", deploy.stderr)
+            told = "1 of the old slot's workers had requests that outlived graceful_timeout and were cut." in said
+            assert told, f"the deploy does not tell: {said}"
+            assert stage.settled().slot != slot
+
+
+def test_a_request_that_outlives_the_grace_period(stage: Stage) -> None:
+    write_release(stage.stack.project, f"# cuts {stage.look().release}")
+    check_cut_request(stage, lambda: attempt([*PLAY, f"playbooks/{ENVIRONMENT}.yml"], stage.stack.project))
 
 
 def bomb(stage: Stage) -> dict[str, int | str]:
@@ -243,48 +295,4 @@ def check_fork_bomb(stage: Stage) -> None:
 
 
 def test_a_fork_bomb(stage: Stage) -> None:
-    stage.deploy(FORK)
     check_fork_bomb(stage)
-
-
-def test_without_tasks_max_a_fork_bomb_goes_on(stage: Stage) -> None:
-    stage.deploy(FORK)
-    stage.mutation = "TasksMax=infinity"
-    unit = f"notes@{stage.look().slot}"
-    stage.shell(f"systemctl set-property --runtime {unit} TasksMax=infinity")
-    try:
-        with pytest.raises(AssertionError, match="nothing held it"):
-            check_fork_bomb(stage)
-    finally:
-        stage.shell(f"systemctl revert {unit}")
-
-
-FORK = """
-import json as _json
-import os as _os
-import signal as _signal
-import time as _time
-
-_peaceful = application
-
-
-def application(environ, start_response):
-    if environ["PATH_INFO"] != "/fork/":
-        return _peaceful(environ, start_response)
-    children, error = [], "none"
-    try:
-        while len(children) < 300:
-            child = _os.fork()
-            if not child:
-                _time.sleep(60)
-                _os._exit(0)
-            children.append(child)
-    except OSError as problem:
-        error = problem.strerror
-    _time.sleep(2)
-    for child in children:
-        _os.kill(child, _signal.SIGKILL)
-        _os.waitpid(child, 0)
-    start_response("200 OK", [("Content-Type", "application/json")])
-    return [_json.dumps({"made": len(children), "error": error}).encode()]
-"""

@@ -151,6 +151,12 @@ def memory_mb(pids: list[int]) -> int:
     return total // 1024
 
 
+def cut_workers(workers: list[int], said: str) -> set[int]:
+    """Workers of a stopped slot that had not ended their requests: killed before they left, or gone without them."""
+    left = {int(pid) for pid in re.findall(r"Worker exiting \(pid: (\d+)\)", said)}
+    return (set(workers) - left) | {int(pid) for pid in re.findall(r"worker (\d+) leaves \d+ requests", said)}
+
+
 class UnixConnection(http.client.HTTPConnection):
     """HTTP over a unix socket."""
 
@@ -421,13 +427,13 @@ class Switch:
 
     def stop(self, old: Slot) -> None:
         """Stop the slot that has served; count its workers that had not ended their requests within the grace period."""
-        begun = int(time.time())
+        begun, workers = int(time.time()), old.workers()
         with self.step("stop"):
             run("systemctl", "stop", old.unit)
         if self.seconds["stop"] > 1:  # else all requests had ended
             run("journalctl", "--sync")
             said = run("journalctl", f"--unit={old.unit}", f"--since=@{begun}", "--quiet", "--output=cat")
-            self.cut += len(re.findall(r"was sent SIGKILL|leaves \d+ requests? that hang", said))
+            self.cut += len(cut_workers(workers, said))
 
     def try_alone(self, slot: Slot) -> None:
         """Ask the health path of the only slot that runs."""
