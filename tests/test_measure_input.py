@@ -139,7 +139,7 @@ def test_the_playbook_measures_on_one_host_and_always_cleans_up(tmp_path: Path) 
     assert play["hosts"] == "all[0]"
     block = play["tasks"][-1]
     phases = [task["application_measurement"] for task in block["block"] if "application_measurement" in task]
-    assert [phase.get("seconds") for phase in phases] == [60, 36.0, 12.0, 12.0]
+    assert [phase.get("seconds") for phase in phases] == [60, 36.0, 9.0, 15.0]
     (request,) = json.loads((tmp_path / "requests.json").read_text())
     assert request == {"name": "/", "method": "GET", "path": "/", "headers": {}, "body": "", "weight": 3.0}
     assert block["always"][0]["application_measurement"] == {"phase": "clean"}

@@ -60,7 +60,7 @@ def found(**changes: Any) -> dict[str, Any]:
     return {
         "plain": plain | changes,
         "preload": preload,
-        "threads": {"steps": [[2, 30_000], [9, 33_584]], "busy": [[120, 1_700_000, 216_000], [80, 1_100_000, 144_000]]},
+        "threads": {"steps": [[2, 30_000], [9, 33_584]], "alone": [100, 1_500_000], "busy": [200, 2_700_000]},
     }
 
 
@@ -77,8 +77,9 @@ def test_cpu_and_wait_are_means_by_weight() -> None:
     # 10 ms three times of four, 30 ms once: mean 15, variance (3 * 25 + 225) / 4 = 75, over 225.
     assert measured.cpu_spread == pytest.approx(1 / 3)
     assert measured.boot_seconds == 1.0
-    # 200 requests of a busy worker took 2.8 s of CPU.
-    assert measured.busy_cpu_seconds == pytest.approx(0.014)
+    # 15 ms alone and 13.5 ms of a busy worker, by turns.
+    assert measured.busy_share == pytest.approx(0.9)
+    assert figures_of(measured, Pace())["busy_cpu_seconds"] == pytest.approx(0.0135)
 
 
 def test_standing_ready_is_not_waiting_for_others() -> None:
@@ -219,8 +220,7 @@ def measured_again(cpu_ms: float, before: str, *, reference_ms: float = 2, **cha
     earlier = WorkloadInput.model_validate(load(before.encode(), "x").data) if before else None
     samples = [sample(0, cpu_ms, 30, reference_ms=reference_ms)] * 30
     document = found(samples=samples, **changes)
-    busy = round(1000 * cpu_ms), round(1000 * reference_ms)
-    document["threads"]["busy"] = [[100, 100 * busy[0], 100 * busy[1]]]
+    document["threads"]["busy"] = document["threads"]["alone"]
     measured = evaluate(document, WEIGHTS)
     speed = pace(reference_of(measured, "web1"), earlier)
     said = [*([speed.note] if speed.note else []), *compared(figures_of(measured, speed), earlier)]
@@ -257,12 +257,12 @@ def test_a_figure_that_changed_leaves_the_others_alone() -> None:
 
 def test_cpu_is_brought_to_the_speed_of_the_first_measurement() -> None:
     first, _ = measured_again(10, "")
-    assert "\nreference: {on: web1 with Python 3.11.2, seconds: 0.002000, busy_seconds: 0.002000}\n" in first
+    assert "\nreference: {on: web1 with Python 3.11.2, seconds: 0.002000}\n" in first
     # Fixed work takes 2.5 instead of 2 ms: 15 ms now are 12 ms then, 20 % more than the 10 ms of the first measurement.
     second, said = measured_again(15, first, reference_ms=2.5)
     assert "\ncpu_seconds: 0.012\n" in second
     assert "\nbusy_cpu_seconds: 0.012\n" in second
-    assert "\nreference: {on: web1 with Python 3.11.2, seconds: 0.002000, busy_seconds: 0.002000}\n" in second
+    assert "\nreference: {on: web1 with Python 3.11.2, seconds: 0.002000}\n" in second
     assert said[0] == (
         "fixed work took 25 % longer than at the first measurement on web1 with Python 3.11.2: the machine was slower, and "
         "the figures are as for its speed then"
@@ -272,18 +272,17 @@ def test_cpu_is_brought_to_the_speed_of_the_first_measurement() -> None:
 
 
 def test_another_host_another_python_or_a_very_different_speed_begins_anew() -> None:
-    now = Reference(on="web1 with Python 3.11.2", seconds=0.002, busy_seconds=0.002)
+    now = Reference(on="web1 with Python 3.11.2", seconds=0.002)
     for then in (
-        Reference(on="web2 with Python 3.11.2", seconds=0.0021, busy_seconds=0.0021),
-        Reference(on="web1 with Python 3.13.5", seconds=0.0021, busy_seconds=0.0021),
-        Reference(on="web1 with Python 3.11.2", seconds=0.0031, busy_seconds=0.0021),
+        Reference(on="web2 with Python 3.11.2", seconds=0.0021),
+        Reference(on="web1 with Python 3.13.5", seconds=0.0021),
+        Reference(on="web1 with Python 3.11.2", seconds=0.0031),
     ):
         assert pace(now, WorkloadInput(reference=then)) == Pace(now)
-    then = Reference(on="web1 with Python 3.11.2", seconds=0.0022, busy_seconds=0.0018)
+    then = Reference(on="web1 with Python 3.11.2", seconds=0.0022)
     found = pace(now, WorkloadInput(reference=then))
     assert found.reference == then
-    assert found.alone == pytest.approx(1.1)
-    assert found.busy == pytest.approx(0.9)
+    assert found.factor == pytest.approx(1.1)
 
 
 def test_requests_that_compute_by_the_clock_are_left_as_they_are() -> None:
@@ -303,14 +302,10 @@ def test_only_paths_that_follow_the_speed_are_brought_to_another_one() -> None:
     samples = [sample(0, 15 if each else 10, 30, reference_ms=3 if each else 2) for each in slow]
     samples += [sample(1, 20, 30, reference_ms=3 if each else 2) for each in slow]
     document = found(samples=samples)
-    document["threads"]["busy"] = [[100, 1_400_000, 250_000]]
     measured = evaluate(document, WEIGHTS)
     assert [url.follows_speed for url in measured.urls] == [True, False]
     # 3/4 of 12.5 ms and 1/4 of 20 ms; with fixed work that took 0.8 as long: 7.5 ms and 5 ms.
-    alone, busy = measured.cpu_seconds_at(Pace(alone=0.8, busy=0.5))
-    assert alone == pytest.approx(0.0125)
-    # 14 ms in all, of which 5 ms are by the clock.
-    assert busy == pytest.approx(0.0095)
+    assert measured.cpu_seconds_at(Pace(factor=0.8)) == pytest.approx(0.0125)
 
 
 @pytest.mark.parametrize(

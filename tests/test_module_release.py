@@ -28,6 +28,7 @@ class Maker:
         self.root, self.home = root, root / "srv"
         self.calls: list[list[str]] = []
         self.fails = ""
+        self.brings: tuple[str, ...] = ()
         monkeypatch.setattr(farrier_release, "as_user", self.as_user)
         monkeypatch.setattr(farrier_release, "give", lambda *_args, **_kw: None)
         for name in ("releases", "venvs"):
@@ -56,6 +57,8 @@ class Maker:
             python = Path(command[-1], "bin/python")
             python.parent.mkdir(parents=True)
             python.symlink_to(sys.executable)
+            for each in self.brings:
+                Path(command[-1], f"lib/python3.11/site-packages/{each}.dist-info").mkdir(parents=True)
         if "collect" in command:
             where = next(each for each in properties if each.startswith("WorkingDirectory=")).partition("=")[2]
             Path(where, "static_root/style.css").write_text("a { color: red }\n")
@@ -93,7 +96,7 @@ def test_a_release_is_whole_and_says_what_it_is(maker: Maker) -> None:
     assert (release / "static_root/style.css").exists()
     assert list(release.glob("__pycache__/app.*.pyc"))
     assert builder.changed is True
-    assert list(builder.seconds) == ["unpack", "venv", "pip", "static", "compile"]
+    assert list(builder.seconds) == ["unpack", "venv", "pip", "gunicorn", "static", "compile"]
     assert maker.calls[2][-1] == "gunicorn==27.0.1", "the requirements brought none"
 
 
@@ -126,7 +129,8 @@ def test_a_release_without_the_gevent_that_its_worker_class_needs_is_refused(mak
         maker.build()
     assert not (maker.home / "releases" / ID).exists()
     (venv,) = (maker.home / "venvs").iterdir()
-    (venv / "lib/python3.11/site-packages/gevent-26.9.0.dist-info").mkdir(parents=True)
+    assert not (venv / ".complete").exists()
+    maker.brings = ("gevent-26.9.0", "packaging-26.3")
     (maker.root / f"source-{ID}").rename(maker.root / "before")
     maker.build()
     assert names(maker.home / "releases") == [ID]

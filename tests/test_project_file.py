@@ -237,7 +237,16 @@ def test_an_international_domain_is_told_its_other_spelling(project: Path) -> No
         ("overrides: {gunicorn.workers: 1.5}", "gunicorn.workers: 1.5 is not a whole number from 1 to 1024"),
         ("overrides: {gunicorn.workers: true}", "gunicorn.workers: True is not a whole number from 1 to 1024"),
         ("overrides: {gunicorn.timeout: 1000000000}", "gunicorn.timeout: 1000000000 is not a whole number from 1 to 86400 (seconds)"),
-        ("overrides: {gunicorn.worker_class: tornado}", "gunicorn.worker_class: 'tornado' is not sync, gthread or gevent"),
+        (
+            "overrides: {gunicorn.worker_class: tornado}",
+            "gunicorn.worker_class: 'tornado' is not sync, gthread or gevent",
+        ),
+        (
+            "overrides: {gunicorn.worker_class: uvicorn.workers.UvicornWorker}",
+            "gunicorn.worker_class: 'uvicorn.workers.UvicornWorker' is not offered, as an ASGI worker accepts connections "
+            "without a bound and makes the socket's queue its own, so that the plan's numbers would not hold; it is sync, "
+            "gthread or gevent",
+        ),
         ("overrides: {gunicorn.preload_app: 1}", "gunicorn.preload_app: 1 is not true or false"),
         ("facts: {cpu: 2}", "cpu is no fact; did you mean cpus?"),
         ("facts: {cpus: -1}", "cpus: -1 is not a number above 0 to 4096"),

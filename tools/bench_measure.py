@@ -9,6 +9,7 @@ Files are kept from one to the next as in a project; `--anew` removes them, so t
 
 import argparse
 import json
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -32,17 +33,23 @@ def measurements(project: Path, name: str, times: int, seconds: int, *, anew: bo
     for _ in range(times):
         if anew:
             path.write_text("peak_rps: 3\n", encoding="utf-8")
-        said = farrier(project, "measure", ENVIRONMENT, "--seconds", str(seconds))
+        farrier(project, "measure", ENVIRONMENT, "--seconds", str(seconds))
         text = path.read_text(encoding="utf-8")
         plan = json.loads(farrier(project, "plan", ENVIRONMENT, "--json"))["hosts"][name]
         settings = {key: setting["value"] for key, setting in plan["settings"].items()}
-        yield {"said": said, "seen": seen(text), "file": yaml.safe_load(text), "plan": settings}
+        yield {"seen": seen(text), "brought": brought(text), "file": yaml.safe_load(text), "plan": settings}
 
 
 def seen(text: str) -> dict[str, float]:
     """CPU ms of each path as it was seen, from the file's comment."""
     rows = [line.split() for line in text.splitlines() if line.startswith("# /")]
     return {row[1]: float(row[5]) for row in rows}
+
+
+def brought(text: str) -> float:
+    """CPU ms of a request at the speed of the first measurement, before figures that agree stay."""
+    said = re.search(r"this measurement found ([\d.]+) ms of CPU", text)
+    return float(said[1]) if said else 1000 * float(yaml.safe_load(text)["cpu_seconds"])
 
 
 def spread(values: list[float]) -> str:
@@ -55,9 +62,11 @@ def show(found: list[dict[str, Any]]) -> None:
     for number, each in enumerate(found, 1):
         figures = ", ".join(f"{name} {each['file'][name]:g}" for name in FIGURES)
         paths = ", ".join(f"{path} {ms:.2f} ms" for path, ms in each["seen"].items())
-        print(f"{number}: saw {paths}; wrote {figures}")
+        fixed = 1000 * each["file"]["reference"]["seconds"]
+        print(f"{number}: saw {paths}, which makes {each['brought']:.2f} ms; wrote {figures}, reference {fixed:.2f} ms")
     for path in URLS:
         print(f"seen CPU of {path}: spread {spread([each['seen'][path] for each in found])}")
+    print(f"CPU at the speed of the first: spread {spread([each['brought'] for each in found])}")
     for name in FIGURES:
         print(f"{name} in the file: spread {spread([each['file'][name] for each in found])}")
     first = found[0]["plan"]

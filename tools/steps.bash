@@ -50,11 +50,17 @@ timed() {
   printf '%-6s %4d s  %s\n' "$result" $((SECONDS - begin)) "$name" >>"$steps/summary"
 }
 
-# SIGINT, because it lets Python end tests in order, and these remove their hosts. Who sends one signal may send two.
+# SIGINT, because it lets Python end tests in order, and these remove their hosts; where that has no effect, as in a
+# background job of a shell without job control, SIGTERM follows. Who sends one signal may send two.
 end_steps() {
-  local group
+  local signal group
   trap '' INT TERM
-  for group in $(jobs -p); do kill -INT -- "-$group" || true; done
-  wait
+  for signal in INT TERM; do
+    for group in $(jobs -pr); do kill "-$signal" -- "-$group" || true; done
+    for _ in {1..60}; do
+      if [ -z "$(jobs -pr)" ]; then break; fi
+      sleep 0.5
+    done
+  done
   exit 130
 }

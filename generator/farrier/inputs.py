@@ -100,8 +100,7 @@ class Reference(Model):
     """How fast a host was while it was measured: CPU seconds of a piece of work that is always the same."""
 
     on: str = Field(max_length=400, description="host and Python, such as web1 with Python 3.11.2")
-    seconds: float = Field(gt=0, le=60, description="beside requests that come alone")
-    busy_seconds: float = Field(gt=0, le=60, description="beside many requests at once")
+    seconds: float = Field(gt=0, le=60, description="CPU seconds of that work, such as 0.0012")
 
 
 class WorkloadInput(Model):

@@ -182,6 +182,7 @@ def _write(place: Path, project: Project, name: str, root: Path, asked: Asked, h
         "environment": {"domains": [own.domain, *own.aliases], "tls": own.tls, "metrics_directory": None},
         "differing": [],
         "watched": False,
+        "gevent": own.overrides.get("gunicorn.worker_class") == "gevent",
         "pattern": how.host or "all[0]",
         "source": app.source if app.is_git else str((root / app.source).resolve()),
         "seconds": how.seconds,

@@ -50,12 +50,11 @@ class Measured:
     plain: Memory
     preloaded: Memory | None
     thread_mb: float
-    busy_cpu_seconds: float
+    busy_share: float
     unsafe: tuple[str, ...]
     delayed_share: float
     python: str
     reference_seconds: float
-    busy_reference_seconds: float
 
     @property
     def requests(self) -> int:
@@ -67,11 +66,10 @@ class Measured:
         """C."""
         return self._mean([url.cpu_seconds for url in self.urls])
 
-    def cpu_seconds_at(self, pace: Pace) -> tuple[float, float]:
-        """C at another speed of the machine, of requests alone and of a busy worker; what computes by the clock keeps its own."""
+    def cpu_seconds_at(self, pace: Pace) -> float:
+        """C at another speed of the machine; what computes by the clock keeps its own."""
         fixed = self._mean([0.0 if url.follows_speed else url.cpu_seconds for url in self.urls])
-        busy = max(0.0, self.busy_cpu_seconds - fixed)
-        return fixed + pace.alone * (self.cpu_seconds - fixed), min(fixed, self.busy_cpu_seconds) + pace.busy * busy
+        return fixed + pace.factor * (self.cpu_seconds - fixed)
 
     @property
     def wait_seconds(self) -> float:
@@ -162,7 +160,6 @@ def evaluate(
     _refuse_growth(plain["growth_kb"], len(plain["samples"]))
     walls = sum(sample[4] for sample in plain["samples"])
     preloaded = found["preload"]
-    busy_cpu, busy_reference = _busy(found["threads"]["busy"])
     measured = Measured(
         tuple(urls),
         tuple(skipped),
@@ -171,21 +168,20 @@ def evaluate(
         memory_of(plain["memory"]),
         memory_of(preloaded["memory"]) if "memory" in preloaded else None,
         thread_mb(found["threads"]["steps"]),
-        busy_cpu,
+        _busy_share(found["threads"]["alone"], found["threads"]["busy"]),
         tuple(unsafe_to_preload(plain["held"], preloaded)),
         sum(sample[6] for sample in plain["samples"]) / walls if walls else 0.0,
         plain["held"]["python"],
         _average([sample[8] for sample in plain["samples"]]) / 1e6,
-        busy_reference,
     )
     _refuse_chance(measured, seconds)
     return measured
 
 
-def _busy(blocks: Sequence[Sequence[int]]) -> tuple[float, float]:
-    """CPU seconds of a request and of its reference, from blocks of (requests, CPU, references' CPU) in microseconds."""
-    requests, cpu, reference = (sum(block[i] for block in blocks) for i in range(3))
-    return cpu / 1e6 / max(1, requests), reference / 1e6 / max(1, requests)
+def _busy_share(alone: Sequence[int], busy: Sequence[int]) -> float:
+    """CPU of a request of a busy worker, as a share of one that comes alone; from (requests, CPU) of both by turns."""
+    requests, cpu = zip(alone, busy, strict=True)
+    return min(1.0, cpu[1] / requests[1] / (cpu[0] / requests[0])) if all(requests) and cpu[0] > 0 else 1.0
 
 
 def _not_answered(probe: Document) -> str:

@@ -25,18 +25,17 @@ STEADY = 0.01
 
 @dataclass(frozen=True)
 class Pace:
-    """What CPU times are multiplied by, of requests alone and of a busy worker, to be those at the speed of `reference`."""
+    """What CPU times are multiplied by to be those at the speed of `reference`."""
 
     reference: Reference | None = None
-    alone: float = 1.0
-    busy: float = 1.0
+    factor: float = 1.0
 
     @property
     def note(self) -> str | None:
         """What is to be said of a speed that differs."""
-        if abs(self.alone - 1) < policy.REFERENCE_NOTICEABLE or self.reference is None:
+        if abs(self.factor - 1) < policy.REFERENCE_NOTICEABLE or self.reference is None:
             return None
-        by, how = (1 / self.alone - 1, "slower") if self.alone < 1 else (1 - 1 / self.alone, "faster")
+        by, how = (1 / self.factor - 1, "slower") if self.factor < 1 else (1 - 1 / self.factor, "faster")
         return (
             f"fixed work took {number(100 * abs(by), 0)} % {'longer' if how == 'slower' else 'less'} than at the first "
             f"measurement on {self.reference.on}: the machine was {how}, and the figures are as for its speed then"
@@ -48,11 +47,8 @@ def pace(now: Reference | None, before: WorkloadInput | None) -> Pace:
     then = before.reference if before else None
     if now is None or then is None or then.on != now.on:
         return Pace(now)
-    alone, busy = then.seconds / now.seconds, then.busy_seconds / now.busy_seconds
-    limit = policy.REFERENCE_COMPARABLE
-    if not all(1 / limit <= each <= limit for each in (alone, busy)):
-        return Pace(now)
-    return Pace(then, alone, busy)
+    factor, limit = then.seconds / now.seconds, policy.REFERENCE_COMPARABLE
+    return Pace(then, factor) if 1 / limit <= factor <= limit else Pace(now)
 
 
 def follows_speed(pairs: Sequence[tuple[float, float]]) -> bool:

@@ -11,8 +11,13 @@ GIL_THREAD_OVERHEAD = 0.0015
 GIL_SWITCH_SECONDS = 0.005
 """How long a thread may keep the GIL while others want it: CPython's `sys.getswitchinterval()`."""
 
+CONVOY_HOG_FACTOR = 5
+"""A request whose longest stretch of computing is longer than that, and this many times the CPU of the mean one, makes a
+convoy of the threads beside it. Where all compute alike, they wait for the CPU as long as for the GIL: with stretches of 8
+to 15 ms, fewer threads for more memory carried no more in `make bench-sizing`."""
+
 CONVOY_MEMORY_FACTOR = 1.5
-"""Where requests compute for longer than that, more processes of fewer threads are bought with up to this multiple of the
+"""To keep others out of a convoy, more processes of fewer threads are bought with up to this multiple of the
 memory that the cheapest choice takes, if a slot may still grow as MEMORY_MAX_FACTOR says. Beyond it each further process
 takes fewer threads away, and many that boot at once hold each other up."""
 
@@ -169,7 +174,7 @@ MEASURE_SECONDS = 60
 MEASURE_MOST_SECONDS = 3600
 """No measurement is longer."""
 
-MEASURE_PHASES = {"plain": 0.6, "preload": 0.2, "threads": 0.2}
+MEASURE_PHASES = {"plain": 0.6, "preload": 0.15, "threads": 0.25}
 """How that time is divided: most for CPU and wait, the rest for memory with preload and with threads."""
 
 ASKED_NAMES = 10
@@ -206,7 +211,8 @@ MEASURE_AGREES = {
 }
 """What a figure may differ by from the one measured before and still stay, as a share and in the key's unit; the larger
 counts. Whole numbers of a plan flip on any difference where they are just between two values, so no rounding does without
-it. `make bench-measure` shows how much of it is used; boots and longest segments, of which few are seen, vary most."""
+it. In `make bench-measure` CPU varied by 7 % at one speed (17 % as seen); boots and longest segments, of which few are
+seen, vary most."""
 
 REFERENCE_COMPARABLE = 1.5
 """Speeds of a host that differ by more than this factor are no drift: it has become another machine, and begins anew."""

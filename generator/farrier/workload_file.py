@@ -12,20 +12,18 @@ from farrier.units import mb, milliseconds, number
 
 def reference_of(measured: Measured, host: str) -> Reference | None:
     """How fast the host was; None where that is not known."""
-    seconds, busy = measured.reference_seconds, measured.busy_reference_seconds
-    if seconds <= 0 or busy <= 0:
-        return None
-    return Reference(on=f"{host} with Python {measured.python}", seconds=round(seconds, 6), busy_seconds=round(busy, 6))
+    seconds = measured.reference_seconds
+    return Reference(on=f"{host} with Python {measured.python}", seconds=round(seconds, 6)) if seconds > 0 else None
 
 
 def figures_of(measured: Measured, pace: Pace) -> dict[str, float | bool]:
     """The keys of a workload that were measured, CPU times at the speed that `pace` brings them to."""
     memory = measured.memory
-    cpu, busy = measured.cpu_seconds_at(pace)
+    cpu = measured.cpu_seconds_at(pace)
     found = {
         "cpu_seconds": cpu,
         "wait_seconds": measured.wait_seconds,
-        "busy_cpu_seconds": max(1e-6, min(cpu, busy)),
+        "busy_cpu_seconds": max(1e-6, measured.busy_share * cpu),
         "cpu_scv": measured.cpu_spread,
         "service_scv": measured.spread,
         "memory_private_mb": max(0.1, memory.private_mb),
@@ -103,7 +101,7 @@ def workload_text(
         lines += [
             "",
             "# How fast the host was: CPU time of fixed work, to whose speed later measurements are brought.",
-            f"reference: {{on: {at.on}, seconds: {at.seconds:f}, busy_seconds: {at.busy_seconds:f}}}",
+            f"reference: {{on: {at.on}, seconds: {at.seconds:f}}}",
         ]
     if kept:
         lines += ["", "# Stated, not measured; edit these here.", *(f"{name}: {value}" for name, value in kept.items())]

@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import calendar
 import email
 import email.utils
 import faulthandler
@@ -11,10 +12,12 @@ import json
 import logging
 import os
 import platform
+import shlex
 import string
 import textwrap
 import threading
 import time
+import traceback
 import urllib.parse
 
 worker_class = "gthread"
@@ -27,7 +30,16 @@ control_socket_disable = True
 errorlog = "-"
 
 _runtime = os.environ["RUNTIME_DIRECTORY"]
+_WANTED = os.path.join(_runtime, "references-wanted")
 _MESSAGE = "From: a@example.org\nTo: b@example.org\nSubject: work\nContent-Type: text/plain; charset=utf-8\n\nbody\n"
+_SOURCE = """
+def work(a, b=3, *c, **d):
+    if a > b:
+        return [x for x in c if x] + [d[k] for k in d]
+    for i in range(3):
+        b += i * 2**a
+    return {"a": (1, 2.5), "b": f"{a!r}"}
+"""
 _FORMATTER = logging.Formatter("%(asctime)s [%(process)d] [%(levelname)s] %(message)s")
 _RECORD = logging.LogRecord("name", logging.INFO, "/path", 12, "%s took %d ms", ("work", 12), None)
 
@@ -58,7 +70,7 @@ def post_worker_init(worker):
 
 
 def _reference():
-    """The same work each time, about two milliseconds of it: much library code, once each, as in a request.
+    """The same work each time, two or three milliseconds of it: much library code, once each, as in a request.
 
     Its modules are, but for a few small ones, Gunicorn's own already, so that hardly anybody's memory grows by it.
     """
@@ -79,7 +91,13 @@ def _reference():
     email.utils.formatdate(1e9)
     _FORMATTER.format(_RECORD)
     str(inspect.signature(_leave).replace(return_annotation=int))
-    ast.literal_eval("{'a': [1, 2, {'b': (3, 4.5)}]}")
+    ast.unparse(ast.parse(_SOURCE))
+    shlex.split("some words 'and quoted ones' \"and others\"")
+    calendar.TextCalendar().formatmonth(2000, 1)
+    json.dumps(json.loads('{"a": [1, 2, {"b": "c"}], "d": 1.5}'), indent=1, sort_keys=True)
+    string.Formatter().vformat("{0:>10} {a!r}", (1,), {"a": "b"})
+    traceback.format_list(traceback.extract_stack(limit=5))
+    inspect.getfullargspec(textwrap.fill)
     string.Template("$a and ${b}").substitute(a=1, b=2)
     html.escape("<a & b>")
     texts = {}
@@ -91,6 +109,8 @@ def _reference():
 
 def pre_request(worker, req):
     """How fast is the machine just now? It is the thread's own CPU time that is noted, and not counted as the request's."""
+    if not os.path.exists(_WANTED):
+        return
     begun = time.thread_time_ns()
     _reference()
     os.write(worker.farrier_references, (time.thread_time_ns() - begun).to_bytes(8, "little"))

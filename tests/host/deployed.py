@@ -51,6 +51,7 @@ class Deployed:
     name: str
     project: Path
     http_port: int
+    ssh: Sequence[str]
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def get(self, path: str, connection: http.client.HTTPConnection | None = None) -> Answer:
@@ -88,7 +89,7 @@ class Deployed:
 
     def shell(self, command: str) -> str:
         """What a command prints that root runs on the host."""
-        return run([sys.executable, str(HOST_TOOL), "ssh", self.name, f"sudo sh -c {shlex.quote(command)}"], ROOT)
+        return run([*self.ssh, f"sudo sh -c {shlex.quote(command)}"], ROOT)
 
     def play(self, *arguments: str) -> str:
         """Runs the generated playbook."""
@@ -114,11 +115,22 @@ def deployed(
         farrier(project, "generate", ENVIRONMENT)
         plan = json.loads(farrier(project, "plan", ENVIRONMENT, "--json"))
         settings = {key: setting["value"] for key, setting in plan["hosts"][name]["settings"].items()}
-        stack = Deployed(name, project, host["http_port"], settings)
+        stack = Deployed(name, project, host["http_port"], ssh_command(host, project), settings)
         stack.play()
         yield stack
     finally:
         run([sys.executable, str(HOST_TOOL), "down", name], ROOT)
+
+
+def ssh_command(host: Mapping[str, Any], project: Path) -> Sequence[str]:
+    """How a command is run on a host, over one connection for all: tests ask a host hundreds of things."""
+    shared = f"-o ControlMaster=auto -o ControlPersist=30 -o ControlPath={project}/ssh"
+    # A connection that a reboot has cut without a word is given up.
+    options = f"{host['ssh_options']} {shared} -o ServerAliveInterval=2 -o ConnectTimeout=5"
+    return (
+        *("ssh", *options.split(), "-i", host["private_key"]),
+        *("-p", str(host["ssh_port"]), f"{host['user']}@{host['ssh_host']}"),
+    )
 
 
 def write_project(

@@ -121,7 +121,11 @@ def test_the_cost_that_was_asked_for_is_measured_and_the_plan_says_so(stack: Dep
         path.write_text(text)
 
 
-def test_on_the_host_itself_the_same_is_measured(stack: Deployed) -> None:
+def test_on_the_host_itself_what_its_log_holds_is_measured(stack: Deployed) -> None:
+    """Without SSH, and with the requests of the log that the role's NGINX writes; an application that is not there is refused."""
+    for _ in range(3):
+        assert stack.get(URL).status == 200
+    stack.get("/nowhere/")
     before = live(stack)
     sources = ["-C", str(ROOT), "constraints.txt", "generator/farrier", "templates"]
     project = ["-C", str(stack.project), "app", "farrier.yml", "inventory.yml"]
@@ -130,15 +134,26 @@ def test_on_the_host_itself_the_same_is_measured(stack: Deployed) -> None:
     subprocess.run([*on_host, "tar xz"], input=packed, check=True, timeout=60)
     needed = "ansible-core jinja2 pydantic pyyaml rich typer"
     install = f"python3 -m venv v && v/bin/pip install -q -c constraints.txt {needed}"
-    measure_here = f"PYTHONPATH=generator v/bin/python -m farrier measure {ENVIRONMENT} --local --seconds {SECONDS}"
+    local = f"PYTHONPATH=generator v/bin/python -m farrier measure {ENVIRONMENT} --local --seconds {SECONDS}"
     try:
         run([*on_host, install], ROOT)
-        run([*on_host, measure_here], ROOT)  # as a user who may use sudo
+        run([*on_host, "sudo grep -E '/(work|nowhere)/' /var/log/nginx/notes.access.log > access.log"], ROOT)
+        said = run([*on_host, f"{local} --access-log access.log"], ROOT)  # as a user who may use sudo
         found = yaml.safe_load(run([*on_host, f"cat workloads/{ENVIRONMENT}.yml"], ROOT))
+        elsewhere = run(
+            [*on_host, f"sed -i 's/name: notes/name: mares/' farrier.yml; {local} 2>&1; echo ends with $?"], ROOT
+        )
     finally:
-        run([*on_host, "rm -rf v generator templates app workloads"], ROOT)
+        run([*on_host, "rm -rf v generator templates app workloads access.log"], ROOT)
+    assert "/work/?cpu_ms&wait_ms" in said
+    assert "/nowhere/" not in said
     assert 0.018 <= found["cpu_seconds"] <= 0.024, found
     assert 0.027 <= found["wait_seconds"] <= 0.033, found
+    assert f"host {stack.name}: mares has never been deployed here: its user mares does not exist" in " ".join(
+        elsewhere.split()
+    )
+    assert "ends with 4" in elsewhere
+    assert stack.shell(LEFTOVERS.replace("notes", "mares")) == ""
     assert stack.shell(LEFTOVERS) == ""
     assert live(stack) == before
 

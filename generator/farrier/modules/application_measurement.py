@@ -18,7 +18,6 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.measured_place import Failure, Place, run
 from ansible.module_utils.measured_process import (
-    Blocks,
     References,
     SegmentWatch,
     UnixConnection,
@@ -82,8 +81,8 @@ WARM_SHARE = 0.25
 SEGMENT_SECONDS = 1.5
 """Time in which the longest CPU segment is looked for."""
 
-BLOCK_SECONDS = 0.1
-"""Requests of a busy worker are looked at in blocks of this length."""
+TURNS = 6
+"""How often a worker is idle but for one request, and busy, by turns."""
 
 ANSWER_SECONDS = 10
 """A path that takes longer is reported, not measured."""
@@ -352,6 +351,11 @@ class Gunicorn:
         """Private and shared memory of master and workers."""
         return {"master": memory_kb(self.master), "workers": [memory_kb(pid) for pid in self.pids()]}
 
+    def threads_and_kb(self) -> list[int]:
+        """Threads of the only worker, and its private memory in KB."""
+        (pid,) = self.pids()
+        return [len(os.listdir(f"/proc/{pid}/task")), memory_kb(pid)["private"]]
+
     def held_by_master(self) -> dict[str, Any]:
         """Threads and sockets of the master, which a fork would break."""
         master = json.loads((self.place.runtime / "master").read_text())
@@ -392,19 +396,30 @@ def preload(place: Place) -> dict[str, Any]:
 
 
 def threads(place: Place) -> dict[str, Any]:
-    """One worker with one busy thread, and with several: what does a thread more take, and a request of a busy worker?"""
-    seconds = place.params["seconds"] / 2
+    """One worker with one busy thread, and with several: what does a thread more take, and a request of a busy worker?
+
+    Both take turns, so that a machine which becomes slower is so for both.
+    """
+    seconds = place.params["seconds"]
+    turn = (1 - WARM_SHARE) * seconds / (2 * TURNS)
     with Gunicorn(place, 1, THREADS, preload=False) as gunicorn:
         gunicorn.only(gunicorn.probe())
-        steps = []
-        for concurrency in (1, THREADS):
+        gunicorn.warm(WARM_SHARE * seconds, 1)
+        steps = [gunicorn.threads_and_kb()]
+        spent = {1: [0, 0], THREADS: [0, 0]}
+        for concurrency in [1, THREADS] * TURNS:
             (pid,) = gunicorn.pids()
-            with Blocks(place.runtime, pid, BLOCK_SECONDS) as blocks:
-                gunicorn.warm(seconds, concurrency)
+            references = References(place.runtime, [pid])
+            before = cpu_ns(pid)
+            gunicorn.warm(turn, concurrency)
             (pid,) = gunicorn.pids()
-            busy = blocks.found
-            steps.append([len(os.listdir(f"/proc/{pid}/task")), memory_kb(pid)["private"]])
-        return {"steps": steps, "busy": busy}
+            used = cpu_ns(pid) - before
+            references.read()
+            references.close()
+            spent[concurrency][0] += references.count
+            spent[concurrency][1] += (used - references.total_ns) // 1000
+        steps.append(gunicorn.threads_and_kb())
+        return {"steps": steps, "alone": spent[1], "busy": spent[THREADS]}
 
 
 def main() -> None:

@@ -242,10 +242,15 @@ class Builder:
         mark = os.path.join(venv, ".complete")
         if not os.path.exists(mark):
             self.make(venv, top, mark)
-        found = glob.glob(os.path.join(glob.escape(venv), "lib", "python*", "site-packages", "gevent-*.dist-info"))
+        for package in ("gevent", "packaging"):  # Gunicorn's gevent worker imports both
+            self.require(venv, package)
+
+    def require(self, venv: str, package: str) -> None:
+        """Refuse an environment without what the worker class needs."""
+        found = glob.glob(os.path.join(glob.escape(venv), "lib", "python*", "site-packages", f"{package}-*.dist-info"))
         if self.params["worker_class"] == "gevent" and not found:
             raise Failure(
-                f"{self.params['requirements']} brings no gevent, which gunicorn.worker_class gevent needs: add it there, or "
+                f"{self.params['requirements']} brings no {package}, which gunicorn.worker_class gevent needs: add it there, or "
                 "take that override back"
             )
 
@@ -279,8 +284,10 @@ class Builder:
             as_user(self.user, cell, [shutil.which(self.params["python"]) or "python3", "-m", "venv", venv])
         with self.step("pip", f"Installing {self.params['requirements']} with pip"):
             as_user(self.user, cell, [*pip, "-r", self.params["requirements"]])
-            own = [name for _, names, _ in os.walk(venv) for name in names if name.startswith("gunicorn-")]
-            if not own:
+        self.require(venv, "gevent")  # of the application's choice, before Gunicorn brings any
+        own = [name for _, names, _ in os.walk(venv) for name in names if name.startswith("gunicorn-")]
+        if not own:
+            with self.step("gunicorn", f"Installing {self.params['gunicorn']} with pip"):
                 as_user(self.user, cell, [*pip, self.params["gunicorn"]])
         give(venv, "root", read_only=True)
         with open(mark, "w", encoding="utf-8"):

@@ -132,7 +132,9 @@ class References:
     """The CPU time of the work that workers do before each request only to show how fast the machine is."""
 
     def __init__(self, runtime: Path, pids: list[int]) -> None:
-        """Begin with what comes from now on."""
+        """Begin with what comes from now on; before, workers do no such work."""
+        self._wanted = runtime / "references-wanted"
+        self._wanted.touch()
         self.total_ns = self.count = self.last_ns = 0
         self._files = [open(runtime / f"references-{pid}", "rb") for pid in pids]  # noqa: SIM115 - kept until close
         self.read()
@@ -149,46 +151,9 @@ class References:
 
     def close(self) -> None:
         """No more."""
+        self._wanted.unlink(missing_ok=True)
         for file in self._files:
             file.close()
-
-
-class Blocks:
-    """While it is entered: requests of a process in short blocks of time, their CPU time, and that of their references."""
-
-    def __init__(self, runtime: Path, pid: int, seconds: float) -> None:
-        """Say whose, and how long a block is."""
-        self.pid, self.seconds, self.references = pid, seconds, References(runtime, [pid])
-        self.found: list[list[int]] = []
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> Blocks:
-        """Begin."""
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End."""
-        self._stop.set()
-        self._thread.join()
-        self.references.close()
-
-    def _watch(self) -> None:
-        before = self._now()
-        while not self._stop.wait(self.seconds):
-            with contextlib.suppress(ProcessLookupError):
-                now = self._now()
-                self.found.append([new - old for new, old in zip(now, before)])  # noqa: B905 - for the oldest Python
-                before = now
-
-    def _now(self) -> tuple[int, int, int]:
-        self.references.read()
-        return (
-            self.references.count,
-            (cpu_ns(self.pid) - self.references.total_ns) // 1000,
-            self.references.total_ns // 1000,
-        )
 
 
 class SegmentWatch:
