@@ -350,7 +350,7 @@ def test_a_full_queue_is_waited_for(tmp_path: Path) -> None:
         listening.listen(0)
         first.connect(path)
         with pytest.raises(BlockingIOError):
-            UnixConnection(path, 0.2).connect()
+            UnixConnection(path, 1).connect()
 
         def take() -> None:
             listening.accept()[0].close()

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import socket
+import struct
 import subprocess
 import time
 from pathlib import Path
@@ -86,9 +87,7 @@ class Failure(Exception):
 
 def run(*command: str) -> str:
     """Run a command and return its output; its own words on failure."""
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
-    )
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, errors="replace", check=False)
     if done.returncode:
         raise Failure(f"{' '.join(command)}: {(done.stderr or done.stdout).strip()}")
     return done.stdout
@@ -160,24 +159,17 @@ def cut_workers(workers: list[int], said: str) -> set[int]:
 class UnixConnection(http.client.HTTPConnection):
     """HTTP over a unix socket."""
 
-    def __init__(self, path: str, timeout: float) -> None:
+    def __init__(self, path: str, timeout: int) -> None:
         """Remember the socket's path."""
         super().__init__("localhost", timeout=timeout)
         self.path = path
 
     def connect(self) -> None:
-        """Connect to the path instead of a host; a full queue has room again soon."""
-        limit = time.monotonic() + float(self.timeout or 0)
-        while True:
-            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            self.sock.settimeout(self.timeout)
-            try:
-                return self.sock.connect(self.path)
-            except BlockingIOError:
-                self.sock.close()
-                if time.monotonic() > limit:
-                    raise
-            time.sleep(POLL_SECONDS)
+        """Connect to the path instead of a host; while its queue is full, wait for room."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", self.timeout, 0))
+        self.sock.connect(self.path)
+        self.sock.settimeout(self.timeout)
 
 
 class Slot:
