@@ -65,7 +65,8 @@ def compared(measured: Measured, pace: Pace, before: WorkloadInput | None) -> li
     new = [name for name in figures if name not in stay]
     if not new:
         return [
-            f"{said}: no figure differs by more than chance makes, so those before stay and the plan does not change"
+            *told,
+            f"{said}: no figure differs by more than chance makes, so those before stay and the plan does not change",
         ]
     return [*told, f"{said}; new: {', '.join(new)}" + ("; the others stay" if stay else "")]
 
