@@ -211,12 +211,13 @@ def test_the_connections_of_the_database_are_a_step() -> None:
 
 
 def test_the_longest_cpu_segment_is_an_input_of_threads() -> None:
-    work = Workload(longest_cpu_segment_seconds=0.04, stated=STATED | {"longest_cpu_segment_seconds"})
+    work = Workload(longest_cpu_segment_seconds=0.1, stated=STATED | {"longest_cpu_segment_seconds"})
     found = explained("gunicorn.threads", workload=work)
     inputs = {given.symbol: given for given in found.derivation.inputs}
-    assert inputs["l"].value == "40 ms"
+    assert inputs["l"].value == "100 ms"
     assert (inputs["i"].value, inputs["i"].constant) == ("0.005 s", "GIL_SWITCH_SECONDS")
+    assert (inputs["j"].value, inputs["j"].constant) == ("5", "CONVOY_HOG_FACTOR")
     assert (inputs["m"].value, inputs["m"].constant) == ("1.5", "CONVOY_MEMORY_FACTOR")
     assert found.derivation.value == found.setting.value == 3
-    assert "4 with 5 ms instead of 40 ms (longest_cpu_segment_seconds)" in found.changes
+    assert "4 with 5 ms instead of 100 ms (longest_cpu_segment_seconds)" in found.changes
     assert "l" not in {given.symbol for given in explained("gunicorn.threads").derivation.inputs}

@@ -11,8 +11,13 @@ GIL_THREAD_OVERHEAD = 0.0015
 GIL_SWITCH_SECONDS = 0.005
 """How long a thread may keep the GIL while others want it: CPython's `sys.getswitchinterval()`."""
 
+CONVOY_HOG_FACTOR = 5
+"""A request whose longest stretch of computing is longer than that, and this many times the CPU of the mean one, makes a
+convoy of the threads beside it. Where all compute alike, they wait for the CPU as long as for the GIL: with stretches of 8
+to 15 ms, fewer threads for more memory carried no more in `make bench-sizing`."""
+
 CONVOY_MEMORY_FACTOR = 1.5
-"""Where requests compute for longer than that, more processes of fewer threads are bought with up to this multiple of the
+"""To keep others out of a convoy, more processes of fewer threads are bought with up to this multiple of the
 memory that the cheapest choice takes, if a slot may still grow as MEMORY_MAX_FACTOR says. Beyond it each further process
 takes fewer threads away, and many that boot at once hold each other up."""
 

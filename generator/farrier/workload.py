@@ -65,6 +65,17 @@ class Workload:
         return self.wait_seconds / self.host_cpu_seconds
 
     @property
+    def holds_the_gil(self) -> bool:
+        """Whether a request may compute for longer than CPython lets a thread keep the GIL while others want it."""
+        return (self.longest_cpu_segment_seconds or 0.0) > policy.GIL_SWITCH_SECONDS
+
+    @property
+    def makes_convoys(self) -> bool:
+        """Whether such a request also computes for so much longer than the others that these are better kept away from it."""
+        least = policy.CONVOY_HOG_FACTOR * self.gunicorn_cpu_seconds
+        return self.holds_the_gil and (self.longest_cpu_segment_seconds or 0.0) >= least
+
+    @property
     def is_assumed(self) -> bool:
         """Whether the cost of a request is the default one, that is, a guess."""
         return not {"cpu_seconds", "wait_seconds"} <= self.stated

@@ -12,7 +12,6 @@ from farrier.sizing.capacity import process_utilisation
 from farrier.sizing.concurrency import Concurrency, Demand, choose
 from farrier.sizing.memory import Cost, budget
 from farrier.units import ceil_to, counted, mb, milliseconds, number
-from farrier.workload import Workload
 
 MEMORY = ("memory_private_mb", "memory_shared_mb", "memory_thread_mb")
 """The figures of a workload that a slot's memory comes from."""
@@ -26,7 +25,7 @@ def concurrency(draft: Draft) -> None:
     if draft.greenlets:
         draft.cost = gevent.cost(work)
     draft.budget = budget(facts.memory_mb, math.ceil(facts.cpus))
-    demand = Demand(work.host_cpu_seconds, work.wait_ratio, facts.cpus, *_fixed(draft), few_threads=_convoys(work))
+    demand = Demand(work.host_cpu_seconds, work.wait_ratio, facts.cpus, *_fixed(draft), few_threads=work.makes_convoys)
     if draft.greenlets:
         demand = gevent.demand(draft)
     chosen = _choose(draft, demand)
@@ -39,11 +38,6 @@ def concurrency(draft: Draft) -> None:
         _threads(draft, chosen)
         _preload(draft, chosen)
     _recycling(draft, chosen)
-
-
-def _convoys(work: Workload) -> bool:
-    """Whether a request may compute for so long that threads beside it have to wait for the GIL."""
-    return (work.longest_cpu_segment_seconds or 0.0) > policy.GIL_SWITCH_SECONDS
 
 
 def _fixed(draft: Draft) -> tuple[int | None, int | None]:
@@ -173,7 +167,7 @@ def _threads(draft: Draft, chosen: Concurrency) -> None:
 
 def _convoy(draft: Draft, chosen: Concurrency) -> str:
     """What a request that computes for long does to the threads beside it; a sentence or two, or none."""
-    if not _convoys(draft.workload):
+    if not draft.workload.holds_the_gil:
         return ""
     sentences = ""
     segment, interval = draft.workload.longest_cpu_segment_seconds or 0.0, policy.GIL_SWITCH_SECONDS
