@@ -11,8 +11,8 @@ from farrier.pace import Pace, follows_speed, pace
 from farrier.workload_file import (
     compared,
     figures_of,
+    pace_of,
     preload_sentence,
-    reference_of,
     sentence,
     significant,
     warnings,
@@ -222,8 +222,8 @@ def measured_again(cpu_ms: float, before: str, *, reference_ms: float = 2, **cha
     document = found(samples=samples, **changes)
     document["threads"]["busy"] = document["threads"]["alone"]
     measured = evaluate(document, WEIGHTS)
-    speed = pace(reference_of(measured, "web1"), earlier)
-    said = [*([speed.note] if speed.note else []), *compared(figures_of(measured, speed), earlier)]
+    speed = pace_of(measured, "web1", earlier)
+    said = compared(measured, speed, earlier)
     return workload_text("production", "web1", measured, speed, WorkloadInput(), earlier), said
 
 

@@ -99,8 +99,7 @@ class Session:
         from farrier.asked_sources import asked_for
         from farrier.measure import MeasureEvent, measure
         from farrier.measurement import evaluate
-        from farrier.pace import pace
-        from farrier.workload_file import compared, figures_of, reference_of, workload_text
+        from farrier.workload_file import compared, pace_of, workload_text
 
         environment = environment_of(self.project, name)
         earlier = read_workload_input(environment, self.root, optional=True)
@@ -112,12 +111,10 @@ class Session:
         where, found = measure(self.project, name, self.root, asked, how, on_event)
         measured = evaluate(found, asked.names, asked.notes, how.seconds)
         before = read_measured(self.root / relative)
-        speed = pace(reference_of(measured, where), before)
-        said = [*([speed.note] if speed.note else []), *compared(figures_of(measured, speed), before)]
-        measured = replace(measured, skipped=(*measured.skipped, *said))
-        write_atomically(
-            self.root / relative, workload_text(name, where, measured, speed, earlier, before), "workloads"
-        )
+        pace = pace_of(measured, where, before)
+        measured = replace(measured, skipped=(*measured.skipped, *compared(measured, pace, before)))
+        text = workload_text(name, where, measured, pace, earlier, before)
+        write_atomically(self.root / relative, text, "workloads")
         return measured, relative, environment.workload == relative.as_posix()
 
     def loadtest(

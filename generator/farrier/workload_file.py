@@ -6,14 +6,15 @@ from math import floor, log10
 from farrier import policy
 from farrier.inputs import Reference, WorkloadInput
 from farrier.measurement import Measured
-from farrier.pace import Pace
+from farrier.pace import Pace, pace
 from farrier.units import mb, milliseconds, number
 
 
-def reference_of(measured: Measured, host: str) -> Reference | None:
-    """How fast the host was; None where that is not known."""
+def pace_of(measured: Measured, host: str, before: WorkloadInput | None) -> Pace:
+    """How the CPU times are brought to the speed that the host had at its first measurement."""
     seconds = measured.reference_seconds
-    return Reference(on=f"{host} with Python {measured.python}", seconds=round(seconds, 6)) if seconds > 0 else None
+    on = f"{host} with Python {measured.python}"
+    return pace(Reference(on=on, seconds=round(seconds, 6)) if seconds > 0 else None, before)
 
 
 def figures_of(measured: Measured, pace: Pace) -> dict[str, float | bool]:
@@ -49,10 +50,12 @@ def staying(figures: Mapping[str, float | bool], before: WorkloadInput | None) -
     return found
 
 
-def compared(figures: Mapping[str, float | bool], before: WorkloadInput | None) -> list[str]:
+def compared(measured: Measured, pace: Pace, before: WorkloadInput | None) -> list[str]:
     """What is to be said of a measurement after another one."""
+    told = [pace.note] if pace.note else []
     if before is None or not {"cpu_seconds", "wait_seconds"} <= set(before.measured):
-        return []
+        return told
+    figures = figures_of(measured, pace)
     stay = staying(figures, before)
     found, then = (
         f"{milliseconds(each['cpu_seconds'])} of CPU and {milliseconds(each['wait_seconds'])} of waiting"
@@ -62,9 +65,10 @@ def compared(figures: Mapping[str, float | bool], before: WorkloadInput | None) 
     new = [name for name in figures if name not in stay]
     if not new:
         return [
-            f"{said}: no figure differs by more than chance makes, so those before stay and the plan does not change"
+            *told,
+            f"{said}: no figure differs by more than chance makes, so those before stay and the plan does not change",
         ]
-    return [f"{said}; new: {', '.join(new)}" + ("; the others stay" if stay else "")]
+    return [*told, f"{said}; new: {', '.join(new)}" + ("; the others stay" if stay else "")]
 
 
 def workload_text(

@@ -141,7 +141,11 @@ def test_on_the_host_itself_what_its_log_holds_is_measured(stack: Deployed) -> N
         said = run([*on_host, f"{local} --access-log access.log"], ROOT)  # as a user who may use sudo
         found = yaml.safe_load(run([*on_host, f"cat workloads/{ENVIRONMENT}.yml"], ROOT))
         elsewhere = run(
-            [*on_host, f"sed -i 's/name: notes/name: mares/' farrier.yml; {local} 2>&1; echo ends with $?"], ROOT
+            [
+                *on_host,
+                f"sed -i 's/name: notes/name: mares/; s/notes_trial/mares_trial/' *.yml; {local} 2>&1; echo ends with $?",
+            ],
+            ROOT,
         )
     finally:
         run([*on_host, "rm -rf v generator templates app workloads access.log"], ROOT)
