@@ -110,4 +110,4 @@ def test_only_few_modules_start_processes() -> None:
 def test_no_module_is_longer_than_a_reader_bears() -> None:
     """An Ansible module may be longer: Ansible ships it as one file, its documentation included."""
     lengths = {path: len(path.read_text().splitlines()) for path in modules()}
-    assert not {path.name: n for path, n in lengths.items() if n > (520 if part(path) == "modules" else 310)}
+    assert not {path.name: n for path, n in lengths.items() if n > (530 if part(path) == "modules" else 310)}
