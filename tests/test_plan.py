@@ -619,8 +619,8 @@ def test_connections_for_one_slot_only_mean_stop_then_start() -> None:
         "first while the queue holds the requests."
     )
     assert found.warnings[0] == (
-        "the database's connections are enough for one slot only: during a deploy requests wait in the queue for about 3 s; "
-        "2 more connections would let two overlap"
+        "the database's connections are enough for one slot only: during a deploy requests wait in the queue until the "
+        "old slot has ended its last ones, and for about 3 s of boot; 2 more connections would let two overlap"
     )
 
 

@@ -65,10 +65,17 @@ def decide_switch(draft: Draft, chosen: Concurrency) -> None:
     )
     if not draft.is_override("farrier.switch"):
         draft.warnings.append(
-            "memory holds one slot only: during a deploy requests wait in the queue for about "
-            f"{number(draft.workload.boot_seconds, 1)} s; {mb(math.ceil(2 * slot - draft.budget.gunicorn_mb))} more "
-            "would let two overlap"
+            f"memory holds one slot only: {_wait(draft)}; {mb(math.ceil(2 * slot - draft.budget.gunicorn_mb))} more would "
+            "let two overlap"
         )
+
+
+def _wait(draft: Draft) -> str:
+    """What a deploy costs where the new slot can start only after the old one has stopped."""
+    return (
+        "during a deploy requests wait in the queue until the old slot has ended its last ones, and for about "
+        f"{number(draft.workload.boot_seconds, 1)} s of boot"
+    )
 
 
 def _switch_without_connections(draft: Draft, chosen: Concurrency) -> None:
@@ -83,8 +90,7 @@ def _switch_without_connections(draft: Draft, chosen: Concurrency) -> None:
     )
     if not draft.is_override("farrier.switch"):
         draft.warnings.append(
-            "the database's connections are enough for one slot only: during a deploy requests wait in the queue for about "
-            f"{number(draft.workload.boot_seconds, 1)} s; "
+            f"the database's connections are enough for one slot only: {_wait(draft)}; "
             f"{number(policy.SLOTS_WHILE_SWITCHING * draft.hosts * chosen.slots - granted)} more connections would let two "
             "overlap"
         )
