@@ -88,6 +88,7 @@ def check_deploys(stage: Stage, name: str, each: Iterable[object], limit_seconds
     return report
 
 
+@pytest.mark.clock
 def test_deploys_and_rollbacks(stage: Stage) -> None:
     watched = Watched(stage)
 
@@ -107,12 +108,12 @@ def test_deploys_and_rollbacks(stage: Stage) -> None:
         f"p99 {milliseconds(during, 0.99)} ms during the switches, {milliseconds(rest, 0.99)} ms between; {watched}"
     )
     assert during.seconds(0.99) <= SLOWER * rest.seconds(0.99), stage.rows[-1].note
-    # The fastest one, because tests that run beside this one slow the others down.
-    assert min(watched.took[ENVIRONMENT]) < DEPLOY_SECONDS
+    assert median(watched.took[ENVIRONMENT]) < DEPLOY_SECONDS
     for switches in watched.switches.values():
-        assert min(switches) < SWITCH_SECONDS
+        assert median(switches) < SWITCH_SECONDS
 
 
+@pytest.mark.clock
 def test_stop_then_start_takes_no_longer_than_the_plan_says(stage: Stage) -> None:
     predicted = float(WORKLOAD["boot_seconds"])
     with stage.row("stop-start: the wait that the plan predicts") as load:
@@ -263,6 +264,7 @@ def at_rest(stage: Stage, seconds: float) -> float:
     return report.due((begun, time.monotonic())).seconds(0.99)
 
 
+@pytest.mark.clock
 def test_a_deploy_under_twice_the_capacity(stage: Stage) -> None:
     before = at_rest(stage, 0)
     rate = 2 * capacity(stage)
