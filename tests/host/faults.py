@@ -227,10 +227,6 @@ class Stage:
             start_new_session=True,
         )
 
-    def roll_back(self) -> str:
-        """Back to the release before."""
-        return run([*PLAY, f"playbooks/{ENVIRONMENT}-rollback.yml"], self.stack.project)
-
     def switch(self, **parameters: Any) -> "subprocess.CompletedProcess[str]":
         """Calls the role's switch by itself."""
         fixed = {"application": "notes", "home": "/srv/notes", "config": "/etc/notes", "workers": WORKERS}
