@@ -30,7 +30,7 @@ bench-measure: ## how well five measurements of one application agree; five minu
 	@tools/bootstrap test
 	@.venv/bin/python tools/bench_measure.py
 
-bench-sizing: ## how close Farrier's sizes come to the best there are; an hour, can be stopped and continued
+bench-sizing: ## how close Farrier's sizes come to the best there are; two to three hours, can be stopped and continued
 	@tools/bootstrap test
 	@.venv/bin/python tools/bench_sizing.py
 

@@ -51,6 +51,9 @@ CLOSE = 0.95
 """Screened within this share of the best, it goes into the finals with Farrier's choice."""
 
 MOST_FINALISTS = 2
+FINE = 2
+"""Halvings of the gap between a rate that holds and one that does not: finalists are told apart to 3 %."""
+
 REST = 0.7
 """Latency is compared at this share of the best one's rate."""
 
@@ -171,7 +174,7 @@ class Run:
                     continue
                 self.bench.configure(configuration)
                 start = self.records.rate(name, configuration) or self.best
-                rate = highest(self._probe(generator, number), start, refine=1)
+                rate = highest(self._probe(generator, number), start, refine=FINE)
                 self._keep("final", number, configuration, rate, memory_mb=self.bench.memory_mb())
         self._at_rest(generator, finalists, rounds)
         self._saturated(generator, rounds)
@@ -234,7 +237,9 @@ def main() -> None:
                     run.screen(generator)
                 if "final" in stages:
                     run.finals(generator, options.rounds)
-    write_report(records, ROOT)
+        write_report(records, ROOT)
+    if stages == ["report"]:
+        write_report(records, ROOT)
 
 
 if __name__ == "__main__":

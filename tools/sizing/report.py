@@ -1,13 +1,16 @@
 """The benchmark's table and its plot, from what was recorded."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
+from math import isfinite
 from pathlib import Path
 from statistics import median
 
+from pydantic import TypeAdapter
+
 from sizing.records import Records
 from sizing.rig import Configuration
-from sizing.workloads import WORKS, Work
+from sizing.workloads import WORKS
 
 BEGIN, END = "<!-- bench-sizing: begin -->", "<!-- bench-sizing: end -->"
 THUMB = Configuration(3, 1, 1000)
@@ -24,83 +27,94 @@ DEFAULTS = Configuration(1, 1, 1000)
 class Row:
     """One work: rates in requests a second, memory in MB, p95 in seconds; None where it was not measured."""
 
-    work: Work
+    work: str
     own: Configuration
     own_rate: float
     best: Configuration
     best_rate: float
+    share: float
+    """Farrier's rate as a share of the best one's: the median of the rounds, in each of which both met the same arrivals."""
     thumb_rate: float | None
     default_rate: float | None
     default_bound: bool
     """Whether that is Little's bound, which needed no load."""
+    own_p95_seconds: float | None
+    thumb_p95_seconds: float | None
     predicted_rps: float
-    measured_rps: float | None
+    measured_rps: float
     predicted_mb: float
-    measured_mb: float | None
-    p95: dict[Configuration, float]
+    own_mb: float
+    best_mb: float | None
 
     @property
-    def share(self) -> float:
-        """Farrier's rate as a share of the best one's."""
-        return self.own_rate / self.best_rate
+    def title(self) -> str:
+        """What kind of application that is."""
+        return next(work.title for work in WORKS if work.name == self.work)
 
 
-def rows(records: Records) -> Iterator[Row]:
-    """The works that went through all stages."""
-    for work in WORKS:
-        plan = records.plan(work.name)
-        finals = list(records.configurations(work.name, "final"))
-        if plan is None or not finals:
-            continue
-        own = finals[0]
-        if len(records.find(work.name, "final", own)) < ROUNDS or not records.find(work.name, "saturated", own):
-            continue
-        rates = {each: records.rate(work.name, each) or 0.0 for each in finals}
-        others = [each for each in rates if each != own]
-        best = max(others, key=rates.__getitem__, default=own)
-        saturated = records.find(work.name, "saturated", own)
-        memory = [record.memory_mb for record in records.find(work.name, "final", own)]
-        calm = list(records.configurations(work.name, "rest"))
-        yield Row(
-            work,
-            own,
-            rates[own],
-            best,
-            rates[best],
-            records.rate(work.name, THUMB),
-            records.rate(work.name, DEFAULTS),
-            any(record.bound for record in records.find(work.name, "screen", DEFAULTS)),
-            plan["predicted"]["capacity_rps"],
-            median(record.rate for record in saturated) if saturated else None,
-            plan["predicted"]["memory_mb"],
-            median(memory) if memory else None,
-            {each: median(r.p95_seconds for r in records.find(work.name, "rest", each)) for each in calm},
-        )
+def finished(records: Records, name: str) -> Row | None:
+    """A work that went through all stages, else None."""
+    plan = records.plan(name)
+    finals = list(records.configurations(name, "final"))
+    if plan is None or not finals:
+        return None
+    own = finals[0]
+    saturated = records.find(name, "saturated", own)
+    if min(len(records.find(name, "final", own)), len(saturated)) < ROUNDS:
+        return None
+    rates = {each: records.rate(name, each) or 0.0 for each in finals}
+    best = max((each for each in rates if each != own), key=rates.__getitem__, default=own)
+    by_round = {record.round: record.rate for record in records.find(name, "final", best)}
+    pairs = [(record.rate, by_round[record.round]) for record in records.find(name, "final", own)]
+    return Row(
+        name,
+        own,
+        rates[own],
+        best,
+        rates[best],
+        median(mine / others for mine, others in pairs),
+        records.rate(name, THUMB),
+        records.rate(name, DEFAULTS),
+        any(record.bound for record in records.find(name, "screen", DEFAULTS)),
+        _p95(records, name, own),
+        _p95(records, name, THUMB),
+        plan["predicted"]["capacity_rps"],
+        median(record.rate for record in saturated),
+        plan["predicted"]["memory_mb"],
+        _memory(records, name, own),
+        _memory(records, name, best),
+    )
+
+
+def _p95(records: Records, name: str, configuration: Configuration) -> float | None:
+    seconds = [record.p95_seconds for record in records.find(name, "rest", configuration)]
+    return median(seconds) if seconds and isfinite(median(seconds)) else None
+
+
+def _memory(records: Records, name: str, configuration: Configuration) -> float:
+    return median(record.memory_mb for record in records.find(name, "final", configuration))
 
 
 def table(found: list[Row]) -> str:
     """The table in Markdown."""
     lines = [
         "| application | Farrier | carries | best of the grid | carries | share | 2n + 1 | Gunicorn's defaults "
-        "| p95 at 70 %: Farrier, 2n + 1 | capacity predicted | measured | memory predicted | measured |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| p95 at 70 %: Farrier, 2n + 1 | capacity: predicted, measured | memory: predicted, measured, the best's |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for row in found:
-        calm = f"{_ms(row.p95.get(row.own))}, {_ms(row.p95.get(THUMB))}"
+    for each in found:
         cells = [
-            row.work.title,
-            _pair(row.own),
-            f"{row.own_rate:.0f}/s",
-            _pair(row.best),
-            f"{row.best_rate:.0f}/s",
-            f"{row.share:.2f}",
-            _rate(row.thumb_rate),
-            ("≤ " if row.default_bound else "") + _rate(row.default_rate),
-            calm,
-            f"{row.predicted_rps:.0f}/s",
-            _rate(row.measured_rps),
-            f"{row.predicted_mb:.0f} MB",
-            f"{row.measured_mb:.0f} MB" if row.measured_mb else "",
+            each.title,
+            _pair(each.own),
+            _rate(each.own_rate),
+            _pair(each.best),
+            _rate(each.best_rate),
+            f"{each.share:.2f}",
+            _rate(each.thumb_rate),
+            ("≤ " if each.default_bound else "") + _rate(each.default_rate),
+            f"{_ms(each.own_p95_seconds)}, {_ms(each.thumb_p95_seconds)}",
+            f"{_rate(each.predicted_rps)}, {_rate(each.measured_rps)}",
+            f"{_mb(each.predicted_mb)}, {_mb(each.own_mb)}, {_mb(each.best_mb)}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -113,11 +127,15 @@ def _pair(configuration: Configuration) -> str:
 
 
 def _rate(rate: float | None) -> str:
-    return "" if rate is None else f"{rate:.0f}/s"
+    return "-" if rate is None else f"{rate:.0f}/s"
 
 
 def _ms(seconds: float | None) -> str:
     return "-" if seconds is None else f"{1000 * seconds:,.0f} ms"
+
+
+def _mb(megabytes: float | None) -> str:
+    return "-" if megabytes is None else f"{megabytes:.0f} MB"
 
 
 def draw(found: list[Row], target: Path) -> None:
@@ -140,7 +158,7 @@ def draw(found: list[Row], target: Path) -> None:
         shares = [rate / max(row.best_rate, row.own_rate) for rate, row in zip(rates, found, strict=True)]
         bars = axes.barh(places, shares, 0.19, label=name, color=colour)
         axes.bar_label(bars, [f"{rate:.0f}/s" for rate in rates], padding=2, fontsize=7)
-    axes.set_yticks(range(len(found)), [row.work.title for row in found])
+    axes.set_yticks(range(len(found)), [row.title for row in found])
     axes.invert_yaxis()
     axes.set_xlim(0, 1.12)
     axes.set_xlabel("highest rate at which the latency objective held, as a share of the highest of all")
@@ -151,16 +169,28 @@ def draw(found: list[Row], target: Path) -> None:
     plt.close(figure)
 
 
+def kept(file: Path) -> list[Row]:
+    """The rows that earlier runs have kept, also on other machines."""
+    return TypeAdapter(list[Row]).validate_json(file.read_bytes()) if file.exists() else []
+
+
 def write_report(records: Records, root: Path) -> None:
-    """Print the table, put it into the README between its marks, and draw the plot."""
-    found = list(rows(records))
+    """Keep the rows of the works that are done, print the table, put it into the README between its marks, draw the plot."""
+    file = root / "docs" / "sizing.json"
+    rows = {each.work: each for each in kept(file)}
+    rows |= {work.name: done for work in WORKS if (done := finished(records, work.name))}
+    found = [rows[work.name] for work in WORKS if work.name in rows]
     if not found:
         return
-    text = table(found)
-    print(f"\n{text}")
+    file.write_text(json.dumps([asdict(each) for each in found], indent=1) + "\n", encoding="utf-8")
+    print(f"\n{table(found)}")
     draw(found, root / "docs" / "sizing.svg")
     readme = root / "README.md"
-    before, begin, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
-    if begin:
-        _, _, after = rest.partition(END)
-        readme.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+    readme.write_text(with_table(readme.read_text(encoding="utf-8"), found), encoding="utf-8")
+
+
+def with_table(text: str, found: list[Row]) -> str:
+    """The README's text with this table between its marks."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{table(found)}\n{END}{after}"
