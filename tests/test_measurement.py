@@ -147,15 +147,19 @@ def test_paths_of_one_kind_are_measured_together() -> None:
 def test_memory_counts_shared_pages_once() -> None:
     assert memory_of(PLAIN_MEMORY) == Memory(31.0, 22.0)
     assert memory_of(PRELOADED_MEMORY) == Memory(8.0, 40.0)
-    assert evaluate(found(), WEIGHTS).memory == Memory(8.0, 40.0)
+
+
+def test_memory_with_preload_adds_up_to_what_was_seen() -> None:
+    # The thread that was busy takes 0.5 of the 8 MB of its worker, and sizing.memory counts it with the threads.
+    assert evaluate(found(), WEIGHTS).memory == Memory(7.5, 40.0)
 
 
 def test_memory_without_preload_adds_up_to_what_was_seen() -> None:
     document = found()
     document["preload"] = {"failed": "the application does not start"}
     measured = evaluate(document, WEIGHTS)
-    # One worker costs both figures in sizing.memory: 9 + 22 = the 31 MB that were seen.
-    assert measured.memory == Memory(9.0, 22.0)
+    # One worker of one thread costs all three figures in sizing.memory: 8.5 + 22 + 0.5 = the 31 MB that were seen.
+    assert measured.memory == Memory(8.5, 22.0)
     assert not measured.preload_safe
     assert preload_sentence(measured) == "preload is not safe: with preload the application does not start"
 
@@ -204,7 +208,7 @@ def test_the_file_is_a_workload_that_knows_it_was_measured_and_keeps_what_was_st
     text = workload_text("production", "web1", evaluate(found(), WEIGHTS), Pace(), earlier)
     workload = WorkloadInput.model_validate(load(text.encode(), "x").data).workload()
     assert (workload.cpu_seconds, workload.wait_seconds) == (0.015, 0.035)
-    assert (workload.memory_private_mb, workload.memory_shared_mb) == (8, 40)
+    assert (workload.memory_private_mb, workload.memory_shared_mb) == (7.5, 40)
     assert (workload.boot_seconds, workload.preload_safe) == (1, True)
     assert (workload.cpu_scv, workload.service_scv) == (0.333, 0.12)
     assert (workload.longest_cpu_segment_seconds, workload.memory_thread_mb) == (0.012, 0.5)

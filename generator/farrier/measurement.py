@@ -111,11 +111,14 @@ class Measured:
     def memory(self) -> Memory:
         """The figures for the way in which the plan will run it, such that `sizing.memory.Cost` gives what was seen.
 
-        Without preload a worker costs both; what master and workers share through the page cache is the shared part.
+        Each worker that was seen had one busy thread, which is counted as such. Without preload a worker costs both;
+        what master and workers share through the page cache is the shared part.
         """
         if self.preload_safe and self.preloaded:
-            return self.preloaded
-        return Memory(max(1.0, self.plain.private_mb - self.plain.shared_mb), self.plain.shared_mb)
+            private, shared = self.preloaded.private_mb, self.preloaded.shared_mb
+        else:
+            private, shared = self.plain.private_mb - self.plain.shared_mb, self.plain.shared_mb
+        return Memory(max(1.0, private - self.thread_mb), shared)
 
     def _scv(self, means: Sequence[float], variances: Sequence[float]) -> float:
         """The variance within the paths and between them, over the mean squared."""

@@ -176,10 +176,11 @@ def preload_sentence(measured: Measured) -> str:
     """Whether preload is safe, and what it saves."""
     if measured.unsafe:
         return "preload is not safe: " + ", ".join(measured.unsafe)
-    saving = f" and takes a worker from {mb(measured.plain.private_mb)} to {mb(measured.memory.private_mb)} of its own"
-    return "preload is safe: after import the master holds no further thread or stream socket" + (
-        saving if measured.preloaded else ""
-    )
+    saving = ""
+    if measured.preloaded:
+        before, after = mb(measured.plain.private_mb), mb(measured.preloaded.private_mb)
+        saving = f" and takes a worker from {before} to {after} of its own"
+    return f"preload is safe: after import the master holds no further thread or stream socket{saving}"
 
 
 def written(value: float | bool) -> str:
