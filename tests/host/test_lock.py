@@ -1,13 +1,17 @@
 """One play at a time changes a host; one that has died keeps nobody out."""
 
+import json
 import os
 import re
+import shlex
 import signal
+import sys
 import time
 from collections.abc import Iterator
 
 import pytest
-from deployed import ENVIRONMENT, PLAY, Deployed, attempt
+import yaml
+from deployed import ENVIRONMENT, HOST_TOOL, PLAY, ROOT, Deployed, attempt, run
 from operated import altered, eventually, playing, write_release
 
 pytestmark = pytest.mark.host
@@ -18,6 +22,7 @@ ROLLBACK = [*PLAY, f"playbooks/{ENVIRONMENT}-rollback.yml"]
 # As if somebody else asked from another machine, of which nothing is known but its name.
 ELSEWHERE = ("-e", "__notes_trial_controller=anvil")
 TAKE = ("-e", "notes_trial_take_lock=true")
+SOMEBODY_ELSES = """echo '{"by": "alice", "from": "forge", "token": "t"}' >""" + LOCK
 
 
 @pytest.fixture(autouse=True)
@@ -112,7 +117,7 @@ def test_a_killed_deploy_is_taken_over_when_its_last_step_has_ended(operated: De
 @pytest.mark.row(18, "the lock of another machine can be taken, and is free when it is old")
 def test_somebody_elses_lock_can_be_taken_and_is_free_when_it_is_old(operated: Deployed) -> None:
     for recover, arguments in (("true", TAKE), (f"touch -d '16 minutes ago' {LOCK}", ())):
-        operated.shell(f"""echo '{{"by": "alice", "from": "forge", "token": "t"}}' >{LOCK}""")
+        operated.shell(SOMEBODY_ELSES)
         assert "alice on forge has the lock" in refused(operated)
         operated.shell(recover)
         operated.play(*arguments)
@@ -124,10 +129,50 @@ def test_a_play_whose_lock_was_taken_does_not_switch(operated: Deployed) -> None
     before = operated.shell("readlink /srv/notes/active")
     with playing(operated) as play:
         eventually(lambda: "deploy" in holder(operated), "it has the lock")
-        operated.shell(f"""echo '{{"by": "alice", "from": "forge", "token": "t"}}' >{LOCK}""")
+        operated.shell(SOMEBODY_ELSES)
         said = play.communicate()[0]
     assert play.returncode != 0
     assert "another play has taken the lock of this one" in said
     assert operated.shell("readlink /srv/notes/active") == before
     assert "alice" in holder(operated), "it has not given back what is not its own"
     operated.shell(f": >{LOCK}")
+
+
+@pytest.fixture
+def another(operated: Deployed) -> Iterator[str]:
+    """A second host of the environment, on which nothing has been deployed and where somebody else has the lock."""
+    name, inventory = "operated-second", operated.project / "inventory.yml"
+    before = inventory.read_text(encoding="utf-8")
+    host = json.loads(run([sys.executable, str(HOST_TOOL), "up", name], ROOT))
+    try:
+        hosts = yaml.safe_load(before)
+        hosts["all"]["hosts"][name] = host["inventory"]
+        inventory.write_text(yaml.safe_dump(hosts), encoding="utf-8")
+        run([sys.executable, str(HOST_TOOL), "ssh", name, f"sudo sh -c {shlex.quote(SOMEBODY_ELSES)}"], ROOT)
+        yield name
+    finally:
+        inventory.write_text(before, encoding="utf-8")
+        run([sys.executable, str(HOST_TOOL), "down", name], ROOT)
+
+
+def check_one_of_two_is_locked(stack: Deployed, locked: str, text: str) -> None:
+    write_release(stack, text)
+    before = stack.shell("readlink -f /srv/notes/active/release")
+    told = refused(stack)
+    assert re.search(rf"{locked}\]: FAILED! .*alice on forge has the lock", told), told
+    assert stack.shell("readlink -f /srv/notes/active/release") == before, "one of two hosts was deployed to"
+
+
+@pytest.mark.row(18, "of two hosts one is locked: neither is deployed to, and the other is free again")
+def test_of_two_hosts_of_which_one_is_locked_neither_is_deployed_to(operated: Deployed, another: str) -> None:
+    check_one_of_two_is_locked(operated, another, "# of two hosts")
+
+
+@pytest.mark.row(18, "of two hosts one is locked", without="any_errors_fatal")
+def test_without_one_end_for_all_hosts_one_of_two_is_deployed_to(operated: Deployed, another: str) -> None:
+    lock = operated.project / f"roles/notes_{ENVIRONMENT}/tasks/lock.yml"
+    with (
+        altered(lock, "any_errors_fatal: true", "any_errors_fatal: false"),
+        pytest.raises(AssertionError, match="one of two hosts was deployed to"),
+    ):
+        check_one_of_two_is_locked(operated, another, "# of two hosts, apart")
