@@ -64,7 +64,7 @@ def threads_for(share: float, wait_ratio: float) -> int | None:
     return threads if threads <= len(reached) else None
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=65536)
 def busy_cpus(slots: int, wait_ratio: float, cpus: float) -> float:
     """CPUs that `slots` requests in service keep busy, each computing C and waiting W: the repairmen are the CPUs.
 
@@ -74,10 +74,11 @@ def busy_cpus(slots: int, wait_ratio: float, cpus: float) -> float:
         return min(float(slots), cpus)
     weight, total, busy = 1.0, 1.0, 0.0
     for k in range(slots):
-        growth = (slots - k) / (wait_ratio * min(k + 1, cpus))
+        used = k + 1 if k < cpus - 1 else cpus  # min() would take a third of a plan's time
+        growth = (slots - k) / (wait_ratio * used)
         weight *= growth
         total += weight
-        busy += weight * min(k + 1, cpus)
+        busy += weight * used
         if growth < 1 and weight < NOTHING * total:  # from its peak on it only falls
             break
         if total > 1e250:  # only the ratio counts; keep it inside a float
