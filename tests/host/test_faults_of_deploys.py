@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.host, pytest.mark.usefixtures("rested")]
 ROLLBACK = f"{ENVIRONMENT}-rollback"
 DEPLOY_SECONDS = 20
 SWITCH_SECONDS = 5
+UNCHANGED_SECONDS = 10
 REST_SECONDS = 5
 PAUSE_SECONDS = 1
 # How many times as long as at rest 99 of 100 pages may take while a slot replaces the other.
@@ -126,6 +127,14 @@ def test_stop_then_start_takes_no_longer_than_the_plan_says(stage: Stage) -> Non
         assert gap < predicted + STOPPING_SECONDS, stage.rows[-1].note
         # Who came first waited for the last long requests of the old slot, too.
         assert wait < predicted + STOPPING_SECONDS + POST_SECONDS, stage.rows[-1].note
+
+
+@pytest.mark.clock
+def test_an_unchanged_deploy_is_quick_and_changes_nothing(stage: Stage) -> None:
+    stage.deploy("# unchanged")
+    begun = time.monotonic()
+    assert "changed=0 " in stage.deploy("# unchanged")
+    assert time.monotonic() - begun < UNCHANGED_SECONDS
 
 
 # ---- Plays that die ----
