@@ -82,6 +82,13 @@ def test_cpu_and_wait_are_means_by_weight() -> None:
     assert figures_of(measured, Pace())["busy_cpu_seconds"] == pytest.approx(0.0135)
 
 
+def test_a_busy_worker_is_compared_with_all_that_came_alone_where_chance_rules_the_few_of_the_turns() -> None:
+    # 2 ms nine times of ten, 82 ms once: mean 10. By turns 9.5 ms over 8 ms would make more than 1.
+    document = found(samples=[sample(0, 2, 30)] * 360 + [sample(0, 82, 30)] * 40)
+    document["threads"] |= {"alone": [100, 800_000], "busy": [200, 1_900_000]}
+    assert evaluate(document, WEIGHTS).busy_share == pytest.approx(0.95)
+
+
 def test_standing_ready_is_not_waiting_for_others() -> None:
     measured = evaluate(found(samples=[sample(0, 10, 30, delay_ms=20)] * 10), {"/": 1.0, "/slow/": 1.0})
     assert measured.wait_seconds == pytest.approx(0.030)

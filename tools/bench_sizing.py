@@ -24,7 +24,7 @@ from sizing.search import Probe, highest
 from sizing.workloads import WORKS, Work
 
 ROOT = Path(__file__).resolve().parents[1]
-MEASURE_SECONDS = 80
+MEASURE_SECONDS = 120
 """Of the heavy-tailed application, half as many do not tell the mean well enough."""
 
 WORKERS = (1, 2, 3, 4, 8, 16, 26)

@@ -50,7 +50,9 @@ class Measured:
     plain: Memory
     preloaded: Memory | None
     thread_mb: float
-    busy_share: float
+    alone: tuple[int, int]
+    busy: tuple[int, int]
+    """Requests and their CPU in µs of a worker that had one at a time, and of one that had many, by turns."""
     unsafe: tuple[str, ...]
     delayed_share: float
     python: str
@@ -86,6 +88,21 @@ class Measured:
     def cpu_spread(self) -> float:
         """Cs^2 of CPU alone."""
         return self._scv([url.cpu_seconds for url in self.urls], [url.cpu_variance for url in self.urls])
+
+    @property
+    def busy_share(self) -> float:
+        """CPU of a request of a busy worker, as a share of one that comes alone; at most 1.
+
+        The requests of both turns tell it best, as the machine was as fast for both. Where these vary too much for so few,
+        those that came alone at other times count too, which are many more.
+        """
+        (requests, cpu), (busy_requests, busy_cpu) = self.alone, self.busy
+        if not requests or not busy_requests or cpu <= 0:
+            return 1.0
+        chance = self._mean([url.cpu_variance for url in self.urls]) / self.cpu_seconds**2
+        by_turns = sqrt(chance * (1 / requests + 1 / busy_requests)) <= policy.MEASURE_UNCERTAIN
+        beside = cpu / requests if by_turns else 1e6 * self.cpu_seconds
+        return min(1.0, busy_cpu / busy_requests / beside)
 
     @property
     def uncertainty(self) -> float:
@@ -171,7 +188,8 @@ def evaluate(
         memory_of(plain["memory"]),
         memory_of(preloaded["memory"]) if "memory" in preloaded else None,
         thread_mb(found["threads"]["steps"]),
-        _busy_share(found["threads"]["alone"], found["threads"]["busy"]),
+        tuple(found["threads"]["alone"]),
+        tuple(found["threads"]["busy"]),
         tuple(unsafe_to_preload(plain["held"], preloaded)),
         sum(sample[6] for sample in plain["samples"]) / walls if walls else 0.0,
         plain["held"]["python"],
@@ -179,12 +197,6 @@ def evaluate(
     )
     _refuse_chance(measured, seconds)
     return measured
-
-
-def _busy_share(alone: Sequence[int], busy: Sequence[int]) -> float:
-    """CPU of a request of a busy worker, as a share of one that comes alone; from (requests, CPU) of both by turns."""
-    requests, cpu = zip(alone, busy, strict=True)
-    return min(1.0, cpu[1] / requests[1] / (cpu[0] / requests[0])) if all(requests) and cpu[0] > 0 else 1.0
 
 
 def _not_answered(probe: Document) -> str:

@@ -16,6 +16,11 @@ CONVOY_HOG_FACTOR = 5
 convoy of the threads beside it. Where all compute alike, they wait for the CPU as long as for the GIL: with stretches of 8
 to 15 ms, fewer threads for more memory carried no more in `make bench-sizing`."""
 
+CONVOY_CPU_SCV = 1.0
+"""So do requests whose CPU time varies at least so much (squared coefficient of variation), as the longest one is seldom seen
+while its stretches are measured: the kernel lets a process that slept run at once, the GIL does not. With a Cs^2 of 3, 8 x 2
+carried 4 to 8 % more than 2 x 8 in `make bench-sizing`."""
+
 CONVOY_MEMORY_FACTOR = 1.5
 """To keep others out of a convoy, more processes of fewer threads are bought with up to this multiple of the
 memory that the cheapest choice takes, if a slot may still grow as MEMORY_MAX_FACTOR says. Beyond it each further process

@@ -398,14 +398,17 @@ def preload(place: Place) -> dict[str, Any]:
 def threads(place: Place) -> dict[str, Any]:
     """One worker with one busy thread, and with several: what does a thread more take, and a request of a busy worker?
 
-    Both take turns, so that a machine which becomes slower is so for both.
+    Memory comes first: the reference work takes some of its own in each thread. Then both take turns, so that a machine
+    which becomes slower is so for both.
     """
-    seconds = place.params["seconds"]
-    turn = (1 - WARM_SHARE) * seconds / (2 * TURNS)
+    seconds, warm = place.params["seconds"], WARM_SHARE * place.params["seconds"]
+    turn = (seconds - 1.5 * warm) / (2 * TURNS)
     with Gunicorn(place, 1, THREADS, preload=False) as gunicorn:
         gunicorn.only(gunicorn.probe())
-        gunicorn.warm(WARM_SHARE * seconds, 1)
+        gunicorn.warm(warm, 1)
         steps = [gunicorn.threads_and_kb()]
+        gunicorn.warm(warm / 2, THREADS)
+        steps.append(gunicorn.threads_and_kb())
         spent = {1: [0, 0], THREADS: [0, 0]}
         for concurrency in [1, THREADS] * TURNS:
             (pid,) = gunicorn.pids()
@@ -418,7 +421,6 @@ def threads(place: Place) -> dict[str, Any]:
             references.close()
             spent[concurrency][0] += references.count
             spent[concurrency][1] += (used - references.total_ns) // 1000
-        steps.append(gunicorn.threads_and_kb())
         return {"steps": steps, "alone": spent[1], "busy": spent[THREADS]}
 
 
