@@ -1,4 +1,4 @@
-"""How long Farrier takes: `farrier plan` and `farrier generate` as whole processes, and a role on a throw-away host.
+"""How long Farrier takes: `farrier plan` and `farrier generate` as whole processes, the model, and a role on a throw-away host.
 
     tools/bench.py [--runs 7] [--no-host]
 
@@ -7,6 +7,7 @@ Prints medians of interleaved runs. The host part needs podman or docker and mak
 
 import argparse
 import json
+import multiprocessing
 import os
 import shutil
 import statistics
@@ -15,6 +16,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from farrier.facts import HostFacts
+from farrier.planner import plan_all
+from farrier.workload import Workload
 
 ROOT = Path(__file__).resolve().parents[1]
 FARRIER = [sys.executable, "-m", "farrier"]
@@ -104,6 +109,24 @@ def processes(runs: int) -> None:
         print(f"{name:14}{hosts:>7}{statistics.median(values):>10.2f}{memory[name, hosts]:>10.0f}")
 
 
+def model_seconds(_run: int) -> float:
+    """Time of the plans of 10,000 hosts of as many sizes, facts and workload being at hand."""
+    hosts = [
+        HostFacts(host=f"web{i}", cpus=1 + i % 16, memory_mb=1024 + 7 * i, somaxconn=4096, nofile_hard=524_288)
+        for i in range(10_000)
+    ]
+    started = time.perf_counter()
+    plan_all(hosts, Workload(), {})
+    return time.perf_counter() - started
+
+
+def model(runs: int) -> None:
+    """The model alone; each run in a process of its own, which remembers nothing of the one before."""
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        seconds = pool.map(model_seconds, range(runs), chunksize=1)
+    print(f"\nthe plans of 10,000 hosts of as many sizes, facts at hand: {statistics.median(seconds):.1f} s")
+
+
 def on_a_host(runs: int) -> None:
     """The generated role on a fresh host: the first run, then unchanged ones."""
     with tempfile.TemporaryDirectory() as scratch:
@@ -143,6 +166,7 @@ def main() -> None:
     parser.add_argument("--no-host", action="store_true", help="leave out the part that needs a host")
     options = parser.parse_args()
     processes(options.runs)
+    model(min(options.runs, 3))
     if not options.no_host:
         on_a_host(min(options.runs, 5))
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -204,37 +205,72 @@ def test_a_path_that_does_not_answer_well_is_reported(stack: Deployed) -> None:
         change(stack.project, urls={URL: 1})
 
 
-def test_an_application_that_answers_at_random_speed_is_refused(stack: Deployed) -> None:
-    before, path = live(stack), stack.project / f"workloads/{ENVIRONMENT}.yml"
-    written = path.read_bytes() if path.exists() else None
-    shutil.copytree(stack.project / "app", stack.project / "random")
-    with (stack.project / "random/notes/wsgi.py").open("a") as file:
-        file.write(RANDOM_SPEED)
-    change(stack.project, source="random")
+@contextmanager
+def appended(stack: Deployed, text: str) -> Iterator[None]:
+    """The application with this at the end of its WSGI module; nothing of what is live or left may change by it."""
+    before, directory = live(stack), stack.project / "changed"
+    shutil.copytree(stack.project / "app", directory)
+    with (directory / "notes/wsgi.py").open("a") as file:
+        file.write(text)
+    change(stack.project, source="changed")
     try:
-        code, _, progress = measure(stack)
+        yield
     finally:
         change(stack.project, source="app")
+        shutil.rmtree(directory)
+    assert stack.shell(LEFTOVERS) == ""
+    assert live(stack) == before
+
+
+def test_an_application_that_answers_at_random_speed_is_refused(stack: Deployed) -> None:
+    path = stack.project / f"workloads/{ENVIRONMENT}.yml"
+    written = path.read_bytes() if path.exists() else None
+    with appended(stack, RANDOM_SPEED):
+        code, _, progress = measure(stack)
     assert code == 2, progress
     assert "requests are answered at random speed: CPU and wait of one is " in progress
     assert "measure with --seconds " in progress
     assert (path.read_bytes() if path.exists() else None) == written
-    assert stack.shell(LEFTOVERS) == ""
-    assert live(stack) == before
 
 
 def test_a_broken_application_gives_its_traceback(stack: Deployed) -> None:
-    before = live(stack)
-    shutil.copytree(stack.project / "app", stack.project / "broken")
-    with (stack.project / "broken/notes/wsgi.py").open("a") as file:
-        file.write("\nimport horseshoes\n")
-    change(stack.project, source="broken")
-    try:
+    with appended(stack, "\nimport horseshoes\n"):
         code, _, progress = measure(stack)
-    finally:
-        change(stack.project, source="app")
     assert code == 2
     assert "ModuleNotFoundError: No module named 'horseshoes'" in progress
     assert f"farrier: host {stack.name}: the application does not start" in progress
-    assert stack.shell(LEFTOVERS) == ""
-    assert live(stack) == before
+
+
+def test_of_a_large_application_one_worker_is_measured(stack: Deployed) -> None:
+    """Two of its workers would not fit beside what is live."""
+    path = stack.project / f"workloads/{ENVIRONMENT}.yml"
+    large = 2 * memory_left_mb(stack) // 3
+    with appended(stack, f"\nheld = b'x' * {large * 2**20}\n"):
+        code, _, progress = measure(stack)
+    assert code == 0, progress
+    assert yaml.safe_load(path.read_text())["memory_shared_mb"] >= large
+    path.unlink()
+
+
+def test_an_application_that_is_too_large_is_told_so(stack: Deployed) -> None:
+    left = memory_left_mb(stack)
+    with appended(stack, f"\nheld = b'x' * {2 * left * 2**20}\n"):
+        code, _, progress = measure(stack)
+    assert code == 3, progress
+    assert re.search(
+        r"a worker was killed for memory: it does not fit into the \d+ MB that are free on this host beside what is live; "
+        "measure on a larger host with --host",
+        progress,
+    ), progress
+
+
+def memory_left_mb(stack: Deployed) -> int:
+    """What a measurement may take, near enough: what is available, less the plan's reserve of a tenth."""
+    limit, used = (
+        int(stack.shell(f"cat /sys/fs/cgroup/memory/{name} 2>/dev/null || cat /sys/fs/cgroup/{other}"))
+        for name, other in (
+            ("memory.limit_in_bytes", "memory.max"),
+            ("memory.usage_in_bytes", "memory.current"),
+        )
+    )
+    return (limit - used) // 2**20

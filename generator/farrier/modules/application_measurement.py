@@ -12,7 +12,8 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -196,9 +197,10 @@ class Gunicorn:
             "systemctl", "show", "--value", "-p", "Result", self.place.unit, check=False
         )
         if memory:
-            limit = f"{self.params['memory_mb']} MB that are free on this host beside what is live"
+            many = "it does" if self.workers == 1 else f"{self.workers} of them do"
             return Failure(
-                f"a worker was killed for memory: {self.workers} of them do not fit into the {limit}",
+                f"a worker was killed for memory: {many} not fit into the {self.params['memory_mb']} MB that are free on this "
+                "host beside what is live; measure on a larger host with --host",
                 "fit",
                 self.said(),
             )
@@ -362,15 +364,25 @@ class Gunicorn:
         return {**master, "native": native_threads(self.master), "sockets": sockets(self.master)}
 
 
-def plain(place: Place) -> dict[str, Any]:
+def fitting(phase: Callable[[Place, int], dict[str, Any]], place: Place) -> dict[str, Any]:
+    """A phase with as many workers as usual, or with one where more do not fit into memory."""
+    try:
+        return phase(place, WORKERS)
+    except Failure as failure:
+        if failure.kind != "fit":
+            raise
+        return phase(place, 1)
+
+
+def plain(place: Place, workers: int) -> dict[str, Any]:
     """Without preload: what answers, boots, warm traffic, measured traffic, memory."""
     seconds = place.params["seconds"]
-    with Gunicorn(place, WORKERS, 1, preload=False) as gunicorn:
+    with Gunicorn(place, workers, 1, preload=False) as gunicorn:
         probes = gunicorn.probe()
         gunicorn.only(probes)
         found: dict[str, Any] = {"names": [each["name"] for each in gunicorn.asked], "probes": probes}
         found["boots"] = gunicorn.boots()
-        gunicorn.warm(WARM_SHARE * seconds, WORKERS)
+        gunicorn.warm(WARM_SHARE * seconds, workers)
         pids, growth, samples = gunicorn.pids(), [], []
         for _ in range(2):
             growth.append(sum(memory_kb(pid)["private"] for pid in pids))
@@ -381,13 +393,13 @@ def plain(place: Place) -> dict[str, Any]:
     return found
 
 
-def preload(place: Place) -> dict[str, Any]:
+def preload(place: Place, workers: int) -> dict[str, Any]:
     """With preload: memory after warm traffic, and what the master holds after it has imported the application."""
     try:
-        with Gunicorn(place, WORKERS, 1, preload=True) as gunicorn:
+        with Gunicorn(place, workers, 1, preload=True) as gunicorn:
             held = gunicorn.held_by_master()
             gunicorn.only(gunicorn.probe())
-            requests = gunicorn.warm(place.params["seconds"], WORKERS)
+            requests = gunicorn.warm(place.params["seconds"], workers)
             return {"held": held, "requests": requests, "memory": gunicorn.memory()}
     except Failure as failure:
         if failure.kind != "input":
@@ -428,7 +440,7 @@ def main() -> None:
     """Do one phase."""
     os.umask(0o022)
     text = {"type": "str"}
-    phases = {"plain": plain, "preload": preload, "threads": threads}
+    phases = {"plain": partial(fitting, plain), "preload": partial(fitting, preload), "threads": threads}
     module = AnsibleModule(
         argument_spec={
             "phase": {"type": "str", "required": True, "choices": ["prepare", *phases, "clean"]},
