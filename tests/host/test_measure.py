@@ -17,6 +17,8 @@ import pytest
 import yaml
 from deployed import ENVIRONMENT, HOST_TOOL, ROOT, Deployed, deployed, farrier, run
 
+from farrier.policy import RESERVE_MINIMUM_MB
+
 pytestmark = [pytest.mark.host, pytest.mark.clock]
 
 URL = "/work/?cpu_ms=20&wait_ms=30"
@@ -241,6 +243,14 @@ def test_a_broken_application_gives_its_traceback(stack: Deployed) -> None:
     assert f"farrier: host {stack.name}: the application does not start" in progress
 
 
+def memory_left_mb(stack: Deployed) -> int:
+    """What a measurement may take: what is available now, less the reserve."""
+    farrier(stack.project, "facts", ENVIRONMENT)
+    facts = json.loads((stack.project / f"facts/{ENVIRONMENT}/{stack.name}.json").read_text())
+    available: int = facts["memory_mb"]["available"]
+    return available - RESERVE_MINIMUM_MB
+
+
 def test_of_a_large_application_one_worker_is_measured(stack: Deployed) -> None:
     """Two of its workers would not fit beside what is live."""
     path = stack.project / f"workloads/{ENVIRONMENT}.yml"
@@ -262,15 +272,3 @@ def test_an_application_that_is_too_large_is_told_so(stack: Deployed) -> None:
         "measure on a larger host with --host",
         progress,
     ), progress
-
-
-def memory_left_mb(stack: Deployed) -> int:
-    """What a measurement may take, near enough: what is available, less the plan's reserve of a tenth."""
-    limit, used = (
-        int(stack.shell(f"cat /sys/fs/cgroup/memory/{name} 2>/dev/null || cat /sys/fs/cgroup/{other}"))
-        for name, other in (
-            ("memory.limit_in_bytes", "memory.max"),
-            ("memory.usage_in_bytes", "memory.current"),
-        )
-    )
-    return (limit - used) // 2**20

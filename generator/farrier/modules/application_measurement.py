@@ -440,6 +440,7 @@ def main() -> None:
     """Do one phase."""
     os.umask(0o022)
     text = {"type": "str"}
+    phases: dict[str, Callable[[Place], dict[str, Any]]]
     phases = {"plain": partial(fitting, plain), "preload": partial(fitting, preload), "threads": threads}
     module = AnsibleModule(
         argument_spec={
