@@ -2,6 +2,7 @@
 
 import os
 import random
+import threading
 import time
 from collections.abc import Callable, Iterable
 from math import exp, log, sqrt
@@ -16,6 +17,7 @@ time.sleep(float(os.environ.get("BOOT_SECONDS", "0")))
 SHARED = bytearray(os.urandom(1024) * 1024 * int(os.environ.get("SHARED_MB", "0")))
 
 _private: list[bytearray] = []
+_growing = threading.Lock()
 
 
 def compute(seconds: float) -> None:
@@ -28,8 +30,9 @@ def compute(seconds: float) -> None:
 
 def grow(megabytes: int) -> None:
     """Hold memory that no other worker shares, from the first request on."""
-    if not _private and megabytes:
-        _private.append(bytearray(os.urandom(1024) * 1024 * megabytes))
+    with _growing:
+        if megabytes and not _private:
+            _private.append(bytearray(os.urandom(1024) * 1024 * megabytes))
 
 
 def factor(scv: float) -> float:
