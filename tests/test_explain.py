@@ -217,7 +217,6 @@ def test_the_longest_cpu_segment_is_an_input_of_threads() -> None:
     assert inputs["l"].value == "100 ms"
     assert (inputs["i"].value, inputs["i"].constant) == ("0.005 s", "GIL_SWITCH_SECONDS")
     assert (inputs["j"].value, inputs["j"].constant) == ("5", "CONVOY_HOG_FACTOR")
-    assert (inputs["Cv^2"].value, inputs["k"].value, inputs["k"].constant) == ("0", "1", "CONVOY_CPU_SCV")
     assert (inputs["m"].value, inputs["m"].constant) == ("1.5", "CONVOY_MEMORY_FACTOR")
     assert found.derivation.value == found.setting.value == 3
     assert "4 with 5 ms instead of 100 ms (longest_cpu_segment_seconds)" in found.changes

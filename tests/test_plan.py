@@ -731,14 +731,6 @@ def test_where_all_compute_alike_no_memory_is_spent_on_fewer_threads() -> None:
     assert "A request may compute for 99 ms without a pause" in found.settings["gunicorn.threads"].reason
 
 
-def test_where_cpu_times_vary_much_memory_is_spent_on_fewer_threads() -> None:
-    """The longest stretch that was seen is 99 ms, but with a Cs^2 of 1 longer ones will come."""
-    varying = replace(COMPUTING, longest_cpu_segment_seconds=0.099, cpu_scv=1.0)
-    assert pair(plan(workload=varying)) == (4, 3)
-    assert pair(plan(workload=replace(varying, cpu_scv=0.99))) == (3, 4)
-    assert pair(plan(workload=replace(varying, longest_cpu_segment_seconds=0.005))) == (3, 4)
-
-
 def test_an_operators_threads_are_told_what_they_risk() -> None:
     found = plan(workload=COMPUTING, overrides={"gunicorn.workers": 2, "gunicorn.threads": 20})
     assert pair(found) == (2, 20)

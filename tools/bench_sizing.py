@@ -162,7 +162,7 @@ class Run:
 
     def _probe(self, generator: Generator, number: int = 0) -> Callable[[float], Probe]:
         """Within one round all configurations meet the same arrivals."""
-        return lambda rate: probe(generator, rate, self.work.objective_seconds, f"round {number}")
+        return lambda rate: probe(generator, rate, self.work, f"round {number}")
 
     def finals(self, generator: Generator, rounds: int) -> None:
         """Farrier's choice and those that came close, interleaved; then latency at a share of the best one's rate."""
@@ -195,7 +195,7 @@ class Run:
                 if any(record.round == number for record in self.records.find(name, "rest", configuration)):
                     continue
                 self.bench.configure(configuration)
-                p95 = load(generator, rate, f"round {number}").latency.p95
+                p95 = load(generator, rate, self.work, f"round {number}").latency.p95
                 self._keep("rest", number, configuration, rate, p95_seconds=p95 or inf)
 
     def _saturated(self, generator: Generator, rounds: int) -> None:
@@ -203,7 +203,7 @@ class Run:
         self.bench.configure(self.own)
         for number in range(len(self.records.find(name, "saturated")), rounds):
             rate = SATURATED * (self.records.rate(name, self.own) or 1.0)
-            step = load(generator, rate, f"round {number}")
+            step = load(generator, rate, self.work, f"round {number}")
             self._keep("saturated", number, self.own, step.good_rps, memory_mb=self.bench.memory_mb())
 
     def _keep(self, stage: str, number: int, configuration: Configuration, rate: float, **more: Any) -> None:

@@ -14,12 +14,8 @@ GIL_SWITCH_SECONDS = 0.005
 CONVOY_HOG_FACTOR = 5
 """A request whose longest stretch of computing is longer than that, and this many times the CPU of the mean one, makes a
 convoy of the threads beside it. Where all compute alike, they wait for the CPU as long as for the GIL: with stretches of 8
-to 15 ms, fewer threads for more memory carried no more in `make bench-sizing`."""
-
-CONVOY_CPU_SCV = 1.0
-"""So do requests whose CPU time varies at least so much (squared coefficient of variation), as the longest one is seldom seen
-while its stretches are measured: the kernel lets a process that slept run at once, the GIL does not. With a Cs^2 of 3, 8 x 2
-carried 4 to 8 % more than 2 x 8 in `make bench-sizing`."""
+to 15 ms, fewer threads for more memory carried no more in `make bench-sizing`, nor did they where the CPU of requests varies
+with a Cs^2 of 3 (2 x 8 in 30 MB carried as much as 6 x 3 in 47 and 8 x 2 in 55)."""
 
 CONVOY_MEMORY_FACTOR = 1.5
 """To keep others out of a convoy, more processes of fewer threads are bought with up to this multiple of the

@@ -72,8 +72,8 @@ class Workload:
     @property
     def makes_convoys(self) -> bool:
         """Whether such a request also computes for so much longer than the others that these are better kept away from it."""
-        long = (self.longest_cpu_segment_seconds or 0.0) >= policy.CONVOY_HOG_FACTOR * self.gunicorn_cpu_seconds
-        return self.holds_the_gil and (long or self.cpu_scv >= policy.CONVOY_CPU_SCV)
+        least = policy.CONVOY_HOG_FACTOR * self.gunicorn_cpu_seconds
+        return self.holds_the_gil and (self.longest_cpu_segment_seconds or 0.0) >= least
 
     @property
     def is_assumed(self) -> bool:

@@ -29,9 +29,8 @@ HOST_CPU, GENERATOR_CPU = 0, 1
 
 READY_SECONDS = 60
 PROBE_REQUESTS = 320
-"""So many answers make a p95 that can be told from its neighbour's; a probe lasts until they are there, within limits."""
+"""So many answers make a p95 that can be told from its neighbour's; a probe lasts until they are there, within the work's limits."""
 
-PROBE_SECONDS = (4.0, 8.0)
 WARM_SECONDS = 1.0
 DRAIN_SECONDS = 20.0
 MOST_SECONDS = 4 * 3600.0
@@ -145,16 +144,16 @@ class Rig:
             yield generator
 
 
-def probe(generator: Generator, rate: float, objective_seconds: float, chance: str) -> Probe:
+def probe(generator: Generator, rate: float, work: Work, chance: str) -> Probe:
     """One rate, and whether 95 % were answered within the objective and none failed."""
-    step = load(generator, rate, chance)
+    step = load(generator, rate, work, chance)
     p95 = step.latency.p95 or inf
-    return Probe(rate, p95, step.good == step.offered and p95 <= objective_seconds)
+    return Probe(rate, p95, step.good == step.offered and p95 <= work.objective_seconds)
 
 
-def load(generator: Generator, rate: float, chance: str) -> Step:
+def load(generator: Generator, rate: float, work: Work, chance: str) -> Step:
     """One rate for as long as its p95 needs."""
-    least, most = PROBE_SECONDS
+    least, most = work.probe_seconds
     seconds = min(most, max(least, PROBE_REQUESTS / rate))
     step = generator.step(rate, seconds=seconds, warm_seconds=WARM_SECONDS, chance=chance)
     if step.cpu_share > GENERATOR_LIMIT:

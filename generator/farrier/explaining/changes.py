@@ -49,7 +49,6 @@ def _different(draft: Draft) -> dict[str, tuple[float | int | bool, ...]]:
         work.gunicorn_cpu_name: (2 * work.gunicorn_cpu_seconds,),
         "wait_seconds": (2 * work.wait_seconds or work.gunicorn_cpu_seconds,),
         "longest_cpu_segment_seconds": (policy.GIL_SWITCH_SECONDS,) if work.longest_cpu_segment_seconds else (),
-        "cpu_scv": (0.0, policy.CONVOY_CPU_SCV) if work.longest_cpu_segment_seconds else (),
         "memory_private_mb": (2 * work.memory_private_mb,),
         "memory_shared_mb": (2 * work.memory_shared_mb or work.memory_private_mb,),
         "memory_thread_mb": (10 * work.memory_thread_mb,),

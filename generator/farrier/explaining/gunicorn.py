@@ -55,8 +55,6 @@ def threads(sheet: Sheet) -> Derivation:
             sheet.workload("l", "longest_cpu_segment_seconds"),
             sheet.constant("i", "GIL_SWITCH_SECONDS", "s"),
             sheet.constant("j", "CONVOY_HOG_FACTOR"),
-            sheet.workload("Cv^2", "cpu_scv"),
-            sheet.constant("k", "CONVOY_CPU_SCV"),
             sheet.constant("m", "CONVOY_MEMORY_FACTOR"),
             sheet.constant("f", "MEMORY_MAX_FACTOR"),
             sheet.budget(),
@@ -67,8 +65,7 @@ def threads(sheet: Sheet) -> Derivation:
         "with Erlang's B, the GIL's ceiling and q = T - min(1 - B(T, a), GIL) (1 + a) threads that stand in line for it, "
         "and P T requests in service keep s of the CPUs busy"
         + (
-            "; where l > i and (l >= j g or Cv^2 >= k) the smallest T whose slot S takes at most m times as much as the cheapest, and "
-            "o f S fit into M"
+            "; where l > i and l >= j g the smallest T whose slot S takes at most m times as much as the cheapest, and o f S fit into M"
             if convoy
             else ""
         ),
