@@ -15,6 +15,8 @@ from farrier.collect import CollectResult, HostEvent, collect, one_line, reason_
 from farrier.errors import HostError, InputError
 from farrier.facts_files import read_facts
 
+pytestmark = pytest.mark.plays
+
 PYTHON = f"ansible_connection=local ansible_python_interpreter={sys.executable}"
 ENDED = "inventory 'inventory': Ansible ended with code "
 REFUSED = "Failed to connect to the host via ssh: ssh: connect to host 127.0.0.1 port 1: Connection refused"

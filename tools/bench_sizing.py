@@ -180,11 +180,11 @@ class Run:
         self._saturated(generator, rounds)
 
     def finalists(self) -> list[Configuration]:
-        """Farrier's choice, then the best of the others that came close to the best of all."""
+        """Farrier's choice, then the best of the others that came close to the best of all, at least one."""
         found = [record for record in self.records.find(self.work.name, "screen") if not record.bound]
-        others = [each for each in found if each.configuration != self.own and each.rate >= CLOSE * self.best]
-        others.sort(key=lambda record: -record.rate)
-        return [self.own, *(record.configuration for record in others[:MOST_FINALISTS])]
+        others = sorted((each for each in found if each.configuration != self.own), key=lambda record: -record.rate)
+        close = [each for each in others if each.rate >= CLOSE * self.best] or others[:1]
+        return [self.own, *(record.configuration for record in close[:MOST_FINALISTS])]
 
     def _at_rest(self, generator: Generator, finalists: list[Configuration], rounds: int) -> None:
         name = self.work.name

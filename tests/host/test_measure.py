@@ -19,7 +19,7 @@ from deployed import ENVIRONMENT, HOST_TOOL, ROOT, Deployed, deployed, farrier, 
 
 from farrier.policy import RESERVE_MINIMUM_MB
 
-pytestmark = [pytest.mark.host, pytest.mark.clock]
+pytestmark = pytest.mark.host
 
 URL = "/work/?cpu_ms=20&wait_ms=30"
 SECONDS = 10
@@ -97,6 +97,7 @@ def live(stack: Deployed) -> str:
     )
 
 
+@pytest.mark.clock
 def test_the_cost_that_was_asked_for_is_measured_and_the_plan_says_so(stack: Deployed) -> None:
     before = live(stack)
     code, _, progress = measure(stack)
@@ -124,6 +125,7 @@ def test_the_cost_that_was_asked_for_is_measured_and_the_plan_says_so(stack: Dep
         path.write_text(text)
 
 
+@pytest.mark.clock
 def test_on_the_host_itself_what_its_log_holds_is_measured(stack: Deployed) -> None:
     """Without SSH, and with the requests of the log that the role's NGINX writes; an application that is not there is refused."""
     for _ in range(3):
@@ -182,6 +184,7 @@ def test_an_interrupted_measurement_leaves_nothing_behind(stack: Deployed, sent:
     assert live(stack) == before
 
 
+@pytest.mark.clock
 def test_a_locust_file_says_what_to_ask_for(stack: Deployed) -> None:
     (stack.project / "users.py").write_text(USERS)
     code, said, progress = measure(stack, "--locustfile", "users.py", "--methods", "GET,POST")
@@ -224,6 +227,7 @@ def appended(stack: Deployed, text: str) -> Iterator[None]:
     assert live(stack) == before
 
 
+@pytest.mark.clock
 def test_an_application_that_answers_at_random_speed_is_refused(stack: Deployed) -> None:
     path = stack.project / f"workloads/{ENVIRONMENT}.yml"
     written = path.read_bytes() if path.exists() else None
