@@ -15,7 +15,7 @@ CONVOY_HOG_FACTOR = 5
 """A request whose longest stretch of computing is longer than that, and this many times the CPU of the mean one, makes a
 convoy of the threads beside it. Where all compute alike, they wait for the CPU as long as for the GIL: with stretches of 8
 to 15 ms, fewer threads for more memory carried no more in `make bench-sizing`, nor did they where the CPU of requests varies
-with a Cs^2 of 3 (2 x 8 in 30 MB carried as much as 6 x 3 in 47 and 8 x 2 in 55)."""
+with a Cs^2 of 3 (2 x 8 in 30 MB as much as 6 x 3 in 47 MB)."""
 
 CONVOY_MEMORY_FACTOR = 1.5
 """To keep others out of a convoy, more processes of fewer threads are bought with up to this multiple of the

@@ -74,7 +74,7 @@ def busy_cpus(slots: int, wait_ratio: float, cpus: float) -> float:
         return min(float(slots), cpus)
     weight, total, busy = 1.0, 1.0, 0.0
     for k in range(slots):
-        used = k + 1 if k < cpus - 1 else cpus  # min() would take a third of a plan's time
+        used = k + 1 if k < cpus - 1 else cpus  # min(k + 1, cpus) without a call
         growth = (slots - k) / (wait_ratio * used)
         weight *= growth
         total += weight
