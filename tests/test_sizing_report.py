@@ -8,7 +8,7 @@ from sizing.rig import Configuration
 
 ROOT = Path(__file__).resolve().parents[1]
 OWN, OTHER, DEFAULTS = Configuration(2, 3, 3), Configuration(1, 4, 4), Configuration(1, 1, 1000)
-ROW = Row("mixed1", OWN, 53, OTHER, 56, 1.0, 50, 30, True, 0.163, None, 62, 56, 32, 29, 24)
+ROW = Row("mixed1", OWN, 53, OTHER, 56, 1.0, 50, 30, True, 0.163, None, 62, 56, 32, 29, 24, (53 / 56, 59 / 56, 1.0))
 
 
 def recorded(directory: Path, rounds: int) -> Records:
@@ -38,7 +38,7 @@ def test_a_work_without_all_its_rounds_is_not_shown(tmp_path: Path) -> None:
 
 def test_a_row_in_words() -> None:
     assert table([ROW]).splitlines()[2] == (
-        "| mixed 1:1, 15 + 15 ms | 2 x 3 | 53/s | 1 x 4 | 56/s | 1.00 | 50/s | ≤ 30/s | 163 ms, - | 62/s, 56/s "
+        "| mixed 1:1, 15 + 15 ms | 2 x 3 | 53/s | 1 x 4 | 56/s | 1.00 (0.95 to 1.05) | 50/s | ≤ 30/s | 163 ms, - | 62/s, 56/s "
         "| 32 MB, 29 MB, 24 MB |"
     )
 

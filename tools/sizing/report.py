@@ -45,6 +45,8 @@ class Row:
     predicted_mb: float
     own_mb: float
     best_mb: float | None
+    shares: tuple[float, ...] = ()
+    """Round by round."""
 
     @property
     def title(self) -> str:
@@ -65,14 +67,14 @@ def finished(records: Records, name: str) -> Row | None:
     rates = {each: records.rate(name, each) or 0.0 for each in finals}
     best = max((each for each in rates if each != own), key=rates.__getitem__, default=own)
     by_round = {record.round: record.rate for record in records.find(name, "final", best)}
-    pairs = [(record.rate, by_round[record.round]) for record in records.find(name, "final", own)]
+    shares = tuple(record.rate / by_round[record.round] for record in records.find(name, "final", own))
     return Row(
         name,
         own,
         rates[own],
         best,
         rates[best],
-        median(mine / others for mine, others in pairs),
+        median(shares),
         records.rate(name, THUMB),
         records.rate(name, DEFAULTS),
         any(record.bound for record in records.find(name, "screen", DEFAULTS)),
@@ -83,6 +85,7 @@ def finished(records: Records, name: str) -> Row | None:
         plan["predicted"]["memory_mb"],
         _memory(records, name, own),
         _memory(records, name, best),
+        shares,
     )
 
 
@@ -109,7 +112,7 @@ def table(found: list[Row]) -> str:
             _rate(each.own_rate),
             _pair(each.best),
             _rate(each.best_rate),
-            f"{each.share:.2f}",
+            _share(each),
             _rate(each.thumb_rate),
             ("≤ " if each.default_bound else "") + _rate(each.default_rate),
             f"{_ms(each.own_p95_seconds)}, {_ms(each.thumb_p95_seconds)}",
@@ -124,6 +127,11 @@ def _pair(configuration: Configuration) -> str:
     threads, connections = configuration.threads, configuration.worker_connections
     own = f", worker_connections {connections}" if threads > 1 and connections != threads else ""
     return f"{configuration.workers} x {threads}{own}"
+
+
+def _share(row: Row) -> str:
+    spread = f" ({min(row.shares):.2f} to {max(row.shares):.2f})" if row.shares else ""
+    return f"{row.share:.2f}{spread}"
 
 
 def _rate(rate: float | None) -> str:
