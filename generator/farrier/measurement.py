@@ -272,7 +272,7 @@ def unsafe_to_preload(plain: Document, preloaded: Document) -> list[str]:
 
 
 def _refuse_growth(growth_kb: Sequence[int], requests: int) -> None:
-    """A leak: private memory grows by much, and in the second half of the requests about as fast as in the first."""
+    """A leak: memory of the workers grows by much, and in the second half of the requests about as fast as in the first."""
     begin, half, end = growth_kb
     total, second = end - begin, end - half
     if total < max(policy.MEASURE_LEAK_MB * 1024, policy.MEASURE_LEAK_SHARE * begin):

@@ -6,6 +6,7 @@ import calendar
 import email
 import email.utils
 import faulthandler
+import gc
 import html
 import inspect
 import json
@@ -55,6 +56,8 @@ def when_ready(server):
     """The master is complete, with the application if that is preloaded: which threads would a fork lose?"""
     others = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
     _leave("master", {"threads": others, "python": platform.python_version()})
+    gc.collect()  # as in production
+    gc.freeze()
 
 
 def post_fork(server, worker):

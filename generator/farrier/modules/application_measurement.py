@@ -385,9 +385,9 @@ def plain(place: Place, workers: int) -> dict[str, Any]:
         gunicorn.warm(WARM_SHARE * seconds, workers)
         pids, growth, samples = gunicorn.pids(), [], []
         for _ in range(2):
-            growth.append(sum(memory_kb(pid)["private"] for pid in pids))
+            growth.append(sum(sum(memory_kb(pid).values()) for pid in pids))
             samples += gunicorn.requests((1 - WARM_SHARE) * seconds / 2, pids)
-        growth.append(sum(memory_kb(pid)["private"] for pid in pids))
+        growth.append(sum(sum(memory_kb(pid).values()) for pid in pids))
         found |= {"samples": samples, "growth_kb": growth, "memory": gunicorn.memory()}
         found |= {"held": gunicorn.held_by_master(), "longest_segment": gunicorn.longest_segment(pids)}
     return found
@@ -413,16 +413,17 @@ def threads(place: Place) -> dict[str, Any]:
     Memory comes first: the reference work takes some of its own in each thread. Then both take turns, so that a machine
     which becomes slower is so for both.
     """
-    seconds, warm = place.params["seconds"], WARM_SHARE * place.params["seconds"]
-    turn = (seconds - 1.5 * warm) / (2 * TURNS)
+    seconds = place.params["seconds"]
+    warm = {1: WARM_SHARE * seconds, THREADS: WARM_SHARE * seconds / 2}
+    turn = (seconds - sum(warm.values())) / (2 * TURNS)
     with Gunicorn(place, 1, THREADS, preload=False) as gunicorn:
         gunicorn.only(gunicorn.probe())
-        gunicorn.warm(warm, 1)
-        steps = [gunicorn.threads_and_kb()]
-        gunicorn.warm(warm / 2, THREADS)
-        steps.append(gunicorn.threads_and_kb())
+        steps = []
+        for concurrency, duration in warm.items():
+            gunicorn.warm(duration, concurrency)
+            steps.append(gunicorn.threads_and_kb())
         spent = {1: [0, 0], THREADS: [0, 0]}
-        for concurrency in [1, THREADS] * TURNS:
+        for concurrency in [*warm] * TURNS:
             (pid,) = gunicorn.pids()
             references = References(place.runtime, [pid])
             before = cpu_ns(pid)
