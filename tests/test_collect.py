@@ -15,7 +15,7 @@ from farrier.collect import CollectResult, HostEvent, collect, one_line, reason_
 from farrier.errors import HostError, InputError
 from farrier.facts_files import read_facts
 
-pytestmark = pytest.mark.plays
+pytestmark = pytest.mark.programs
 
 PYTHON = f"ansible_connection=local ansible_python_interpreter={sys.executable}"
 ENDED = "inventory 'inventory': Ansible ended with code "

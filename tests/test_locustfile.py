@@ -11,6 +11,8 @@ from farrier.errors import InputError
 from farrier.locust_requests import asked_by_users
 from farrier.project_file import read_project
 
+pytestmark = pytest.mark.programs
+
 USERS = """\
 import random, time
 from locust import FastHttpUser, HttpUser, SequentialTaskSet, constant, task

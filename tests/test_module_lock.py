@@ -13,6 +13,8 @@ import pytest
 from farrier.modules import farrier_command, farrier_release, farrier_switch
 from module_runner import run_module
 
+pytestmark = pytest.mark.programs
+
 HINT = "-e notes_take_lock=true"
 # A machine: its name, its boot and user, the play's process, and all processes.
 FORGE = "forge\nboot-1 pid:[1] 1000\n{play}\n1 40 50 {living}\n"

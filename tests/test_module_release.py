@@ -14,6 +14,8 @@ from farrier.modules import farrier_command, farrier_release
 from farrier.modules.farrier_release import Builder, Failure, date_by_content, requirement_files, venv_key
 from module_runner import run_module
 
+pytestmark = pytest.mark.programs
+
 ID = "0123456789ab"
 
 

@@ -12,6 +12,8 @@ from typing import ClassVar
 import pytest
 from load import POST_SECONDS, REQUESTS_PER_SECOND, Record, Report, burst, load, parsed
 
+pytestmark = pytest.mark.programs
+
 
 class Site(BaseHTTPRequestHandler):
     """Answers like the example, but for the next ones of which a fault is named."""
