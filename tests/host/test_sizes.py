@@ -1,4 +1,6 @@
-"""Hosts of one environment that differ in size: each gets its own numbers from one role, and host_vars still wins."""
+"""Hosts of one environment that differ in size: each gets its own numbers from one role, host_vars still wins, and
+workers share what they preload.
+"""
 
 import json
 import shlex

@@ -353,6 +353,10 @@ class Gunicorn:
         """Private and shared memory of master and workers."""
         return {"master": memory_kb(self.master), "workers": [memory_kb(pid) for pid in self.pids()]}
 
+    def resident_kb(self) -> int:
+        """What the workers have together, shared pages too: those become private ones as they are written to."""
+        return sum(sum(memory_kb(pid).values()) for pid in self.pids())
+
     def threads_and_kb(self) -> list[int]:
         """Threads of the only worker, and its private memory in KB."""
         (pid,) = self.pids()
@@ -385,9 +389,9 @@ def plain(place: Place, workers: int) -> dict[str, Any]:
         gunicorn.warm(WARM_SHARE * seconds, workers)
         pids, growth, samples = gunicorn.pids(), [], []
         for _ in range(2):
-            growth.append(sum(sum(memory_kb(pid).values()) for pid in pids))
+            growth.append(gunicorn.resident_kb())
             samples += gunicorn.requests((1 - WARM_SHARE) * seconds / 2, pids)
-        growth.append(sum(sum(memory_kb(pid).values()) for pid in pids))
+        growth.append(gunicorn.resident_kb())
         found |= {"samples": samples, "growth_kb": growth, "memory": gunicorn.memory()}
         found |= {"held": gunicorn.held_by_master(), "longest_segment": gunicorn.longest_segment(pids)}
     return found
@@ -423,7 +427,7 @@ def threads(place: Place) -> dict[str, Any]:
             gunicorn.warm(duration, concurrency)
             steps.append(gunicorn.threads_and_kb())
         spent = {1: [0, 0], THREADS: [0, 0]}
-        for concurrency in [*warm] * TURNS:
+        for concurrency in list(warm) * TURNS:
             (pid,) = gunicorn.pids()
             references = References(place.runtime, [pid])
             before = cpu_ns(pid)
