@@ -160,6 +160,12 @@ def test_each_failure_is_counted_by_its_kind_and_asked_for_once(server: Server) 
         assert outcome.answered == (outcome.offered if kind in ("302", "503") else 0)
 
 
+def test_a_request_sent_at_the_last_moment_has_as_long_as_any_other(server: Server) -> None:
+    with Generator(job(server, "/hang", timeout_seconds=0.5)) as generator:
+        step = generator.step(1000, seconds=0.5)  # the last of them half a millisecond before the end
+    assert step.kinds == {"timeout": step.offered}
+
+
 def test_connections_are_kept_and_cookies_are_not(server: Server) -> None:
     with Generator(job(server, "/503")) as generator:
         step = generator.step(100, seconds=1)

@@ -13,7 +13,7 @@ import farrier
 from farrier.asked import of_urls
 from farrier.errors import HostError, InputError
 from farrier.facts import HostFacts
-from farrier.measure import How, _require_systemd, _write, measure
+from farrier.measure import How, _require_systemd, _write, measure, most_threads
 from farrier.plan import Provenance
 from farrier.planner import plan_all
 from farrier.project_file import read_project, read_workload
@@ -141,6 +141,7 @@ def test_the_playbook_measures_on_one_host_and_always_cleans_up(tmp_path: Path) 
     phases = [task["application_measurement"] for task in block["block"] if "application_measurement" in task]
     assert [phase.get("seconds") for phase in phases] == [60, 36.0, 9.0, 15.0]
     (request,) = json.loads((tmp_path / "requests.json").read_text())
+    assert [phase.get("threads") for phase in phases] == [None, 32, 32, 32]
     assert request == {"name": "/", "method": "GET", "path": "/", "headers": {}, "body": "", "weight": 3.0}
     assert block["always"][0]["application_measurement"] == {"phase": "clean"}
     _write(tmp_path, project, "production", tmp_path, ASKED, How("web2", 60, local=True))
@@ -148,6 +149,11 @@ def test_the_playbook_measures_on_one_host_and_always_cleans_up(tmp_path: Path) 
     assert (clean["hosts"], clean["vars"]["ansible_connection"]) == ("web2", "local")
     assert "ansible_connection" not in play["vars"]
     assert play["become"] is True
+
+
+@pytest.mark.parametrize(("granted", "threads"), [(None, 32), (90, 32), (20, 10), (1, 1)])
+def test_a_measurement_takes_only_connections_that_a_deploy_would(granted: int | None, threads: int) -> None:
+    assert most_threads(granted) == threads
 
 
 def test_local_needs_systemd(tmp_path: Path) -> None:
@@ -175,6 +181,16 @@ def test_paths_take_turns_by_weight(living: ModuleType) -> None:
 def test_addresses_are_readable(living: ModuleType) -> None:
     assert living.address("0100007F:1538") == "127.0.0.1:5432"
     assert living.address("00000000000000000000000001000000:1F90") == "::1:8080"
+
+
+def test_a_request_is_written_as_http_has_it(living: ModuleType) -> None:
+    read = living.request_content("GET", "/a%20b", None, {"Host": "www.example.org", "Connection": "close"})
+    assert read.startswith(b"GET /a%20b HTTP/1.1\r\n")
+    assert read.endswith(b"\r\n\r\n")
+    assert read.count(b"Host: ") == 1
+    sent = living.request_content("POST", "/notes/", b"text=a", {"Host": "www.example.org"})
+    assert b"\r\nContent-Length: 6\r\n" in sent
+    assert sent.endswith(b"\r\n\r\ntext=a")
 
 
 def test_only_the_busiest_threads_delay_counts(living: ModuleType) -> None:

@@ -33,7 +33,7 @@ from farrier.units import number, shown
 PHASES = {
     "plain": "One request after the other, after boots and warm traffic: {seconds} s",
     "preload": "The same with preload, for memory and what a fork would break: {seconds} s",
-    "threads": "Many at once, for the memory of a thread: {seconds} s",
+    "threads": "Many at once, for what a thread takes and a request costs then: {seconds} s",
 }
 
 FAULTS: Mapping[str, type[FarrierError]] = {"input": InputError, "fit": DoesNotFitError, "host": HostError}
@@ -47,13 +47,15 @@ HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 class How(NamedTuple):
     """On which host (None: the first), for how many seconds of requests, and with which options of ansible-playbook.
 
-    With `local` that host is this machine, with the variables that the inventory has for it.
+    With `local` that host is this machine, with the variables that the inventory has for it. At most `threads` requests are
+    under way at once.
     """
 
     host: str | None
     seconds: float
     extra: Sequence[str] = ()
     local: bool = False
+    threads: int = policy.MEASURE_THREADS
 
 
 class MeasureEvent(NamedTuple):
@@ -148,6 +150,13 @@ def measure(
     return run.hosts[0], dict(zip(PHASES, run.found, strict=True))
 
 
+def most_threads(connections: int | None) -> int:
+    """Requests that may be under way at once while it is measured, where the database grants so many connections."""
+    if connections is None:
+        return policy.MEASURE_THREADS
+    return min(policy.MEASURE_THREADS, max(1, connections // policy.SLOTS_WHILE_SWITCHING))
+
+
 def _require_systemd(name: str, booted: Path = Path("/run/systemd/system")) -> None:
     if not booted.is_dir():  # the test of sd_booted(3)
         raise HostError(
@@ -186,6 +195,7 @@ def _write(place: Path, project: Project, name: str, root: Path, asked: Asked, h
         "pattern": how.host or "all[0]",
         "source": app.source if app.is_git else str((root / app.source).resolve()),
         "seconds": how.seconds,
+        "threads": how.threads,
         "local": how.local,
         "become": not (how.local and os.geteuid() == 0),  # root needs no sudo to be itself
         "reserve_mb": policy.RESERVE_MINIMUM_MB,

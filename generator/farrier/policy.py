@@ -187,6 +187,10 @@ ASKED_VARIANTS = 5
 ASKED_REMEMBERED = 50_000
 """Different paths that are counted at a time, whatever the size of a log: about 30 MB."""
 
+MEASURE_THREADS = 32
+"""Requests that are under way at once, at most, to see what one costs a busy worker. Each may take a connection to the
+database: of `database_connections`, the half that only a deploy takes is free for them."""
+
 MEASURE_MINIMUM_REQUESTS = 5
 """Answers of one path below which a mean says nothing."""
 

@@ -97,7 +97,7 @@ class Session:
     ) -> "tuple[Measured, Path, bool]":
         """Measure the application on a host and write the workload file; its path, and whether the project names it."""
         from farrier.asked_sources import asked_for
-        from farrier.measure import MeasureEvent, measure
+        from farrier.measure import MeasureEvent, measure, most_threads
         from farrier.measurement import evaluate
         from farrier.workload_file import compared, pace_of, workload_text
 
@@ -108,6 +108,7 @@ class Session:
         if file := source.access_log or source.locustfile:
             on_event(MeasureEvent("step", f"Requests are chosen from {shown(file.name)}"))
         asked = asked_for(self.project, source)
+        how = how._replace(threads=most_threads(earlier.database_connections))
         where, found = measure(self.project, name, self.root, asked, how, on_event)
         measured = evaluate(found, asked.names, asked.notes, how.seconds)
         before = read_measured(self.root / relative)

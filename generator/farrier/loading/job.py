@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+SENT_LATE_SECONDS = 0.5
+"""A request that was due before a step's end may be sent this much after it."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -23,8 +26,9 @@ class Request:
 class Job:
     """A run of the generator: connects to `url`, names `host` in the Host header and in TLS.
 
-    A step ends with waiting for the answers that are still due, `drain_seconds` at most; the default is as long as a
-    request may take. `max_seconds` bounds the whole run, `max_in_flight` the requests of one process without an answer.
+    A step ends with waiting for the answers that are still due, `drain_seconds` at most; the default is longer than a
+    request may take, so that those sent last come to their own end. `max_seconds` bounds the whole run,
+    `max_in_flight` the requests of one process without an answer.
     """
 
     url: str
@@ -50,7 +54,7 @@ class Job:
     @property
     def drain_limit_seconds(self) -> float:
         """How long a step waits for answers once it sends nothing more."""
-        return self.timeout_seconds if self.drain_seconds is None else self.drain_seconds
+        return self.timeout_seconds + SENT_LATE_SECONDS if self.drain_seconds is None else self.drain_seconds
 
     def document(self) -> dict[str, Any]:
         """The job in JSON's types."""

@@ -7,9 +7,11 @@ import base64
 import contextlib
 import http.client
 import json
+import math
 import os
 import re
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,13 +23,13 @@ from ansible.module_utils.measured_place import Failure, Place, run
 from ansible.module_utils.measured_process import (
     References,
     SegmentWatch,
-    UnixConnection,
     children,
     cpu_ns,
     delay_ns,
     in_turn,
     memory_kb,
     native_threads,
+    request_content,
     schedule_ns,
     sockets,
 )
@@ -55,6 +57,7 @@ options:
   host: {type: str, description: Host header.}
   scheme: {type: str, default: http, description: What visitors use.}
   seconds: {type: float, default: 30, description: Time for requests.}
+  threads: {type: int, default: 32, description: "Requests under way at once, at most."}
   boot_seconds: {type: int, default: 60, description: How long a worker may take to start.}
 author: Farrier
 """
@@ -69,7 +72,6 @@ measured: {description: What was found., returned: success, type: dict}
 """
 
 WORKERS = 2
-THREADS = 8
 BOOTS = 3
 """Boots that are timed, each of one worker alone."""
 
@@ -82,9 +84,14 @@ WARM_SHARE = 0.25
 SEGMENT_SECONDS = 1.5
 """Time in which the longest CPU segment is looked for."""
 
+LEAST_THREADS = 8
+BUSY = 2.0
+"""As many requests under way as keep a worker's CPU busy, times this, so that it hardly ever has nothing to do."""
+
 TURNS = 6
 """How often a worker is idle but for one request, and busy, by turns."""
 
+ANSWER_BYTES = 65536
 ANSWER_SECONDS = 10
 """A path that takes longer is reported, not measured."""
 
@@ -103,7 +110,8 @@ class Gunicorn:
         self.place, self.params = place, place.params
         self.workers, self.threads, self.preload = workers, threads, preload
         self.socket = place.runtime / "gunicorn.sock"
-        self.asked: list[dict[str, Any]] = json.loads(self.params["requests"])
+        asked = json.loads(self.params["requests"])
+        self.asked: list[dict[str, Any]] = [{**each, "content": self.content(each)} for each in asked]
         self.turn = self.in_turn()
 
     def __enter__(self) -> Gunicorn:
@@ -211,19 +219,34 @@ class Gunicorn:
         turn: Iterator[int] = in_turn([float(each["weight"]) for each in self.asked])
         return turn
 
-    def ask(self, request: dict[str, Any]) -> tuple[int, int]:
-        """Ask as NGINX would: the answer's status and its bytes."""
-        connection = UnixConnection(str(self.socket), ANSWER_SECONDS)
+    def content(self, request: dict[str, Any]) -> bytes:
+        """A request as NGINX would send it."""
+        forwarded = {"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Proto": self.params["scheme"]}
+        headers = {"User-Agent": "farrier-measure", **request["headers"], **forwarded}
+        headers.update(Host=self.params["host"], Connection="close")
+        body = base64.b64decode(request["body"]) or None
+        return bytes(request_content(request["method"], request["path"], body, headers))
+
+    def connect(self, request: dict[str, Any]) -> socket.socket:
+        """Send it on a connection of its own, where the answer will come."""
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            forwarded = {"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Proto": self.params["scheme"]}
-            headers = {"User-Agent": "farrier-measure", **request["headers"], **forwarded}
-            headers.update(Host=self.params["host"], Connection="close")
-            body = base64.b64decode(request["body"]) or None
-            connection.request(request["method"], request["path"], body, headers)
-            answer = connection.getresponse()
-            return answer.status, len(answer.read())
-        finally:
+            connection.settimeout(ANSWER_SECONDS)
+            connection.connect(str(self.socket))
+            connection.sendall(request["content"])
+        except BaseException:
             connection.close()
+            raise
+        return connection
+
+    def ask(self, request: dict[str, Any]) -> tuple[int, int]:
+        """The answer's status and its bytes."""
+        with (
+            self.connect(request) as connection,
+            http.client.HTTPResponse(connection, method=request["method"]) as answer,
+        ):
+            answer.begin()
+            return answer.status, len(answer.read())
 
     def probe(self) -> list[dict[str, Any]]:
         """Ask for each path twice: what answers, and what does not."""
@@ -281,8 +304,10 @@ class Gunicorn:
             turn = self.in_turn()
             while time.monotonic() < limit:
                 try:
-                    self.ask(self.asked[next(turn)])
-                except (OSError, http.client.HTTPException):
+                    with self.connect(self.asked[next(turn)]) as connection:
+                        while connection.recv(ANSWER_BYTES):  # to look into it would cost CPU that the worker needs
+                            pass
+                except OSError:
                     return
                 counts[number] += 1
 
@@ -357,6 +382,15 @@ class Gunicorn:
         """What the workers have together, shared pages too: those become private ones as they are written to."""
         return sum(sum(memory_kb(pid).values()) for pid in self.pids())
 
+    def cost(self, seconds: float, concurrency: int) -> list[int]:
+        """Requests that the only worker was sent by several clients, and what they cost it together, in µs of CPU."""
+        (pid,) = self.pids()
+        before = cpu_ns(pid)
+        count = self.warm(seconds, concurrency)
+        if self.pids() != [pid]:
+            raise self.gone()
+        return [count, (cpu_ns(pid) - before) // 1000]
+
     def threads_and_kb(self) -> list[int]:
         """Threads of the only worker, and its private memory in KB."""
         (pid,) = self.pids()
@@ -412,33 +446,25 @@ def preload(place: Place, workers: int) -> dict[str, Any]:
 
 
 def threads(place: Place) -> dict[str, Any]:
-    """One worker with one busy thread, and with several: what does a thread more take, and a request of a busy worker?
+    """One worker with one busy thread, and with so many that its CPU never rests: what does a thread take, and a request then?
 
-    Memory comes first: the reference work takes some of its own in each thread. Then both take turns, so that a machine
-    which becomes slower is so for both.
+    A CPU that is never idle, and does nothing else in between, has its caches warm. So the work that shows the machine's
+    speed is left out here; instead both take turns, and a machine that becomes slower is so for both.
     """
     seconds = place.params["seconds"]
-    warm = {1: WARM_SHARE * seconds, THREADS: WARM_SHARE * seconds / 2}
-    turn = (seconds - sum(warm.values())) / (2 * TURNS)
-    with Gunicorn(place, 1, THREADS, preload=False) as gunicorn:
+    with Gunicorn(place, 1, place.params["threads"], preload=False) as gunicorn:
         gunicorn.only(gunicorn.probe())
-        steps = []
-        for concurrency, duration in warm.items():
-            gunicorn.warm(duration, concurrency)
-            steps.append(gunicorn.threads_and_kb())
-        spent = {1: [0, 0], THREADS: [0, 0]}
-        for concurrency in list(warm) * TURNS:
-            (pid,) = gunicorn.pids()
-            references = References(place.runtime, [pid])
-            before = cpu_ns(pid)
-            gunicorn.warm(turn, concurrency)
-            (pid,) = gunicorn.pids()
-            used = cpu_ns(pid) - before
-            references.read()
-            references.close()
-            spent[concurrency][0] += references.count
-            spent[concurrency][1] += (used - references.total_ns) // 1000
-        return {"steps": steps, "alone": spent[1], "busy": spent[THREADS]}
+        begun = time.monotonic()
+        _, used = gunicorn.cost(WARM_SHARE * seconds, 1)
+        steps = [gunicorn.threads_and_kb()]
+        needed = 1e6 * (time.monotonic() - begun) / max(1, used)
+        many = min(place.params["threads"], max(LEAST_THREADS, math.ceil(BUSY * needed)))
+        gunicorn.cost(WARM_SHARE * seconds / 2, many)
+        steps.append(gunicorn.threads_and_kb())
+        each = (1 - 1.5 * WARM_SHARE) * seconds / (2 * TURNS)
+        turns = [(gunicorn.cost(each, 1), gunicorn.cost(each, many)) for _ in range(TURNS)]
+        alone, busy = ([sum(turn[which][i] for turn in turns) for i in (0, 1)] for which in (0, 1))
+        return {"steps": steps, "alone": alone, "busy": busy}
 
 
 def main() -> None:
@@ -463,6 +489,7 @@ def main() -> None:
             "host": text,
             "scheme": {"type": "str", "default": "http"},
             "seconds": {"type": "float", "default": 30},
+            "threads": {"type": "int", "default": 32},
             "boot_seconds": {"type": "int", "default": 60},
         }
     )

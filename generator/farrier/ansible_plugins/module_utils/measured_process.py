@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Looks at living processes through /proc, and talks HTTP over a unix socket; for `application_measurement`."""
+"""Looks at living processes through /proc, and writes HTTP requests; for `application_measurement`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 
 def cpu_ns(pid: int) -> int:
@@ -113,19 +114,21 @@ def in_turn(weights: list[float]) -> Iterator[int]:
         yield chosen
 
 
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
+class _Unsent(http.client.HTTPConnection):
+    """Keeps what it would send."""
 
-    def __init__(self, path: str, timeout: float) -> None:
-        """Remember the socket's path."""
-        super().__init__("localhost", timeout=timeout)
-        self.path = path
+    content = b""
 
-    def connect(self) -> None:
-        """Connect to the path instead of a host."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self.path)
+    def send(self, data: Any) -> None:
+        """Keep it."""
+        self.content += data
+
+
+def request_content(method: str, path: str, body: bytes | None, headers: dict[str, str]) -> bytes:
+    """The bytes of an HTTP request."""
+    unsent = _Unsent("localhost")
+    unsent.request(method, path, body, headers)
+    return unsent.content
 
 
 class References:
@@ -135,10 +138,10 @@ class References:
         """Begin with what comes from now on; before, workers do no such work."""
         self._wanted = runtime / "references-wanted"
         self._wanted.touch()
-        self.total_ns = self.count = self.last_ns = 0
+        self.total_ns = self.last_ns = 0
         self._files = [open(runtime / f"references-{pid}", "rb") for pid in pids]  # noqa: SIM115 - kept until close
         self.read()
-        self.total_ns = self.count = 0
+        self.total_ns = 0
 
     def read(self) -> None:
         """Take what is new."""
@@ -147,7 +150,6 @@ class References:
             for start in range(0, len(new), 8):
                 self.last_ns = int.from_bytes(new[start : start + 8], "little")
                 self.total_ns += self.last_ns
-                self.count += 1
 
     def close(self) -> None:
         """No more."""
