@@ -8,13 +8,19 @@ from sizing.rig import Configuration
 
 ROOT = Path(__file__).resolve().parents[1]
 OWN, OTHER, DEFAULTS = Configuration(2, 3, 3), Configuration(1, 4, 4), Configuration(1, 1, 1000)
-ROW = Row("mixed1", OWN, 53, OTHER, 56, 1.0, 50, 30, True, 0.163, None, 62, 56, 32, 29, 24, (53 / 56, 59 / 56, 1.0))
+ROW = Row(
+    *("mixed1", OWN, 53, OTHER, 56, 1.0, 50, 30, True, 0.163, None, 62, 56, 32, 29, 24, (53 / 56, 59 / 56, 1.0)),
+    *(THUMB, 50 / 52, None, 0.0025),
+)
 
 
 def recorded(directory: Path, rounds: int) -> Records:
     """A work that went through so many rounds."""
     records = Records(directory)
+    (file := directory / "mixed1" / "workloads" / "bench.yml").parent.mkdir(parents=True)
+    file.write_text("{memory_private_mb: 6, memory_shared_mb: 22, reference: {'on': a, seconds: 0.0025}}\n")
     records.keep_plan("mixed1", {"predicted": {"capacity_rps": 62, "memory_mb": 32}})
+    records.add(Record("mixed1", "screen", 0, OWN, 52))
     records.add(Record("mixed1", "screen", 0, THUMB, 50))
     records.add(Record("mixed1", "screen", 0, DEFAULTS, 30, bound=True))
     for number, (mine, others) in enumerate([(53, 56), (59, 56), (50, 50)][:rounds]):
@@ -38,8 +44,8 @@ def test_a_work_without_all_its_rounds_is_not_shown(tmp_path: Path) -> None:
 
 def test_a_row_in_words() -> None:
     assert table([ROW]).splitlines()[2] == (
-        "| mixed 1:1, 15 + 15 ms | 2 x 3 | 53/s | 1 x 4 | 56/s | 1.00 (0.95 to 1.05) | 50/s | ≤ 30/s | 163 ms, - | 62/s, 56/s "
-        "| 32 MB, 29 MB, 24 MB |"
+        "| mixed 1:1, 15 + 15 ms | 2 x 3 | 53/s | 1 x 4 | 56/s | 1.00 (0.95 to 1.05) | 3 x 1: 0.96 | 50/s | ≤ 30/s "
+        "| 163 ms, - | 62/s, 56/s | 32 MB, 29 MB, 24 MB |"
     )
 
 

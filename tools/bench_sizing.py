@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from farrier.loading.process import Generator
-from farrier.sizing.rules import RULES
 from sizing.records import Record, Records
-from sizing.report import THUMB, write_report
+from sizing.report import DEFAULT_CONNECTIONS, THUMB, rules, write_report
 from sizing.rig import GENERATOR_CPU, Configuration, Rig, load, probe, rig
 from sizing.search import Probe, highest
-from sizing.workloads import WORKS, Work
+from sizing.workloads import WORKS
 
 ROOT = Path(__file__).resolve().parents[1]
 MEASURE_SECONDS = 120
@@ -29,9 +28,6 @@ MEASURE_SECONDS = 120
 
 WORKERS = (1, 2, 3, 4, 8, 16, 26)
 THREADS = (1, 2, 4, 8, 16, 32)
-DEFAULT_CONNECTIONS = 1000
-"""Gunicorn's own worker_connections."""
-
 LEAST_SLOTS = 0.63
 """By Little's law N slots carry at most N / H; what cannot come to this share of what the CPU can do needs no load to tell."""
 
@@ -72,12 +68,6 @@ def configuration(workers: int, threads: int, worker_connections: int) -> Config
     return Configuration(workers, threads, worker_connections if threads > 1 else DEFAULT_CONNECTIONS)
 
 
-def rules(work: Work, process_mb: float) -> dict[str, Configuration]:
-    """The rules of thumb for one CPU and the work's memory."""
-    pairs = {rule.name: rule.choose(1, work.memory_mb, process_mb) for rule in RULES}
-    return {name: Configuration(*pair, DEFAULT_CONNECTIONS) for name, pair in pairs.items()}
-
-
 def grid(cpu_seconds: float, wait_seconds: float) -> Iterator[Configuration]:
     """Pairs that can be the best, with worker_connections equal to threads; the most promising number of slots first."""
     service = cpu_seconds + wait_seconds
@@ -114,8 +104,7 @@ class Run:
         cpu, wait = work["cpu_seconds"], work["wait_seconds"]
         slots = (cpu + wait) / cpu
         self._screen(generator, self.own, 0.85 / cpu)
-        process_mb = work["memory_private_mb"] + work["memory_shared_mb"]
-        for each in dict.fromkeys(rules(self.work, process_mb).values()):
+        for each in rules(self.work, work):
             most = min(1.0, each.workers * each.threads / slots) / cpu
             if each != THUMB and most < HOPELESS * self.best:
                 self._keep_bound(each, most)

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from sizing.rig import Configuration
+from sizing.rig import Configuration, read_workload
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Records:
     def __init__(self, directory: Path) -> None:
         """Read what is there."""
         directory.mkdir(parents=True, exist_ok=True)
+        self._directory = directory
         self._file = directory / "records.jsonl"
         self._plans = directory / "plans"
         lines = self._file.read_text(encoding="utf-8").splitlines() if self._file.exists() else []
@@ -58,6 +59,10 @@ class Records:
         """The median rate of the finals, else that of the screening; None where neither was measured."""
         found = self.find(work, "final", configuration) or self.find(work, "screen", configuration)
         return median(record.rate for record in found) if found else None
+
+    def workload(self, work: str) -> dict[str, Any]:
+        """What was measured, and the plan rests on."""
+        return read_workload(self._directory / work)
 
     def plan(self, work: str) -> dict[str, Any] | None:
         """The plan that was deployed."""

@@ -1,25 +1,31 @@
 """The benchmark's table and its plot, from what was recorded."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from pydantic import TypeAdapter
 
+from farrier.sizing.rules import RULES
 from sizing.records import Records
 from sizing.rig import Configuration
-from sizing.workloads import WORKS
+from sizing.workloads import WORKS, Work
 
 BEGIN, END = "<!-- bench-sizing: begin -->", "<!-- bench-sizing: end -->"
-THUMB = Configuration(3, 1, 1000)
+DEFAULT_CONNECTIONS = 1000
+"""Gunicorn's own worker_connections."""
+
+THUMB = Configuration(3, 1, DEFAULT_CONNECTIONS)
 """2n + 1 on one CPU."""
 
 ROUNDS = 3
 """A work is shown once its median rests on so many."""
 
-DEFAULTS = Configuration(1, 1, 1000)
+DEFAULTS = Configuration(1, 1, DEFAULT_CONNECTIONS)
 """What Gunicorn does when nobody says anything."""
 
 
@@ -47,11 +53,25 @@ class Row:
     best_mb: float | None
     shares: tuple[float, ...] = ()
     """Round by round."""
+    rule: Configuration | None = None
+    """Of what the rules of thumb say, what carries most."""
+    rule_share: float | None = None
+    """Its rate as a share of Farrier's, found at the same time."""
+    rule_mb: float | None = None
+    reference_seconds: float | None = None
+    """How long fixed work took while the application was measured: the speed of the machine."""
 
     @property
     def title(self) -> str:
         """What kind of application that is."""
-        return next(work.title for work in WORKS if work.name == self.work)
+        return _work(self.work).title
+
+
+def rules(work: Work, workload: Mapping[str, Any]) -> list[Configuration]:
+    """What the rules of thumb say for one CPU, the work's memory and what a worker takes."""
+    process_mb = workload["memory_private_mb"] + workload["memory_shared_mb"]
+    pairs = [rule.choose(1, work.memory_mb, process_mb) for rule in RULES]
+    return [Configuration(*pair, DEFAULT_CONNECTIONS) for pair in dict.fromkeys(pairs)]
 
 
 def finished(records: Records, name: str) -> Row | None:
@@ -66,8 +86,13 @@ def finished(records: Records, name: str) -> Row | None:
         return None
     rates = {each: records.rate(name, each) or 0.0 for each in finals}
     best = max((each for each in rates if each != own), key=rates.__getitem__, default=own)
-    by_round = {record.round: record.rate for record in records.find(name, "final", best)}
-    shares = tuple(record.rate / by_round[record.round] for record in records.find(name, "final", own))
+    shares = _shares(records, name, own, best)
+    workload = records.workload(name)
+    loaded = {record.configuration for record in records.find(name, "screen") if not record.bound}
+    by_rule = {
+        each: median(_shares(records, name, each, own)) for each in rules(_work(name), workload) if each in loaded
+    }
+    rule = max(by_rule, key=by_rule.__getitem__)
     return Row(
         name,
         own,
@@ -86,7 +111,26 @@ def finished(records: Records, name: str) -> Row | None:
         _memory(records, name, own),
         _memory(records, name, best),
         shares,
+        rule,
+        by_rule[rule],
+        _memory(records, name, rule) if rule in finals else None,
+        workload["reference"]["seconds"],
     )
+
+
+def _work(name: str) -> Work:
+    return next(work for work in WORKS if work.name == name)
+
+
+def _shares(records: Records, name: str, one: Configuration, other: Configuration) -> tuple[float, ...]:
+    """The rate of one as a share of the other's in each round of the finals, or in the screening if one is not in them."""
+    for stage in ("final", "screen"):
+        others = {record.round: record.rate for record in records.find(name, stage, other)}
+        if found := tuple(
+            record.rate / others[record.round] for record in records.find(name, stage, one) if record.round in others
+        ):
+            return found
+    return ()
 
 
 def _p95(records: Records, name: str, configuration: Configuration) -> float | None:
@@ -101,9 +145,9 @@ def _memory(records: Records, name: str, configuration: Configuration) -> float:
 def table(found: list[Row]) -> str:
     """The table in Markdown."""
     lines = [
-        "| application | Farrier | carries | best of the grid | carries | share | 2n + 1 | Gunicorn's defaults "
-        "| p95 at 70 %: Farrier, 2n + 1 | capacity: predicted, measured | memory: predicted, measured, the best's |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| application | Farrier | carries | best of the grid | carries | share | best rule of thumb, its share of Farrier's rate | 2n + 1 "
+        "| Gunicorn's defaults | p95 at 70 %: Farrier, 2n + 1 | capacity: predicted, measured | memory: predicted, measured, the best's |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for each in found:
         cells = [
@@ -113,6 +157,7 @@ def table(found: list[Row]) -> str:
             _pair(each.best),
             _rate(each.best_rate),
             _share(each),
+            f"{_pair(each.rule)}: {each.rule_share:.2f}" if each.rule else "-",
             _rate(each.thumb_rate),
             ("≤ " if each.default_bound else "") + _rate(each.default_rate),
             f"{_ms(each.own_p95_seconds)}, {_ms(each.thumb_p95_seconds)}",

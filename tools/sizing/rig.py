@@ -74,6 +74,13 @@ class Configuration:
         )
 
 
+def read_workload(project: Path) -> dict[str, Any]:
+    """The workload file of a project directory."""
+    text = (project / "workloads" / f"{ENVIRONMENT}.yml").read_text(encoding="utf-8")
+    workload: dict[str, Any] = yaml.safe_load(text)
+    return workload
+
+
 class Rig:
     """The host and what runs on it."""
 
@@ -102,9 +109,7 @@ class Rig:
 
     def workload(self) -> dict[str, Any]:
         """What was measured."""
-        text = (self.project / "workloads" / f"{ENVIRONMENT}.yml").read_text(encoding="utf-8")
-        workload: dict[str, Any] = yaml.safe_load(text)
-        return workload
+        return read_workload(self.project)
 
     def deploy(self) -> None:
         """Generate the role and run it."""

@@ -296,15 +296,20 @@ class Gunicorn:
             found.append(self.marks()[new.pop()])
         return found
 
-    def warm(self, seconds: float, concurrency: int) -> int:
-        """Send requests from several clients, so that every worker gets some; how many there were."""
+    def warm(self, seconds: float, concurrency: int, turn: Iterator[int] | None = None) -> int:
+        """Send requests from several clients, so that every worker gets some; how many there were.
+
+        All take the next one of the same `turn`, so that together they ask in proportion to the weights.
+        """
         limit, counts = time.monotonic() + seconds, [0] * concurrency
+        order, taking = turn or self.in_turn(), threading.Lock()
 
         def client(number: int) -> None:
-            turn = self.in_turn()
             while time.monotonic() < limit:
+                with taking:
+                    request = self.asked[next(order)]
                 try:
-                    with self.connect(self.asked[next(turn)]) as connection:
+                    with self.connect(request) as connection:
                         while connection.recv(ANSWER_BYTES):  # to look into it would cost CPU that the worker needs
                             pass
                 except OSError:
@@ -382,11 +387,11 @@ class Gunicorn:
         """What the workers have together, shared pages too: those become private ones as they are written to."""
         return sum(sum(memory_kb(pid).values()) for pid in self.pids())
 
-    def cost(self, seconds: float, concurrency: int) -> list[int]:
+    def cost(self, seconds: float, concurrency: int, turn: Iterator[int]) -> list[int]:
         """Requests that the only worker was sent by several clients, and what they cost it together, in µs of CPU."""
         (pid,) = self.pids()
         before = cpu_ns(pid)
-        count = self.warm(seconds, concurrency)
+        count = self.warm(seconds, concurrency, turn)
         if self.pids() != [pid]:
             raise self.gone()
         return [count, (cpu_ns(pid) - before) // 1000]
@@ -454,15 +459,16 @@ def threads(place: Place) -> dict[str, Any]:
     seconds = place.params["seconds"]
     with Gunicorn(place, 1, place.params["threads"], preload=False) as gunicorn:
         gunicorn.only(gunicorn.probe())
+        one, several = gunicorn.in_turn(), gunicorn.in_turn()
         begun = time.monotonic()
-        _, used = gunicorn.cost(WARM_SHARE * seconds, 1)
+        _, used = gunicorn.cost(WARM_SHARE * seconds, 1, one)
         steps = [gunicorn.threads_and_kb()]
         needed = 1e6 * (time.monotonic() - begun) / max(1, used)
         many = min(place.params["threads"], max(LEAST_THREADS, math.ceil(BUSY * needed)))
-        gunicorn.cost(WARM_SHARE * seconds / 2, many)
+        gunicorn.cost(WARM_SHARE * seconds / 2, many, several)
         steps.append(gunicorn.threads_and_kb())
         each = (1 - 1.5 * WARM_SHARE) * seconds / (2 * TURNS)
-        turns = [(gunicorn.cost(each, 1), gunicorn.cost(each, many)) for _ in range(TURNS)]
+        turns = [(gunicorn.cost(each, 1, one), gunicorn.cost(each, many, several)) for _ in range(TURNS)]
         alone, busy = ([sum(turn[which][i] for turn in turns) for i in (0, 1)] for which in (0, 1))
         return {"steps": steps, "alone": alone, "busy": busy}
 
