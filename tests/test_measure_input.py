@@ -3,6 +3,7 @@
 import importlib.util
 import itertools
 import json
+import os
 from pathlib import Path
 from types import ModuleType
 
@@ -181,6 +182,15 @@ def test_paths_take_turns_by_weight(living: ModuleType) -> None:
 def test_addresses_are_readable(living: ModuleType) -> None:
     assert living.address("0100007F:1538") == "127.0.0.1:5432"
     assert living.address("00000000000000000000000001000000:1F90") == "::1:8080"
+
+
+def test_what_the_machine_computed_and_what_was_stolen(living: ModuleType, tmp_path: Path) -> None:
+    ticks = os.sysconf("SC_CLK_TCK")
+    (tmp_path / "stat").write_text("cpu  500 20 300 9000 70 10 70 50 40 0\ncpu0 500 20 300 9000 70 10 70 50 40 0\n")
+    assert living.machine_seconds(str(tmp_path / "stat")) == (900 / ticks, 50 / ticks)
+    computed, stolen = living.machine_seconds()
+    assert computed > 0
+    assert stolen >= 0
 
 
 def test_a_request_is_written_as_http_has_it(living: ModuleType) -> None:

@@ -55,6 +55,8 @@ class Measured:
     """Requests and their CPU in µs of a worker that had one at a time, and of one that had many, by turns."""
     unsafe: tuple[str, ...]
     delayed_share: float
+    stolen_share: float
+    """For each second that the CPUs computed, how long the hypervisor kept them from it."""
     python: str
     reference_seconds: float
 
@@ -172,7 +174,7 @@ def evaluate(
         if len(good) < len(samples):
             skipped.append(f"{path}: {len(samples) - len(good)} of {len(samples)} answers were no 2xx or 3xx")
         if len(good) >= policy.MEASURE_MINIMUM_REQUESTS:
-            urls.append(_cost(path, weights[path], good))
+            urls.append(_cost(path, weights[path], good, plain["stolen_share"]))
         elif len(good) == len(samples):
             skipped.append(f"{path}: {len(good)} answers are too few; measure for longer with --seconds")
     if not urls:
@@ -192,6 +194,7 @@ def evaluate(
         tuple(found["threads"]["busy"]),
         tuple(unsafe_to_preload(plain["held"], preloaded)),
         sum(sample[6] for sample in plain["samples"]) / walls if walls else 0.0,
+        plain["stolen_share"],
         plain["held"]["python"],
         _average([sample[8] for sample in plain["samples"]]) / 1e6,
     )
@@ -203,15 +206,15 @@ def _not_answered(probe: Document) -> str:
     return f"{probe['path']}: {probe['error'] or 'answers ' + str(probe['status'])}; not measured"
 
 
-def _cost(path: str, weight: float, samples: Sequence[Sequence[int]]) -> UrlCost:
+def _cost(path: str, weight: float, samples: Sequence[Sequence[int]], stolen_share: float) -> UrlCost:
     """Samples hold position, status, bytes, and microseconds: all CPU; wall, CPU, delay, own CPU of the client; reference.
 
     Those from wall to own CPU are between question and answer; delay is standing ready without a CPU, here or there.
     """
     cpu = [sample[3] / 1e6 for sample in samples]
-    # What is neither computing nor standing ready, there or here, is waiting for somebody else. While one of both
-    # computes, the other may stand ready: the larger figure of the two holds the smaller one.
-    wait = [(wall - inside - max(delay, own)) / 1e6 for *_, wall, inside, delay, own, _ in samples]
+    # Who computes, there or here, makes the other one stand ready: the larger figure holds the smaller one. What the hypervisor
+    # takes from a CPU that computes is in no process' clock: its mean is taken out. The rest is waiting for somebody else.
+    wait = [(w - c - max(delay, own) - stolen_share * (c + own + ref)) / 1e6 for *_, w, c, delay, own, ref in samples]
     mean_cpu, mean_wait = max(1e-6, _average(cpu)), max(0.0, _average(wait))
     variance = _variance([max(0.0, c + w) for c, w in zip(cpu, wait, strict=True)])
     return UrlCost(

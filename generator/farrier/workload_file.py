@@ -169,6 +169,11 @@ def warnings(measured: Measured) -> list[str]:
             f"the host was busy: requests stood ready for {number(100 * measured.delayed_share, 0)} % of the time while "
             "others had the CPU; that is not counted, but caches were shared"
         )
+    if measured.stolen_share > policy.MEASURE_BUSY:
+        found.append(
+            f"the hypervisor was busy: for each second that the CPUs computed it kept them from it for "
+            f"{milliseconds(measured.stolen_share)}; that is taken out of waiting, but caches were shared"
+        )
     return found
 
 

@@ -46,6 +46,13 @@ def delay_ns(before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int
     return max(changes, default=(0, 0))[1]
 
 
+def machine_seconds(stat: str = "/proc/stat") -> tuple[float, float]:
+    """How long all CPUs together have computed, and how long the hypervisor kept them from it (its "steal")."""
+    user, nice, system, _, _, irq, softirq, steal = (int(word) for word in Path(stat).read_text().split(None, 9)[1:9])
+    ticks = os.sysconf("SC_CLK_TCK")
+    return (user + nice + system + irq + softirq) / ticks, steal / ticks
+
+
 def memory_kb(pid: int) -> dict[str, int]:
     """Private and shared memory of a process in KB."""
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
