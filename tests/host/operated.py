@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 from deployed import ENVIRONMENT, EXAMPLE, PLAY, Deployed, environment
 
-PATIENCE_SECONDS = 40
+PATIENCE_SECONDS = 120
 METRICS = "/var/lib/prometheus/node-exporter"
 
 

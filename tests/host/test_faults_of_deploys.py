@@ -153,7 +153,7 @@ def check_killed_plays(stage: Stage) -> None:
     project = stage.stack.project
     # Where nothing has changed there is nothing to come back from.
     seen = {frozenset({"lock free"})}
-    with stage.row("17: the play is killed after each task in turn", 600) as load:
+    with stage.row("17: the play is killed after each task in turn", 1200) as load:
         for last in itertools.count(1):
             living, look = stage.look(), stage.shell(LOOK)
             write_release(project, f"# killed after task {last}")
