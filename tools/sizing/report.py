@@ -57,9 +57,6 @@ class Row:
     """Of what the rules of thumb say, what carries most."""
     rule_share: float | None = None
     """Its rate as a share of Farrier's, found at the same time."""
-    rule_mb: float | None = None
-    reference_seconds: float | None = None
-    """How long fixed work took while the application was measured: the speed of the machine."""
 
     @property
     def title(self) -> str:
@@ -87,10 +84,11 @@ def finished(records: Records, name: str) -> Row | None:
     rates = {each: records.rate(name, each) or 0.0 for each in finals}
     best = max((each for each in rates if each != own), key=rates.__getitem__, default=own)
     shares = _shares(records, name, own, best)
-    workload = records.workload(name)
     loaded = {record.configuration for record in records.find(name, "screen") if not record.bound}
     by_rule = {
-        each: median(_shares(records, name, each, own)) for each in rules(_work(name), workload) if each in loaded
+        each: median(_shares(records, name, each, own))
+        for each in rules(_work(name), records.workload(name))
+        if each in loaded
     }
     rule = max(by_rule, key=by_rule.__getitem__)
     return Row(
@@ -113,8 +111,6 @@ def finished(records: Records, name: str) -> Row | None:
         shares,
         rule,
         by_rule[rule],
-        _memory(records, name, rule) if rule in finals else None,
-        workload["reference"]["seconds"],
     )
 
 

@@ -46,7 +46,7 @@ options:
   host: {type: str, description: Host header.}
   scheme: {type: str, default: http, description: What visitors use.}
   seconds: {type: float, default: 30, description: Time for requests.}
-  threads: {type: int, default: 32, description: "Requests under way at once, at most."}
+  threads: {type: int, description: "Requests under way at once, at most."}
   boot_seconds: {type: int, default: 60, description: How long a worker may take to start.}
 author: Farrier
 """
@@ -155,8 +155,8 @@ def plain(place: Place, workers: int) -> dict[str, Any]:
             samples += samples_of(gunicorn, (1 - WARM_SHARE) * seconds / 2, pids)
         computed, stolen = (end - begin for begin, end in zip(before, machine_seconds()))  # noqa: B905 - for the oldest Python
         growth.append(gunicorn.resident_kb())
-        found |= {"stolen_share": stolen / computed if computed else 0.0}
-        found |= {"samples": samples, "growth_kb": growth, "memory": gunicorn.memory()}
+        found |= {"samples": samples, "stolen_share": stolen / computed if computed else 0.0}
+        found |= {"growth_kb": growth, "memory": gunicorn.memory()}
         found |= {"held": gunicorn.held_by_master(), "longest_segment": longest_segment(gunicorn, pids)}
     return found
 
@@ -167,8 +167,8 @@ def preload(place: Place, workers: int) -> dict[str, Any]:
         with Gunicorn(place, workers, 1, preload=True) as gunicorn:
             held = gunicorn.held_by_master()
             gunicorn.only(gunicorn.probe())
-            requests = gunicorn.warm(place.params["seconds"], workers)
-            return {"held": held, "requests": requests, "memory": gunicorn.memory()}
+            gunicorn.warm(place.params["seconds"], workers)
+            return {"held": held, "memory": gunicorn.memory()}
     except Failure as failure:
         if failure.kind != "input":
             raise
@@ -220,7 +220,7 @@ def main() -> None:
             "host": text,
             "scheme": {"type": "str", "default": "http"},
             "seconds": {"type": "float", "default": 30},
-            "threads": {"type": "int", "default": 32},
+            "threads": {"type": "int"},
             "boot_seconds": {"type": "int", "default": 60},
         }
     )

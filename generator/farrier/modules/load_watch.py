@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.measured_process import children, cpu_ns
+from ansible.module_utils.measured_process import children, cpu_ns, machine_seconds
 
 DOCUMENTATION = r"""
 module: load_watch
@@ -62,10 +62,7 @@ def host_cpu_seconds() -> float:
     with contextlib.suppress(OSError):
         for used in re.findall(r"^usage_usec (\d+)$", ROOT_V2.read_text(), re.MULTILINE):
             return int(used) / 1e6
-    words = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
-    # user, nice, system, then idle and iowait which nobody spends, then irq, softirq
-    spent = sum(int(words[index]) for index in (0, 1, 2, 5, 6))
-    return spent / os.sysconf("SC_CLK_TCK")
+    return float(machine_seconds()[0])
 
 
 def main_pid(unit: str) -> int:
