@@ -14,6 +14,7 @@ LAYERS = [
     {"inputs"},
     {"project", "asked"},
     {"pace"},
+    {"measured"},
     {"measurement"},
     {"access_log", "locust_requests"},
     {"workload_file"},
@@ -42,8 +43,8 @@ LAYERS = [
 
 PURE = {
     "errors", "units", "facts", "fact_documents", "settings", "policy", "workload", "inputs", "project", "plan", "sizing",
-    "planning", "planner", "explaining", "role_variables", "scenario", "pace", "measurement", "workload_file",
-    "asked", "access_log", "locust_requests",
+    "planning", "planner", "explaining", "role_variables", "scenario", "pace", "measured", "measurement",
+    "workload_file", "asked", "access_log", "locust_requests",
 }  # fmt: skip
 IMPURE = {
     "os",

@@ -6,7 +6,8 @@ import pytest
 
 from farrier.errors import DoesNotFitError, InputError
 from farrier.inputs import Reference, WorkloadInput
-from farrier.measurement import Memory, evaluate, memory_of, thread_mb
+from farrier.measured import Memory
+from farrier.measurement import evaluate, memory_of, thread_mb
 from farrier.pace import Pace, follows_speed, pace
 from farrier.workload_file import (
     compared,
@@ -61,7 +62,7 @@ def found(**changes: Any) -> dict[str, Any]:
     return {
         "plain": plain | changes,
         "preload": preload,
-        "threads": {"steps": [[2, 30_000], [9, 33_584]], "alone": [100, 1_500_000], "busy": [200, 2_700_000]},
+        "threads": {"steps": [[2, 30_000], [9, 33_584]], "alone": [100, 1_500_000], "busy": [200, 2_700_000], "bad": 0},
     }
 
 
@@ -88,6 +89,14 @@ def test_a_busy_worker_is_compared_with_all_that_came_alone_where_chance_rules_t
     document = found(samples=[sample(0, 2, 30)] * 360 + [sample(0, 82, 30)] * 40)
     document["threads"] |= {"alone": [100, 800_000], "busy": [200, 1_900_000]}
     assert evaluate(document, WEIGHTS).busy_share == pytest.approx(0.95)
+
+
+def test_a_worker_that_answers_badly_under_load_is_not_cheap() -> None:
+    document = found()
+    document["threads"] |= {"busy": [200, 900_000], "bad": 3}
+    measured = evaluate(document, WEIGHTS)
+    assert measured.busy_share == 1.0
+    assert warnings(measured)[0].startswith("of 200 answers with many requests under way 3 were no 2xx or 3xx")
 
 
 def test_standing_ready_is_not_waiting_for_others() -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from farrier.loading.page import Found
     from farrier.loadtest import Wish
     from farrier.measure import How, MeasureEvent
-    from farrier.measurement import Measured
+    from farrier.measured import Measured
 
 MOST_RPS = 1_000_000
 """The most that a workload file may state as its peak."""

@@ -5,7 +5,7 @@ from math import floor, log10
 
 from farrier import policy
 from farrier.inputs import Reference, WorkloadInput
-from farrier.measurement import Measured
+from farrier.measured import Measured
 from farrier.pace import Pace, pace
 from farrier.units import mb, milliseconds, number
 

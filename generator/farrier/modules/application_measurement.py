@@ -186,7 +186,7 @@ def threads(place: Place) -> dict[str, Any]:
         gunicorn.only(gunicorn.probe())
         one, several = gunicorn.in_turn(), gunicorn.in_turn()
         begun = time.monotonic()
-        _, used = gunicorn.cost(WARM_SHARE * seconds, 1, one)
+        _, _, used = gunicorn.cost(WARM_SHARE * seconds, 1, one)
         steps = [gunicorn.threads_and_kb()]
         needed = 1e6 * (time.monotonic() - begun) / max(1, used)
         many = min(place.params["threads"], max(LEAST_THREADS, math.ceil(BUSY * needed)))
@@ -194,8 +194,10 @@ def threads(place: Place) -> dict[str, Any]:
         steps.append(gunicorn.threads_and_kb())
         each = (1 - 1.5 * WARM_SHARE) * seconds / (2 * TURNS)
         turns = [(gunicorn.cost(each, 1, one), gunicorn.cost(each, many, several)) for _ in range(TURNS)]
-        alone, busy = ([sum(turn[which][i] for turn in turns) for i in (0, 1)] for which in (0, 1))
-        return {"steps": steps, "alone": alone, "busy": busy}
+        (alone, _, alone_us), (busy, bad, busy_us) = (
+            [sum(turn[n][i] for turn in turns) for i in range(3)] for n in range(2)
+        )
+        return {"steps": steps, "alone": [alone, alone_us], "busy": [busy, busy_us], "bad": bad}
 
 
 def main() -> None:

@@ -30,6 +30,7 @@ from ansible.module_utils.measured_process import (
 BOOTS = 3
 """Boots that are timed, each of one worker alone."""
 
+STATUS = re.compile(rb"HTTP/1\.[01] [23]")
 ANSWER_BYTES = 65536
 ANSWER_SECONDS = 10
 """A path that takes longer is reported, not measured."""
@@ -235,12 +236,12 @@ class Gunicorn:
             found.append(self.marks()[new.pop()])
         return found
 
-    def warm(self, seconds: float, concurrency: int, turn: Iterator[int] | None = None) -> int:
-        """Send requests from several clients, so that every worker gets some; how many there were.
+    def warm(self, seconds: float, concurrency: int, turn: Iterator[int] | None = None) -> list[int]:
+        """Send requests from several clients, so that every worker gets some: how many answers, and how many no 2xx or 3xx.
 
         All take the next one of the same `turn`, so that together they ask in proportion to the weights.
         """
-        limit, counts = time.monotonic() + seconds, [0] * concurrency
+        limit, good, bad = time.monotonic() + seconds, [0] * concurrency, [0] * concurrency
         order, taking = turn or self.in_turn(), threading.Lock()
 
         def client(number: int) -> None:
@@ -249,18 +250,19 @@ class Gunicorn:
                     request = self.asked[next(order)]
                 try:
                     with self.connect(request) as connection:
+                        first = connection.recv(ANSWER_BYTES)
                         while connection.recv(ANSWER_BYTES):  # to look into it would cost CPU that the worker needs
                             pass
                 except OSError:
                     return
-                counts[number] += 1
+                (good if STATUS.match(first) else bad)[number] += 1
 
         clients = [threading.Thread(target=client, args=(number,), daemon=True) for number in range(concurrency)]
         for each in clients:
             each.start()
         for each in clients:
             each.join()
-        return sum(counts)
+        return [sum(good) + sum(bad), sum(bad)]
 
     def pids(self) -> list[int]:
         """The workers that are ready."""
@@ -278,13 +280,13 @@ class Gunicorn:
         return sum(sum(memory_kb(pid).values()) for pid in self.pids())
 
     def cost(self, seconds: float, concurrency: int, turn: Iterator[int]) -> list[int]:
-        """Requests that the only worker was sent by several clients, and what they cost it together, in µs of CPU."""
+        """What the only worker answered several clients, how often badly, and what that cost it together, in µs of CPU."""
         (pid,) = self.pids()
         before = cpu_ns(pid)
-        count = self.warm(seconds, concurrency, turn)
+        counts = self.warm(seconds, concurrency, turn)
         if self.pids() != [pid]:
             raise self.gone()
-        return [count, (cpu_ns(pid) - before) // 1000]
+        return [*counts, (cpu_ns(pid) - before) // 1000]
 
     def threads_and_kb(self) -> list[int]:
         """Threads of the only worker, and its private memory in KB."""
