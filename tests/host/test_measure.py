@@ -31,6 +31,19 @@ def application(environ, start_response):
     time.sleep(next(pauses))
     return answer(environ, start_response)
 """
+FULL_WITH_FOUR = """
+import threading
+answer, places = application, threading.Semaphore(4)
+
+def application(environ, start_response):
+    if not places.acquire(blocking=False):
+        start_response("503 Service Unavailable", [("Content-Length", "0")])
+        return [b""]
+    try:
+        return answer(environ, start_response)
+    finally:
+        places.release()
+"""
 USERS = """
 from locust import HttpUser, constant, task
 
@@ -237,6 +250,25 @@ def test_an_application_that_answers_at_random_speed_is_refused(stack: Deployed)
     assert "requests are answered at random speed: CPU and wait of one is " in progress
     assert "measure with --seconds " in progress
     assert (path.read_bytes() if path.exists() else None) == written
+
+
+@pytest.mark.parametrize(("connections", "refused"), [(90, True), (8, False)])
+def test_no_more_requests_are_under_way_than_the_database_can_serve(
+    stack: Deployed, connections: int, refused: bool
+) -> None:
+    """Two slots share the connections, of which one is not there: with 8 that leaves 4, as many as it answers at once."""
+    path = stack.project / "farrier.yml"
+    text = path.read_text()
+    description = yaml.safe_load(text)
+    description["environments"][ENVIRONMENT]["workload"] = {"peak_rps": 3, "database_connections": connections}
+    path.write_text(yaml.safe_dump(description))
+    try:
+        with appended(stack, FULL_WITH_FOUR):
+            code, said, progress = measure(stack)
+    finally:
+        path.write_text(text)
+    assert code == 0, progress
+    assert ("answers with many requests under way" in said) == refused, said
 
 
 def test_a_broken_application_gives_its_traceback(stack: Deployed) -> None:
