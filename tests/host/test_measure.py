@@ -44,6 +44,14 @@ def application(environ, start_response):
     finally:
         places.release()
 """
+GROWING = """
+answer, held = application, []
+
+def application(environ, start_response):
+    if not held:
+        held.append(b"x" * {bytes})
+    return answer(environ, start_response)
+"""
 USERS = """
 from locust import HttpUser, constant, task
 
@@ -287,14 +295,21 @@ def memory_left_mb(stack: Deployed) -> int:
     return available - RESERVE_MINIMUM_MB
 
 
-def test_of_a_large_application_one_worker_is_measured(stack: Deployed) -> None:
+@pytest.mark.parametrize(
+    ("text", "figure"),
+    [("\nheld = b'x' * {bytes}\n", "memory_shared_mb"), (GROWING, "memory_private_mb")],
+    ids=["from its import on", "from its first request on"],
+)
+def test_of_a_large_application_one_worker_is_measured(stack: Deployed, text: str, figure: str) -> None:
     """Two of its workers would not fit beside what is live."""
     path = stack.project / f"workloads/{ENVIRONMENT}.yml"
     large = 2 * memory_left_mb(stack) // 3
-    with appended(stack, f"\nheld = b'x' * {large * 2**20}\n"):
-        code, _, progress = measure(stack)
+    with appended(stack, text.replace("{bytes}", str(large * 2**20))):
+        code, said, progress = measure(stack)
     assert code == 0, progress
-    assert yaml.safe_load(path.read_text())["memory_shared_mb"] >= large
+    workload = yaml.safe_load(path.read_text())
+    assert workload[figure] >= large
+    assert workload["preload_safe"], said
     path.unlink()
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import http.client
 import math
 import os
 import time
@@ -114,8 +113,6 @@ def samples_of(gunicorn: Gunicorn, seconds: float, pids: list[int]) -> list[list
             inside[0] -= reference
             samples.append([which, status, size, (ended[1] - before) // 1000, *inside, reference])
             before = ended[1]
-    except (ProcessLookupError, ConnectionError, http.client.HTTPException):
-        raise gunicorn.gone() from None
     finally:
         references.close()
     return samples

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Gunicorn in a transient unit, and requests to it over its socket; for `application_measurement`."""
+"""Requests to Gunicorn over its socket, and what they leave in its processes; for `application_measurement`."""
 
 from __future__ import annotations
 
 import base64
-import contextlib
 import http.client
 import json
 import os
@@ -16,7 +15,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from ansible.module_utils.measured_place import Failure, Place, run
+from ansible.module_utils.measured_place import Failure, Place
 from ansible.module_utils.measured_process import (
     children,
     cpu_ns,
@@ -26,133 +25,23 @@ from ansible.module_utils.measured_process import (
     request_content,
     sockets,
 )
-
-BOOTS = 3
-"""Boots that are timed, each of one worker alone."""
+from ansible.module_utils.measured_unit import BOOTS, POLL_SECONDS, Unit
 
 STATUS = re.compile(rb"HTTP/1\.[01] [23]")
 ANSWER_BYTES = 65536
 ANSWER_SECONDS = 10
 """A path that takes longer is reported, not measured."""
 
-NOISE = re.compile(r'\[INFO\]|^  File "[^"]*(gunicorn|/usr/lib/python|<frozen)[^"]*", line \d+ in ')
-"""Gunicorn's own progress, and what is not the application's own in a dump of where it stands."""
 
-LAST_LINES = 40
-POLL_SECONDS = 0.02
-
-
-class Gunicorn:
-    """Gunicorn in its transient unit."""
+class Gunicorn(Unit):  # type: ignore[misc]  # found by Ansible only, on the host
+    """Gunicorn in its transient unit, and what it is asked for."""
 
     def __init__(self, place: Place, workers: int, threads: int, *, preload: bool) -> None:
         """Say how it is to run."""
-        self.place, self.params = place, place.params
-        self.workers, self.threads, self.preload = workers, threads, preload
-        self.socket = place.runtime / "gunicorn.sock"
+        super().__init__(place, workers, threads, preload=preload)
         asked = json.loads(self.params["requests"])
         self.asked: list[dict[str, Any]] = [{**each, "content": self.content(each)} for each in asked]
         self.turn = self.in_turn()
-
-    def __enter__(self) -> Gunicorn:
-        """Start it and wait for its workers."""
-        place, params = self.place, self.params
-        place.log.unlink(missing_ok=True)
-        release = place.home / "releases" / params["release"]
-        settings = [
-            *params["sandbox"],
-            "Type=exec",
-            f"RuntimeDirectory={place.unit}",
-            f"WorkingDirectory={release}",
-            f"Environment=PATH={params['venv']}/bin:/usr/local/bin:/usr/bin:/bin",
-            f"EnvironmentFile={place.home}/environment",
-            "SystemCallFilter=@chown",
-            f"RuntimeMaxSec={int(params['seconds']) + (BOOTS + 2) * params['boot_seconds'] + 60}",
-            "TimeoutStopSec=5",
-            "CPUWeight=20",
-            f"MemoryMax={params['memory_mb']}M",
-            "MemorySwapMax=0",
-            "OOMPolicy=continue",
-            "TasksMax=1024",
-            f"StandardOutput=append:{place.log}",
-            "StandardError=inherit",
-        ]
-        program = [f"{params['venv']}/bin/python", "-m", "gunicorn", f"--config={place.home}/gunicorn.conf.py"]
-        program += [f"--workers={self.workers}", f"--threads={self.threads}", f"--worker-connections={self.threads}"]
-        program += [f"--bind=unix:{self.socket}", *(["--preload"] if self.preload else []), params["wsgi"]]
-        unit = ["--quiet", f"--unit={place.unit}", *(f"--property={each}" for each in settings)]
-        run("systemctl", "reset-failed", place.unit, check=False)
-        try:
-            run("systemd-run", *unit, "--", *program)
-            self.ready()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Stop it, and forget how it ended."""
-        run("systemctl", "stop", self.place.unit, check=False)
-        run("systemctl", "reset-failed", self.place.unit, check=False)
-
-    @property
-    def master(self) -> int:
-        """Its process id; 0 when it has ended."""
-        return int(run("systemctl", "show", "--value", "-p", "MainPID", self.place.unit).strip() or 0)
-
-    def marks(self) -> dict[int, float]:
-        """Boot seconds of the workers that are ready."""
-        found = {}
-        with contextlib.suppress(OSError):
-            for each in self.place.runtime.glob("worker-*"):
-                with contextlib.suppress(OSError, ValueError):
-                    found[int(each.name[7:])] = float(json.loads(each.read_text())["boot_seconds"])
-        return found
-
-    def ready(self) -> dict[int, float]:
-        """Wait until all workers can answer."""
-        limit = time.monotonic() + self.params["boot_seconds"] + 5  # Gunicorn's own abort shows a traceback
-        while len(marks := self.marks()) < self.workers or not (self.place.runtime / "master").exists():
-            if not self.master:
-                raise Failure("the application does not start", output=self.said())
-            if "SIGKILL" in self.log():
-                raise self.gone()
-            if "[CRITICAL] WORKER TIMEOUT" in self.log() or time.monotonic() > limit:
-                time.sleep(1)  # It is just saying where it stands.
-                raise Failure(
-                    f"the application hangs while it starts: no worker is ready within {self.params['boot_seconds']} s",
-                    output=self.said(),
-                )
-            time.sleep(POLL_SECONDS)
-        return marks
-
-    def log(self) -> str:
-        """What it has logged."""
-        try:
-            return str(self.place.log.read_text(encoding="utf-8", errors="replace"))
-        except OSError:
-            return ""
-
-    def said(self) -> str:
-        """The end of what it logged, without Gunicorn's own progress."""
-        lines = [line for line in self.log().splitlines() if line.strip() and not NOISE.search(line)]
-        return "\n".join(lines[-LAST_LINES:])
-
-    def gone(self) -> Failure:
-        """Why a worker, or all of them, are no longer there."""
-        time.sleep(1.2)  # The master looks once a second.
-        memory = re.search(r"SIGKILL|out of memory", self.log()) or "oom" in run(
-            "systemctl", "show", "--value", "-p", "Result", self.place.unit, check=False
-        )
-        if memory:
-            many = "it does" if self.workers == 1 else f"{self.workers} of them do"
-            return Failure(
-                f"a worker was killed for memory: {many} not fit into the {self.params['memory_mb']} MB that are free on this "
-                "host beside what is live; measure on a larger host with --host",
-                "fit",
-                self.said(),
-            )
-        return Failure("a worker died while it was measured", output=self.said())
 
     def in_turn(self) -> Iterator[int]:
         """Positions of requests, by weight."""
@@ -204,16 +93,9 @@ class Gunicorn:
                     os.kill(pid, signal.SIGABRT)
                 self.settle()
             except (OSError, http.client.HTTPException) as error:
-                if not self.master or re.search(r"SIGKILL|out of memory", self.log()):
-                    raise self.gone() from None
-                found.append({"path": path, "status": 0, "error": f"gives no answer: {error}"})
                 self.settle()
+                found.append({"path": path, "status": 0, "error": f"gives no answer: {error}"})
         return found
-
-    def settle(self) -> None:
-        """Wait for workers in place of those that were killed."""
-        time.sleep(1.2)
-        self.ready()
 
     def only(self, probes: list[dict[str, Any]]) -> None:
         """Go on with the paths that answer; Failure when there is none."""
@@ -263,13 +145,6 @@ class Gunicorn:
         for each in clients:
             each.join()
         return [sum(good) + sum(bad), sum(bad)]
-
-    def pids(self) -> list[int]:
-        """The workers that are ready."""
-        found = sorted(self.marks())
-        if len(found) != self.workers or not self.master:
-            raise self.gone()
-        return found
 
     def memory(self) -> dict[str, Any]:
         """Private and shared memory of master and workers."""

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: MIT
+"""Gunicorn in a transient unit: how it starts, what it logs, and why it ended; for `application_measurement`."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ansible.module_utils.measured_place import Failure, Place, run
+
+if TYPE_CHECKING:
+    from typing import Self  # hosts may have an older Python
+
+BOOTS = 3
+"""Boots that are timed, each of one worker alone."""
+
+NOISE = re.compile(r'\[INFO\]|^  File "[^"]*(gunicorn|/usr/lib/python|<frozen)[^"]*", line \d+ in ')
+"""Gunicorn's own progress, and what is not the application's own in a dump of where it stands."""
+
+LAST_LINES = 40
+POLL_SECONDS = 0.02
+
+KILLED = "was sent SIGKILL"
+"""What Gunicorn's master logs of a worker that the kernel killed for memory,"""
+
+MASTER_LOOKS_SECONDS = 1.2
+"""... and how long after that at the latest: it looks once a second."""
+
+
+def vanished(error: BaseException | None) -> bool:
+    """Whether that is what comes of a process that is no longer there."""
+    if isinstance(error, FileNotFoundError):
+        return not Path(error.filename).parent.exists()  # /proc/PID
+    return isinstance(error, (ProcessLookupError, ConnectionError, http.client.HTTPException))
+
+
+class Unit:
+    """Gunicorn with some workers in its transient unit, as long as this is entered."""
+
+    def __init__(self, place: Place, workers: int, threads: int, *, preload: bool) -> None:
+        """Say how it is to run."""
+        self.place, self.params = place, place.params
+        self.workers, self.threads, self.preload = workers, threads, preload
+        self.socket = place.runtime / "gunicorn.sock"
+
+    def __enter__(self) -> Self:
+        """Start it and wait for its workers."""
+        place, params = self.place, self.params
+        place.log.unlink(missing_ok=True)
+        release = place.home / "releases" / params["release"]
+        settings = [
+            *params["sandbox"],
+            "Type=exec",
+            f"RuntimeDirectory={place.unit}",
+            f"WorkingDirectory={release}",
+            f"Environment=PATH={params['venv']}/bin:/usr/local/bin:/usr/bin:/bin",
+            f"EnvironmentFile={place.home}/environment",
+            "SystemCallFilter=@chown",
+            f"RuntimeMaxSec={int(params['seconds']) + (BOOTS + 2) * params['boot_seconds'] + 60}",
+            "TimeoutStopSec=5",
+            "CPUWeight=20",
+            f"MemoryMax={params['memory_mb']}M",
+            "MemorySwapMax=0",
+            "OOMPolicy=continue",
+            "TasksMax=1024",
+            f"StandardOutput=append:{place.log}",
+            "StandardError=inherit",
+        ]
+        program = [f"{params['venv']}/bin/python", "-m", "gunicorn", f"--config={place.home}/gunicorn.conf.py"]
+        program += [f"--workers={self.workers}", f"--threads={self.threads}", f"--worker-connections={self.threads}"]
+        program += [f"--bind=unix:{self.socket}", *(["--preload"] if self.preload else []), params["wsgi"]]
+        unit = ["--quiet", f"--unit={place.unit}", *(f"--property={each}" for each in settings)]
+        run("systemctl", "reset-failed", place.unit, check=False)
+        try:
+            run("systemd-run", *unit, "--", *program)
+            self.ready()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        """Stop it; where a worker was gone that was to be asked or looked at, say why."""
+        try:
+            if vanished(error):
+                raise self.gone() from None
+        finally:
+            self.stop()
+
+    def stop(self) -> None:
+        """Stop it, and forget how it ended."""
+        run("systemctl", "stop", self.place.unit, check=False)
+        run("systemctl", "reset-failed", self.place.unit, check=False)
+
+    @property
+    def master(self) -> int:
+        """Its process id; 0 when it has ended."""
+        return int(run("systemctl", "show", "--value", "-p", "MainPID", self.place.unit).strip() or 0)
+
+    def marks(self) -> dict[int, float]:
+        """Boot seconds of the workers that are ready."""
+        found = {}
+        with contextlib.suppress(OSError):
+            for each in self.place.runtime.glob("worker-*"):
+                with contextlib.suppress(OSError, ValueError):
+                    found[int(each.name[7:])] = float(json.loads(each.read_text())["boot_seconds"])
+        return found
+
+    def ready(self) -> dict[int, float]:
+        """Wait until all workers can answer."""
+        limit = time.monotonic() + self.params["boot_seconds"] + 5  # Gunicorn's own abort shows a traceback
+        while len(marks := self.marks()) < self.workers or not (self.place.runtime / "master").exists():
+            if not self.master:
+                raise Failure("the application does not start", output=self.said())
+            if KILLED in self.log():
+                raise self.gone()
+            if "[CRITICAL] WORKER TIMEOUT" in self.log() or time.monotonic() > limit:
+                time.sleep(1)  # It is just saying where it stands.
+                raise Failure(
+                    f"the application hangs while it starts: no worker is ready within {self.params['boot_seconds']} s",
+                    output=self.said(),
+                )
+            time.sleep(POLL_SECONDS)
+        return marks
+
+    def settle(self) -> None:
+        """Wait for workers in place of those that ended; Failure when the master is gone too, or memory was the reason."""
+        time.sleep(MASTER_LOOKS_SECONDS)
+        if not self.master or KILLED in self.log():
+            raise self.gone()
+        self.ready()
+
+    def log(self) -> str:
+        """What it has logged."""
+        try:
+            return str(self.place.log.read_text(encoding="utf-8", errors="replace"))
+        except OSError:
+            return ""
+
+    def said(self) -> str:
+        """The end of what it logged, without Gunicorn's own progress."""
+        lines = [line for line in self.log().splitlines() if line.strip() and not NOISE.search(line)]
+        return "\n".join(lines[-LAST_LINES:])
+
+    def gone(self) -> Failure:
+        """Why a worker, or all of them, are no longer there."""
+        time.sleep(MASTER_LOOKS_SECONDS)
+        memory = KILLED in self.log() or "oom" in run(
+            "systemctl", "show", "--value", "-p", "Result", self.place.unit, check=False
+        )
+        if memory:
+            many = "it does" if self.workers == 1 else f"{self.workers} of them do"
+            return Failure(
+                f"a worker was killed for memory: {many} not fit into the {self.params['memory_mb']} MB that are free on this "
+                "host beside what is live; measure on a larger host with --host",
+                "fit",
+                self.said(),
+            )
+        return Failure("a worker died while it was measured", output=self.said())
+
+    def pids(self) -> list[int]:
+        """The workers that are ready; Failure when one is missing, or stands in place of one that was killed for memory."""
+        found = sorted(self.marks())
+        if len(found) != self.workers or KILLED in self.log() or not self.master:
+            raise self.gone()
+        return found
