@@ -4,6 +4,9 @@ import importlib.util
 import itertools
 import json
 import os
+import socket
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -191,6 +194,30 @@ def test_what_the_machine_computed_and_what_was_stolen(living: ModuleType, tmp_p
     computed, stolen = living.machine_seconds()
     assert computed > 0
     assert stolen >= 0
+
+
+def error_of(call: Callable[[], object]) -> Exception:
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - which one is the question
+        call()
+    return caught.value
+
+
+def test_what_a_vanished_process_leaves_is_told_from_a_missing_file(living: ModuleType, tmp_path: Path) -> None:
+    with subprocess.Popen(["/bin/true"]) as gone:
+        gone.wait()
+    with socket.socket(socket.AF_UNIX) as client, socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "nobody-listens"))
+        for call in (
+            lambda: client.connect(str(tmp_path / "no-socket")),
+            lambda: client.connect(str(tmp_path / "nobody-listens")),
+            lambda: living.memory_kb(gone.pid),
+            lambda: living.schedule_ns([gone.pid]),
+            lambda: living.cpu_ns(gone.pid),
+        ):
+            assert living.vanished(error_of(call))
+    assert not living.vanished(error_of((tmp_path / "no-file").read_text))
+    assert not living.vanished(error_of(lambda: subprocess.run(["no-such-program"], check=False)))
+    assert not living.vanished(None)
 
 
 def test_a_request_is_written_as_http_has_it(living: ModuleType) -> None:

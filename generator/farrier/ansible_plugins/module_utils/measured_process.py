@@ -23,6 +23,16 @@ def cpu_ns(pid: int) -> int:
         raise ProcessLookupError(pid) from None
 
 
+def vanished(error: BaseException | None) -> bool:
+    """Whether that is what comes of asking or looking at a process that is no longer there.
+
+    A file is missing together with its /proc/PID; a socket, whose error names no file, because systemd removed it with its unit.
+    """
+    if isinstance(error, FileNotFoundError):
+        return error.filename is None or not Path(error.filename).parent.exists()
+    return isinstance(error, (ProcessLookupError, ConnectionError, http.client.HTTPException))
+
+
 def schedule_ns(pids: list[int]) -> dict[str, tuple[int, int]]:
     """By thread: its CPU time, and how long it stood ready without a CPU; nothing where the kernel keeps no account."""
     found = {}

@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import re
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ansible.module_utils.measured_place import Failure, Place, run
+from ansible.module_utils.measured_process import vanished
 
 if TYPE_CHECKING:
     from typing import Self  # hosts may have an older Python
@@ -30,13 +29,6 @@ KILLED = "was sent SIGKILL"
 
 MASTER_LOOKS_SECONDS = 1.2
 """... and how long after that at the latest: it looks once a second."""
-
-
-def vanished(error: BaseException | None) -> bool:
-    """Whether that is what comes of a process that is no longer there."""
-    if isinstance(error, FileNotFoundError):
-        return not Path(error.filename).parent.exists()  # /proc/PID
-    return isinstance(error, (ProcessLookupError, ConnectionError, http.client.HTTPException))
 
 
 class Unit:
