@@ -1,8 +1,16 @@
 """Settings shared by all tests."""
 
 import signal
+from pathlib import Path
 
+import ansible.module_utils
 from hypothesis import settings
+
+import farrier
+
+# Where Ansible puts what the role's modules share, these are found under that name.
+SHARED = Path(farrier.__file__).parent / "ansible_plugins" / "module_utils"
+ansible.module_utils.__path__.append(str(SHARED))
 
 # A background job of a shell without job control, as CI may be, ignores SIGINT, and so would all commands that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)

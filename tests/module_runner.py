@@ -9,13 +9,23 @@ from typing import Any
 import farrier
 
 MODULES = Path(farrier.__file__).parent / "modules"
+SHARED = Path(farrier.__file__).parent / "ansible_plugins" / "module_utils"
+
+AS_ANSIBLE = """import runpy, sys
+import ansible.module_utils
+shared, module = sys.argv[1:]
+sys.argv[1:] = []
+ansible.module_utils.__path__.append(shared)
+runpy.run_path(module, run_name="__main__")
+"""
+"""Runs a module where it finds what modules share, as it does when Ansible has packed it."""
 
 
 def run_module(module: str, arguments: dict[str, Any], *, check: bool = False) -> dict[str, Any]:
     """The result of one call; `failed` is in it when the module failed."""
     payload = {"ANSIBLE_MODULE_ARGS": {**arguments, "_ansible_check_mode": check}}
     done = subprocess.run(
-        [sys.executable, MODULES / f"{module}.py"],
+        [sys.executable, "-c", AS_ANSIBLE, SHARED, MODULES / f"{module}.py"],
         input=json.dumps(payload),
         capture_output=True,
         text=True,

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.farrier_play import Failure
 
 from farrier.modules import farrier_command, farrier_release
-from farrier.modules.farrier_release import Builder, Failure, date_by_content, requirement_files, venv_key
+from farrier.modules.farrier_release import Builder, date_by_content, requirement_files, venv_key
 from module_runner import run_module
 
 pytestmark = pytest.mark.programs

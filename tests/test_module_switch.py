@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.farrier_play import Failure
 
 from farrier.modules import farrier_switch
 from farrier.modules.farrier_switch import (
-    Failure,
     Slot,
     Switch,
     UnixConnection,

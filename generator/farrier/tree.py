@@ -30,6 +30,8 @@ def environment_tree(
     files = {f"roles/{role}/{path}": content for path, content in render_tree(source / "role", context, names).items()}
     for module in sorted((PACKAGE / "modules").glob("farrier_*.py")):
         files[f"roles/{role}/library/{module.name}"] = module.read_bytes()
+    for shared in sorted((PACKAGE / "ansible_plugins/module_utils").glob("farrier_*.py")):
+        files[f"roles/{role}/module_utils/{shared.name}"] = shared.read_bytes()
     files |= render_tree(source / "playbook", context, names)
     for scenario in tested:
         in_scenario = context | {"scenario": _scenario_context(scenario)}

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import glob
 import hashlib
 import json
@@ -21,6 +20,7 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.farrier_play import Failure, holding
 
 DOCUMENTATION = r"""
 module: farrier_release
@@ -77,10 +77,6 @@ LAST_LINES = 40
 """How much of a failed command's output is shown."""
 
 
-class Failure(Exception):
-    """What went wrong, in words for the operator."""
-
-
 def run(command: list[str]) -> str:
     """Run a command and return its output; a failure carries the end of it."""
     done = subprocess.run(
@@ -97,23 +93,6 @@ def run(command: list[str]) -> str:
         tail = "\n".join(done.stdout.strip().splitlines()[-LAST_LINES:])
         raise Failure(tail or f"it ended with status {done.returncode}")
     return done.stdout
-
-
-@contextlib.contextmanager
-def holding(lock: str | None, token: str | None) -> Any:
-    """Keep and renew the play's lock meanwhile; fails when another play has it, or a step of one still runs."""
-    if not lock:
-        yield
-        return
-    with open(lock, "r+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Failure("a step of another play still runs on this host; try again when it has ended") from None
-        if not token or token not in file.read():
-            raise Failure("another play has taken the lock of this one, so this step was not begun")
-        os.utime(file.fileno())
-        yield
 
 
 def as_user(user: str, properties: list[str], command: list[str]) -> str:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import http.client
 import json
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.farrier_play import Failure, holding
 
 DOCUMENTATION = r"""
 module: farrier_switch
@@ -81,33 +81,12 @@ SETTLE_SECONDS = 10
 """How long an unchanged slot may have fewer workers than planned, because one is just being replaced."""
 
 
-class Failure(Exception):
-    """What went wrong, in words for the operator."""
-
-
 def run(*command: str) -> str:
     """Run a command and return its output; its own words on failure."""
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, errors="replace", check=False)
     if done.returncode:
         raise Failure(f"{' '.join(command)}: {(done.stderr or done.stdout).strip()}")
     return done.stdout
-
-
-@contextlib.contextmanager
-def holding(lock: str | None, token: str | None) -> Any:
-    """Keep and renew the play's lock meanwhile; fails when another play has it, or a step of one still runs."""
-    if not lock:
-        yield
-        return
-    with open(lock, "r+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Failure("a step of another play still runs on this host; try again when it has ended") from None
-        if not token or token not in file.read():
-            raise Failure("another play has taken the lock of this one, so this step was not begun")
-        os.utime(file.fileno())
-        yield
 
 
 def show(unit: str) -> dict[str, str]:

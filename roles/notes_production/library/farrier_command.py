@@ -3,13 +3,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
 import subprocess
-from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.farrier_play import Failure, holding
 
 DOCUMENTATION = r"""
 module: farrier_command
@@ -44,27 +41,6 @@ output: {description: What the command printed., returned: always, type: str}
 
 LAST_LINES = 40
 """How much of a failed command's output is its message."""
-
-
-class Failure(Exception):
-    """What went wrong, in words for the operator."""
-
-
-@contextlib.contextmanager
-def holding(lock: str | None, token: str | None) -> Any:
-    """Keep and renew the play's lock meanwhile; fails when another play has it, or a step of one still runs."""
-    if not lock:
-        yield
-        return
-    with open(lock, "r+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Failure("a step of another play still runs on this host; try again when it has ended") from None
-        if not token or token not in file.read():
-            raise Failure("another play has taken the lock of this one, so this step was not begun")
-        os.utime(file.fileno())
-        yield
 
 
 def transient(command: str, directory: str, venv: str, environment_file: str, sandbox: list[str]) -> list[str]:
