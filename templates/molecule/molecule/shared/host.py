@@ -90,7 +90,7 @@ def up(wanted: Wanted, state: State) -> Host:
         picture = image.ensure(wanted.system, state.directory)
         engine = open_engine(state.directory, picture)
         host = load(state, wanted.name)
-        if host and _is_running(engine, host):
+        if host and _is_running(engine, host, state):
             if host.wanted() != wanted:
                 raise HostError(f"{wanted.name!r} is up with other limits; first: host.py down {wanted.name}")
             return host
@@ -121,7 +121,8 @@ def _start(engine: Engine, wanted: Wanted, state: State, picture: str) -> Host:
         limits |= dict.fromkeys(("--memory", "--memory-swap"), f"{wanted.memory_mb}m")
     container = engine.run(
         *("run", "--detach", "--privileged", "--cgroupns=private", "--restart=always"),
-        *(f"--name={wanted.name}", f"--hostname={wanted.name}", f"--label=farrier.state={state.directory}"),
+        *(f"--name={state.container(wanted.name)}", f"--hostname={wanted.name}"),
+        f"--label=farrier.state={state.directory}",
         *(["--systemd=false"] if engine.name == "podman" else []),
         *("--tmpfs=/run", "--tmpfs=/run/lock"),
         *(f"{option}={limit}" for option, limit in limits.items() if limit),
@@ -188,19 +189,20 @@ def clean(state: State) -> None:
     shutil.rmtree(state.directory, ignore_errors=True)
 
 
-def _is_running(engine: Engine, host: Host) -> bool:
-    done = engine.attempt("inspect", "--format", "{{.Id}} {{.State.Running}}", host.name)
+def _is_running(engine: Engine, host: Host, state: State) -> bool:
+    done = engine.attempt("inspect", "--format", "{{.Id}} {{.State.Running}}", state.container(host.name))
     return done.stdout.startswith(host.container) and done.stdout.strip().endswith(" true")
 
 
 def _remove(engine: Engine, name: str, state: State) -> None:
-    found = engine.attempt("inspect", "--format", '{{index .Config.Labels "farrier.state"}}', name)
+    container = state.container(name)
+    found = engine.attempt("inspect", "--format", '{{index .Config.Labels "farrier.state"}}', container)
     if found.returncode == 0:
         owner = found.stdout.strip()
         if owner != str(state.directory):
-            raise HostError(f"container {name!r} is left alone: it belongs to {owner or 'something else'}")
-        engine.attempt("kill", name)  # nothing in it is worth a shutdown
-        engine.run("rm", "--force", "--volumes", name)
+            raise HostError(f"container {container!r} is left alone: it belongs to {owner or 'something else'}")
+        engine.attempt("kill", container)  # nothing in it is worth a shutdown
+        engine.run("rm", "--force", "--volumes", container)
     state.record(name).unlink(missing_ok=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,6 +28,10 @@ class State:
     def record(self, name: str) -> Path:
         """Return the file that says how a host is reached."""
         return self.directory / "up" / f"{name}.json"
+
+    def container(self, name: str) -> str:
+        """Return the name of a host's container; the engine knows those of all state directories."""
+        return f"{name}-{hashlib.sha256(str(self.directory).encode()).hexdigest()[:6]}"
 
     def names(self) -> list[str]:
         """Return the names of all hosts on record."""
