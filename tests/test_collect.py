@@ -222,11 +222,6 @@ def test_reasons_are_one_printable_line() -> None:
     assert reason_of({}) == "Ansible gives no reason"
 
 
-def test_the_callback_marks_its_lines_as_collect_expects() -> None:
-    plugin = collecting.PACKAGE / "ansible_plugins/callback/farrier_events.py"
-    assert f'MARK = "{collecting.MARK}"' in plugin.read_text()
-
-
 Hosts = dict[str, dict[str, Any]]
 
 

@@ -8,8 +8,9 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "generator" / "farrier"
 
 LAYERS = [
-    {"errors", "units"},
+    {"errors", "units", "events"},
     {"facts", "settings", "policy"},
+    {"setup_documents"},
     {"fact_documents", "workload", "yaml_input"},
     {"inputs"},
     {"project", "asked"},
@@ -42,7 +43,8 @@ LAYERS = [
 """From the ground up; modules of one layer do not import each other, but for the parts of a package."""
 
 PURE = {
-    "errors", "units", "facts", "fact_documents", "settings", "policy", "workload", "inputs", "project", "plan", "sizing",
+    "errors", "units", "events", "facts", "setup_documents", "fact_documents",
+    "settings", "policy", "workload", "inputs", "project", "plan", "sizing",
     "planning", "planner", "explaining", "role_variables", "scenario", "pace", "measured", "measurement",
     "workload_file", "asked", "access_log", "locust_requests",
 }  # fmt: skip

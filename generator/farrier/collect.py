@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
 
 from farrier.errors import FarrierError, HostError, InputError
-from farrier.fact_documents import parse, settled
-from farrier.facts import require_supported
+from farrier.events import LONGEST_LINE, MARK_VARIABLE, event_of
+from farrier.events import MARK as MARK  # noqa: PLC0414 - `measure` takes it from here
+from farrier.fact_documents import gathered, parse, settled
+from farrier.facts import quoted, require_supported
 from farrier.facts_files import (
     earlier,
     remove_others,
@@ -28,9 +30,6 @@ from farrier.units import shown
 
 PACKAGE = Path(__file__).parent
 
-MARK = "farrier-event "
-"""Begins every line of our callback plugin, which has it, too: its Python may be one without Farrier."""
-
 LONGEST_REASON = 300
 """Characters of a reason that Ansible gives; some carry whole transcripts."""
 
@@ -40,6 +39,12 @@ NO_HOSTS = re.compile(r"no hosts to target|Could not match supplied host pattern
 
 INTERRUPT_SECONDS = 5
 """How long Ansible may take to end at each of three requests, the last of which is a kill."""
+
+MOST_NOTES = 2000
+"""Lines that are kept of what Ansible says besides; whoever prints more has said it by then."""
+
+LONGEST_NOTE = 10_000
+"""Characters that are kept of each."""
 
 UNREAD = re.compile(r"(Unable|Failed) to parse")
 """How Ansible says that it goes on without a part of the inventory."""
@@ -91,15 +96,18 @@ class _Run:
 
     def take(self, line: str) -> None:
         """One line of Ansible's standard output."""
-        if not line.startswith(MARK):
-            self.chatter.append(line.rstrip())
+        event = event_of(line)
+        if event is None:
+            noted(self.chatter, line)
             return
-        event = json.loads(line[len(MARK) :])
         if event["kind"] == "start":
-            self.hosts, self.inventory = event["hosts"], event["inventory"]
+            self.hosts, self.inventory = event["hosts"], event.get("inventory", event["hosts"])
             self.on_event(HostEvent("start", "", "", 0, len(self.hosts or [])))
             return
-        host, kind, reason = displayable(event["host"]), event["kind"], ""
+        host, reason = displayable(event["host"]), ""
+        kind: Literal["gathered", "unreachable", "failed"] = "failed"
+        if event["kind"] in ("gathered", "unreachable"):
+            kind = event["kind"]
         try:
             if kind != "gathered":
                 raise HostError(reason_of(event))
@@ -119,11 +127,12 @@ class _Run:
         if not valid_host_name(host):
             right = "name it with letters, digits, `.`, `_`, `:` and `-`, and use ansible_host for the address"
             raise InputError(f"{shown(host)} cannot be the name of a file; {right}")
-        document = {**facts, "host": host} if isinstance(facts, dict) else {}
-        prefix = f"host {host} (gathered now): "
+        origin = "gathered now"
         try:
-            require_supported(parse(document, host, "gathered now"))
+            document = gathered(facts, host, origin)
+            require_supported(parse(document, host, origin))
         except FarrierError as error:
+            prefix = f"host {host} ({origin}): "
             raise type(error)(*(message.removeprefix(prefix) for message in error.messages)) from error
         path = self.output / f"{host}.json"
         document = settled(document, earlier(path))
@@ -198,6 +207,7 @@ def environment(callback: str = "farrier_events") -> dict[str, str]:
         "ANSIBLE_NOCOLOR": "1",
         "ANSIBLE_NO_LOG": "0",
         "ANSIBLE_STDOUT_CALLBACK": callback,
+        MARK_VARIABLE: MARK,
     }
 
 
@@ -224,14 +234,14 @@ def run_ansible(
         reader = threading.Thread(target=_drain, args=(process.stderr, notes), daemon=True)
         reader.start()
         try:
-            for line in process.stdout:
+            while line := process.stdout.readline(LONGEST_LINE):
                 take(line)
             process.wait()
         except BaseException:
             _end(process)
             raise
         reader.join(timeout=5)  # A process that Ansible left behind may hold the pipe open.
-    return [note for note in notes if note], process.returncode
+    return [line for line in notes if line], process.returncode
 
 
 def _end(process: "subprocess.Popen[str]") -> None:
@@ -244,24 +254,38 @@ def _end(process: "subprocess.Popen[str]") -> None:
 
 
 def _drain(stream: IO[str], lines: list[str]) -> None:
-    lines.extend(line.rstrip() for line in stream)
+    while line := stream.readline(LONGEST_LINE):
+        noted(lines, line)
+
+
+def noted(notes: list[str], line: str) -> None:
+    """Keep a line that somebody printed, within bounds."""
+    if len(notes) < MOST_NOTES:
+        notes.append(line[:LONGEST_NOTE].rstrip())
 
 
 def reason_of(event: Mapping[str, Any]) -> str:
     """Ansible's own reason as one line, with what the host's shell said where that tells more."""
-    said = [str(event.get(key) or "") for key in ("msg", "module_stderr", "module_stdout")]
+    said = [_text(event.get(key)) for key in ("msg", "module_stderr", "module_stdout")]
     message = one_line(said[0]).removeprefix("Task failed: ") or "Ansible gives no reason"
     detail = one_line(said[1]) or one_line(said[2])
     return f"{message.rstrip('.')}: {detail}" if detail and detail not in message else message
 
 
+def _text(said: object) -> str:
+    """What an answer says where Ansible has text, and a module may have put anything."""
+    return said if isinstance(said, str) else "" if said is None else quoted(said)
+
+
 def displayable(host: str) -> str:
     """A host's name for people: escaped where it holds what cannot be shown."""
+    host = host[:LONGEST_REASON]
     return host if host.isprintable() else host.encode("unicode_escape", "replace").decode()
 
 
 def one_line(text: str) -> str:
     """A text of others as one printable line of bearable length."""
+    text = text[:LONGEST_NOTE]
     words = " ".join(line for line in text.split("\n") if not line.startswith("Warning: Permanently added")).split()
     line = "".join(character if character.isprintable() else "?" for character in " ".join(words))
     return line if len(line) <= LONGEST_REASON else line[: LONGEST_REASON - 1] + "…"

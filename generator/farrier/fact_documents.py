@@ -1,6 +1,5 @@
 """Host facts out of documents: Farrier's own, and what Ansible's setup module and fact caches write."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -23,50 +22,16 @@ from farrier.facts import (
     quoted,
     still_missing,
 )
+from farrier.setup_documents import SETUP_UNKNOWN, from_setup, setup_part
 from farrier.units import shown
 
 STATED = "the stated fact "
 
-CACHE_PAYLOAD = "__payload__"
-"""The key under which ansible-core 2.19 and newer keep a host's facts in a cache, as JSON within JSON."""
+MOST_OTHERS = 2000
+"""Other services in a document; each has memory of its own, so a host has hundreds at most."""
 
-SETUP_FACTS = {
-    "cpus": ("ansible_processor_nproc", "ansible_processor_vcpus"),
-    "cpus_online": ("ansible_processor_vcpus",),
-    "cpus_affinity": ("ansible_processor_nproc",),
-    "memory_mb": ("ansible_memtotal_mb",),
-    "memory_total_mb": ("ansible_memtotal_mb",),
-    "kernel_release": ("ansible_kernel",),
-    "distribution": ("ansible_distribution",),
-    "version": ("ansible_distribution_version",),
-    "codename": ("ansible_distribution_release",),
-    "init": ("ansible_service_mgr",),
-    "python": ("ansible_python_version",),
-}
-"""Ansible's names of the facts, the best first: nproc heeds the affinity, vcpus are the whole machine."""
-
-SETUP_SIGNS = (
-    "gather_subset",
-    "ansible_memtotal_mb",
-    "memtotal_mb",
-    "ansible_hostname",
-    "ansible_distribution",
-)
-"""A file with one of these is what Ansible's setup module found, even where it was told to gather little."""
-
-SETUP_UNKNOWN = (
-    Missing(
-        "cpu_quota",
-        "Ansible's own facts hold no cgroup limits, so the plan takes all CPUs of the machine; in a container that "
-        "is too many",
-    ),
-    Missing(
-        "memory_limit_mb",
-        "Ansible's own facts hold no cgroup limits, so the plan takes all memory of the machine; in a container that "
-        "is too much",
-    ),
-)
-"""What Ansible's own facts never say although it bounds the host."""
+MOST_PROBLEMS = 5
+"""Problems of one document that are named; the rest are counted."""
 
 
 def parse(document: object, host: str, origin: str, stated: Mapping[str, object] | None = None) -> HostFacts:
@@ -89,7 +54,7 @@ def parse(document: object, host: str, origin: str, stated: Mapping[str, object]
     said, impossible = check({name: (name, value) for name, value in (stated or {}).items()}, where + STATED)
     problems += impossible
     if problems:
-        raise InputError(*dict.fromkeys(problems))
+        raise InputError(*few(problems, where))
     values.update(said)
     absent = [name for name in INDISPENSABLE if name not in values]
     if absent:
@@ -103,6 +68,31 @@ def parse(document: object, host: str, origin: str, stated: Mapping[str, object]
     known = frozenset(said)
     facts = HostFacts(host=host, others=others, origin=origin, stated=known, **values)
     return replace(facts, missing=still_missing(missing, known))
+
+
+def gathered(answer: object, host: str, origin: str) -> dict[str, Any]:
+    """The document out of what a host has answered, with nothing in it but what Farrier knows of; HostError when it is none."""
+    where = f"host {host} ({origin}): "
+    if not isinstance(answer, dict):
+        raise HostError(f"{where}the answer is {quoted(answer)}; it must be an object with facts")
+    sections = list(dict.fromkeys(fact.place.partition(".")[0] for fact in FACTS.values()))
+    absent = [name for name in ("schema", *sections) if answer.get(name) is None]
+    if absent:
+        raise HostError(
+            *few([f"{where}{name} is missing from the answer; gather the facts again" for name in absent], where)
+        )
+    try:
+        parse({**answer, "host": host}, host, origin)
+    except InputError as error:
+        raise HostError(*error.messages) from error
+    return own_part({**answer, "host": host})
+
+
+def few(problems: list[str], where: str) -> list[str]:
+    """Each problem once, and no more than people read."""
+    once = list(dict.fromkeys(problems))
+    more = len(once) - MOST_PROBLEMS
+    return [*once[:MOST_PROBLEMS], *([f"{where}{more} more values are wrong"] if more > 0 else [])]
 
 
 def from_statements(host: str, stated: Mapping[str, object]) -> HostFacts:
@@ -156,6 +146,8 @@ def other_services(rows: object, where: str) -> tuple[tuple[Other, ...], list[st
         return (), []
     if not isinstance(rows, list):
         return (), [f"{where}others is {quoted(rows)}; it must be a list of services"]
+    if len(rows) > MOST_OTHERS:
+        return (), [f"{where}others is {quoted(rows)}; it must be a list of at most {MOST_OTHERS} services"]
     services, problems = [], []
     amount = Number(MEMORY_MB, whole=False)
     for number, row in enumerate(rows):
@@ -169,75 +161,24 @@ def other_services(rows: object, where: str) -> tuple[tuple[Other, ...], list[st
     return tuple(services), problems
 
 
-def from_setup(document: Mapping[str, object], where: str) -> Raw:
-    """The facts among a result of `ansible -m setup` or an entry of a fact cache."""
-    facts = setup_facts(document, where)
-    raw: dict[str, tuple[str, object]] = {}
-    for name, keys in SETUP_FACTS.items():
-        found = [(key, value) for key in keys if (value := fact_of(facts, key)) is not None]
-        raw[name] = found[0] if found else (keys[0], None)
-    systemd = fact_of(facts, "ansible_systemd")
-    if isinstance(systemd, dict):
-        raw["systemd"] = ("ansible_systemd.version", systemd.get("version"))
-    raw.update(disk_facts(fact_of(facts, "ansible_mounts")))
-    return raw
-
-
-def fact_of(facts: Mapping[str, object], key: str) -> object:
-    """A fact by its name as a variable, or as `ansible_facts` has it: without the prefix."""
-    return facts.get(key, facts.get(key.removeprefix("ansible_")))
-
-
-def setup_facts(document: Mapping[str, object], where: str) -> Mapping[str, object]:
-    """The facts themselves; HostError where Ansible noted a failure, InputError where there are none."""
-    inner: object = document
-    payload = document.get(CACHE_PAYLOAD)
-    if isinstance(payload, str):
-        try:
-            inner = json.loads(payload)
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{where}{CACHE_PAYLOAD} is not JSON; gather the facts again") from error
-    result = inner if isinstance(inner, dict) else {}
-    facts = result.get("ansible_facts", result)
-    if isinstance(facts, dict) and any(key in facts for key in SETUP_SIGNS):
-        return facts
-    if "msg" in result:
-        raise HostError(f"{where}Ansible could not gather its facts: {shown(result['msg'], 200)}")
-    raise InputError(
-        f"{where}the file holds no host facts; it must be a fact document of Farrier (with `schema`), a result of "
-        "`ansible -m setup --tree`, or an entry of a JSON fact cache"
-    )
-
-
 def kept_part(document: object, where: str) -> dict[str, object]:
-    """What is worth keeping of a host's document: all of Farrier's own; of Ansible's only what a plan reads."""
-    if not isinstance(document, dict) or "schema" in document:
-        return dict(document) if isinstance(document, dict) else {}
-    facts = setup_facts(document, where)
-    keys = sorted({key for keys in SETUP_FACTS.values() for key in keys})
-    kept: dict[str, object] = {key: value for key in keys if (value := fact_of(facts, key)) is not None}
-    systemd = fact_of(facts, "ansible_systemd")
-    if isinstance(systemd, dict):
-        kept["ansible_systemd"] = {"version": systemd.get("version")}
-    mounts = fact_of(facts, "ansible_mounts")
-    if isinstance(mounts, list):
-        parts = ("mount", "size_available", "size_total")
-        rows = [row for row in mounts if isinstance(row, dict) and row.get("mount") in ("/", "/srv")]
-        kept["ansible_mounts"] = [{part: row.get(part) for part in parts} for row in rows]
-    return {"ansible_facts": kept}
+    """What is worth keeping of a host's document that `parse` accepts: what a plan reads."""
+    if not isinstance(document, dict):
+        return {}
+    return own_part(document) if "schema" in document else setup_part(document, where)
 
 
-def disk_facts(mounts: object) -> dict[str, tuple[str, object]]:
-    """Space of the mount that /srv is on, in MB."""
-    entries = [mount for mount in (mounts if isinstance(mounts, list) else ()) if isinstance(mount, dict)]
-    by_place = {str(mount.get("mount")): mount for mount in entries}
-    place = "/srv" if "/srv" in by_place else "/"
-    mount = by_place.get(place, {})
-    facts: dict[str, tuple[str, object]] = {}
-    for name, key in (("disk_free_mb", "size_available"), ("disk_total_mb", "size_total")):
-        size = mount.get(key)
-        facts[name] = (f"ansible_mounts[{place}].{key}", size // 2**20 if isinstance(size, int) else size)
-    return facts
+def own_part(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The known keys of a fact document of Farrier's; whatever else somebody put there is left out."""
+    kept: dict[str, Any] = {key: document[key] for key in ("schema", "host") if key in document}
+    for fact in FACTS.values():
+        section, _, key = fact.place.partition(".")
+        content = document.get(section)
+        if isinstance(content, dict):
+            kept.setdefault(section, {}).update({key: content[key]} if key in content else {})
+    if isinstance(document.get("others"), list):
+        kept["others"] = [{key: row.get(key) for key in ("name", "memory_mb", "cpus")} for row in document["others"]]
+    return kept
 
 
 def settled(document: dict[str, Any], before: object) -> dict[str, Any]:
@@ -258,7 +199,7 @@ def settled(document: dict[str, Any], before: object) -> dict[str, Any]:
     usable = ("used_by_others", "usable")
     if same_size and same_services and all(near(memory.get(key), known.get(key), most=16) for key in usable):
         memory.update({key: known[key] for key in usable})
-        new["others"] = before["others"]
+        new["others"] = before.get("others", [])
     return new
 
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from farrier.errors import FarrierError, HostError, InputError
-from farrier.fact_documents import CACHE_PAYLOAD, kept_part, parse
+from farrier.fact_documents import kept_part, parse
 from farrier.facts import HostFacts, require_supported
+from farrier.setup_documents import CACHE_PAYLOAD
 from farrier.units import shown
 
 LARGEST_FILE = 5 * 1000 * 1000
@@ -92,24 +93,25 @@ def fact_files(directory: Path) -> list[Path]:
 
 def load(path: Path) -> object:
     """The JSON in a file. InputError when it is too large, unreadable, or something else."""
+    name = str(path) if str(path).isprintable() else shown(str(path), 200)
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST_FILE + 1)
     except OSError as error:
-        raise InputError(f"{shown(str(path), 200)}: {(error.strerror or 'unreadable').lower()}") from error
+        raise InputError(f"{name}: {(error.strerror or 'unreadable').lower()}") from error
     if len(content) > LARGEST_FILE:
-        raise InputError(f"{path}: larger than 5 MB; the facts of one host take a few kB")
+        raise InputError(f"{name}: larger than 5 MB; the facts of one host take a few kB")
     try:
         return json.loads(content)
     except RecursionError as error:
-        raise InputError(f"{path}: nested too deeply; it must be JSON with the facts of one host") from error
+        raise InputError(f"{name}: nested too deeply; it must be JSON with the facts of one host") from error
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
-        raise InputError(f"{path}: not JSON ({error.msg}, {place}); it must hold the facts of one host") from error
+        raise InputError(f"{name}: not JSON ({error.msg}, {place}); it must hold the facts of one host") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not text in UTF-8; it must be JSON with the facts of one host") from error
+        raise InputError(f"{name}: not text in UTF-8; it must be JSON with the facts of one host") from error
     except ValueError as error:  # Python refuses to read a number of more than 4,300 digits.
-        raise InputError(f"{path}: a number in it has thousands of digits; no fact of a host has") from error
+        raise InputError(f"{name}: a number in it has thousands of digits; no fact of a host has") from error
 
 
 def host_of(path: Path, document: object) -> str:

@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from farrier.collect import (
-    MARK,
     PACKAGE,
     ansible_command,
     displayable,
     environment,
     errors_of,
+    noted,
     one_line,
     reason_of,
     run_ansible,
 )
 from farrier.errors import FarrierError, HostError, InputError
+from farrier.events import event_of
 from farrier.units import shown
 
 LOOK = (
@@ -38,11 +39,10 @@ class _Answers:
 
     def take(self, line: str) -> None:
         """One line of Ansible's standard output."""
-        if not line.startswith(MARK):
-            self.chatter.append(line.rstrip())
-            return
-        event = json.loads(line[len(MARK) :])
-        if event["kind"] == "ok":
+        event = event_of(line)
+        if event is None:
+            noted(self.chatter, line)
+        elif event["kind"] == "ok":
             self.event = event
         elif event["kind"] in ("failed", "unreachable"):
             self.failure = HostError(f"host {displayable(event['host'])}: {reason_of(event)}")

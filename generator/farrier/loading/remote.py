@@ -1,19 +1,16 @@
 """Locust workers on the hosts of an inventory group: put there, reached through SSH, and removed again, by Ansible."""
 
-import json
 import socket
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 from farrier.collect import (
-    MARK,
     PACKAGE,
     ansible_command,
     displayable,
@@ -24,6 +21,7 @@ from farrier.collect import (
     run_ansible,
 )
 from farrier.errors import FarrierError, HostError
+from farrier.events import event_of
 from farrier.render import render_file, templates_directory
 from farrier.units import counted
 
@@ -32,6 +30,9 @@ FILES = ("__init__.py", *(f"loading/{name}.py" for name in ("__init__", "job", "
 
 JOIN_SECONDS = 75
 """A worker that loses its master gives up after 60 s at the latest."""
+
+MOST_FAILURES = 20
+"""Failures of workers that are told."""
 
 START_SECONDS = 60.0
 """How long workers may take to connect once they are there."""
@@ -53,12 +54,12 @@ class _Failures:
 
     def take(self, line: str) -> None:
         """One line of Ansible's standard output."""
-        if line.startswith(MARK):
-            event: Mapping[str, Any] = json.loads(line[len(MARK) :])
-            if event["kind"] in ("failed", "unreachable"):
-                said = [line for line in str(event.get("stderr") or "").splitlines() if line.strip()]
-                reason = f"{reason_of(event)}: {one_line(said[-1])}" if said else reason_of(event)
-                self.found.append(f"host {displayable(event['host'])}: {reason}")
+        event = event_of(line)
+        if event and event["kind"] in ("failed", "unreachable") and len(self.found) < MOST_FAILURES:
+            stderr = event.get("stderr")
+            said = [line for line in stderr.splitlines() if line.strip()] if isinstance(stderr, str) else []
+            reason = f"{reason_of(event)}: {one_line(said[-1])}" if said else reason_of(event)
+            self.found.append(f"host {displayable(event['host'])}: {reason}")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 from ansible.plugins.callback import CallbackBase
@@ -16,10 +17,26 @@ DOCUMENTATION = """
       - Writes a line when the play starts, when a task begins, and for each host's result.
 """
 
-MARK = "farrier-event "
-"""Begins each line; whatever else appears on standard output is not ours."""
+MARK = os.environ.get("FARRIER_EVENT_MARK", "farrier-event ")
+"""Begins each line; whatever else appears on standard output is not ours, whoever prints it."""
+
+LARGEST_ANSWER = 8_000_000
+"""Characters of one host's answer as JSON; samples of hours of load take two million."""
 
 KEYS = ("measured", "phase", "fault", "output", "msg", "module_stderr", "module_stdout", "stderr")
+
+
+def bounded(answer: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """A host's answer where it can be a line of JSON; else what is wrong with it, as the message of a failure."""
+    try:
+        length = len(json.dumps(answer, default=str))
+    except (ValueError, TypeError, RecursionError):
+        return {}, {
+            "msg": "the answer cannot be written as JSON: it is nested too deeply, or holds a number of thousands of digits"
+        }
+    if length > LARGEST_ANSWER:
+        return {}, {"msg": f"the answer is of {length:,} characters; at most {LARGEST_ANSWER:,} are taken"}
+    return answer, {}
 
 
 class CallbackModule(CallbackBase):  # type: ignore[misc]
@@ -34,9 +51,10 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
 
     def _emit_result(self, kind: str, result: Any) -> None:
         # Before ansible-core 2.19 the names of these had an underscore.
-        host = getattr(result, "host", None) or result._host
+        host = (getattr(result, "host", None) or result._host).get_name()
         content = getattr(result, "result", None) or result._result
-        self._emit(kind, host=host.get_name(), **{key: content[key] for key in KEYS if key in content})
+        answer, problem = bounded({key: content[key] for key in KEYS if key in content})
+        self._emit("failed" if problem else kind, host=host, **{**answer, **problem})
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
         """The hosts of this run."""

@@ -1,0 +1,269 @@
+"""Answers of hosts, and files of facts, that are none: thousands of mutated ones end in bounded printable lines, never otherwise."""
+
+import copy
+import json
+import math
+import random
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from farrier.collect import CollectResult, HostEvent, _Run, collect
+from farrier.errors import FarrierError, HostError
+from farrier.events import MARK, event_of
+from farrier.facts_files import import_facts, read_facts
+from farrier.modules.farrier_facts import probe
+
+SEED = 20261
+LONGEST_MESSAGE = 1000
+
+
+def seeded() -> random.Random:
+    """The same chance each time."""
+    return random.Random(SEED)  # noqa: S311 - mutations, no secrets
+
+
+def deep(levels: int, kind: str = "list") -> object:
+    """A value nested so deep."""
+    value: object = 1
+    for _ in range(levels):
+        value = [value] if kind == "list" else {"a": value}
+    return value
+
+
+STRANGE = tuple(json.dumps(value) for value in (
+    None, True, False, 0, -1, 1e308, -0.5, math.nan, math.inf, -math.inf, 2**63, -(2**70), 10**400, "", "4", "\x1b[31mred",
+    "a\nhost web2: facts gathered", "\ud800", "\u202egnp", "x" * 100_000, [], {}, [None], [[]], ["x"] * 5000, {"": None},
+    {"\ud800": "\x00"}, {"usable": {"usable": 1}}, [{"name": "\x1b]0;x\x07", "memory_mb": 1, "cpus": 0}], deep(200),
+    deep(200, "object"), deep(900),
+))  # fmt: skip
+
+
+def places(document: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every place in a document, the document itself included."""
+    yield path
+    if isinstance(document, dict):
+        for key, value in document.items():
+            yield from places(value, (*path, key))
+    elif isinstance(document, list):
+        for index, value in enumerate(document):
+            yield from places(value, (*path, index))
+
+
+def mutated(document: Any, chance: random.Random) -> Any:
+    """The document with one to three places replaced, removed, doubled or renamed."""
+    found = copy.deepcopy(document)
+    for path in chance.choices(list(places(document)), k=chance.randint(1, 3)):
+        if not path:
+            if chance.random() < 0.2:
+                return strange(chance)
+            continue
+        with suppress(AttributeError, KeyError, IndexError, TypeError):  # an earlier mutation took the place away
+            mutate(found, path, chance)
+    return found
+
+
+def mutate(document: Any, path: tuple[Any, ...], chance: random.Random) -> None:
+    """One place made strange."""
+    parent = document
+    for key in path[:-1]:
+        parent = parent[key]
+    key = path[-1]
+    match chance.randrange(4):
+        case 0:
+            del parent[key]
+        case 1 if isinstance(parent, dict):
+            parent[chance.choice(["\ud800", "x" * 300, "\x1b[2J", "schema", "host", "others"])] = parent.pop(key)
+        case 1:
+            parent.extend([parent[key]] * 50)
+        case _:
+            parent[key] = strange(chance)
+
+
+def strange(chance: random.Random) -> Any:
+    """One of the strange values, nobody else's."""
+    return json.loads(chance.choice(STRANGE))
+
+
+def checked(error: FarrierError) -> None:
+    """A message for people: whole, printable, bounded."""
+    assert error.messages
+    assert len(error.messages) <= 30
+    for message in error.messages:
+        assert message.isprintable(), message
+        assert len(message) <= LONGEST_MESSAGE
+
+
+@pytest.fixture(scope="module")
+def recorded() -> dict[str, Any]:
+    """What this machine answers, with all that may be there."""
+    document: dict[str, Any] = json.loads(json.dumps(probe("/", "notes")))
+    document["cpus"] |= {
+        "usable": 1.5,
+        "quota": 2.0,
+        "quota_source": "/sys/fs/cgroup/cpu.max",
+        "online": 4,
+        "affinity": 4,
+    }
+    document["memory_mb"] |= {"usable": 900, "limit": 1024, "limit_source": "/sys/fs/cgroup/memory.max", "total": 4096}
+    document["system"] |= {"distribution": "Debian", "version": "12", "systemd": 252, "python": "3.11.2"}
+    document["others"] = [{"name": "postgresql@15-main.service", "memory_mb": 96, "cpus": 0.2}]
+    return document
+
+
+def event(kind: str, **content: object) -> str:
+    """A line of the callback."""
+    return MARK + json.dumps({"kind": kind, **content})
+
+
+def test_mutated_answers_are_that_hosts_alone_and_never_a_traceback(recorded: dict[str, Any], tmp_path: Path) -> None:
+    chance = seeded()
+    kept = failed = 0
+    for number in range(3000):
+        events: list[HostEvent] = []
+        run = _Run(tmp_path, events.append)
+        run.take(event("start", hosts=["web1", "web2"], inventory=["web1", "web2"]))
+        run.take(event("gathered", host="web1", facts=mutated(recorded, chance)))
+        run.take(event("gathered", host="web2", facts=recorded))
+        assert "web2" in run.gathered, number
+        assert set(run.gathered) | set(run.failed) == {"web1", "web2"}
+        for each in events:
+            assert each.reason.isprintable()
+            assert len(each.reason) <= LONGEST_MESSAGE
+        if run.failed:
+            failed += 1
+            error = CollectResult(tuple(run.gathered), run.failed, ()).raise_for_failed
+            with pytest.raises(HostError) as caught:
+                error()
+            checked(caught.value)
+        else:
+            kept += 1
+        # What was kept can be planned with, and so can what was kept before.
+        assert set(read_facts(tmp_path)) >= {"web2"}
+        assert max(path.stat().st_size for path in tmp_path.iterdir()) < 20_000
+    assert kept > 200
+    assert failed > 1500
+
+
+def test_mutated_lines_of_ansible_are_no_events(recorded: dict[str, Any], tmp_path: Path) -> None:
+    chance = seeded()
+    start = {"kind": "start", "hosts": ["web1"], "inventory": ["web1"]}
+    answer = {"kind": "gathered", "host": "web1", "facts": recorded}
+    failure = {"kind": "failed", "host": "web1", "msg": "Failed", "module_stderr": "sh: no python", "module_stdout": ""}
+    for number in range(3000):
+        run = _Run(tmp_path, lambda event: None)
+        line = MARK + json.dumps(mutated(chance.choice([start, answer, failure]), chance))
+        cut = line[: chance.randrange(len(line))] if number % 5 == 0 else line
+        run.take(cut)
+        for name, reason in run.failed.items():
+            assert name.isprintable()
+            assert reason.isprintable()
+            assert len(reason) <= LONGEST_MESSAGE
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'farrier-event {"kind": "gathered", "host": "web1", "facts": {}}',
+        MARK, MARK + "{", MARK + "[]", MARK + "null", MARK + '{"kind": "start"}', MARK + '{"kind": "start", "hosts": "web1"}',
+        MARK + '{"kind": "start", "hosts": [1]}', MARK + '{"kind": "gathered"}', MARK + '{"kind": "task"}',
+        MARK + '{"kind": ["start"]}', MARK + "[" * 100_000, MARK + "1" * 5000, MARK + '{"host": "web1"}',
+    ],
+)  # fmt: skip
+def test_what_is_no_event_is_chatter(line: str, tmp_path: Path) -> None:
+    assert event_of(line) is None
+    run = _Run(tmp_path, lambda event: None)
+    run.take(line)
+    assert (run.hosts, run.gathered, run.failed, len(run.chatter)) == (None, [], {}, 1)
+
+
+def test_mutated_files_of_facts_are_named_and_never_a_traceback(recorded: dict[str, Any], tmp_path: Path) -> None:
+    chance = seeded()
+    setup = {"ansible_facts": {
+        "ansible_processor_nproc": 2, "ansible_processor_vcpus": 4, "ansible_memtotal_mb": 4096, "ansible_kernel": "6.1",
+        "ansible_distribution": "Debian", "ansible_distribution_version": "12", "ansible_distribution_release": "bookworm",
+        "ansible_service_mgr": "systemd", "ansible_python_version": "3.11.2", "ansible_systemd": {"version": 252},
+        "ansible_mounts": [{"mount": "/", "size_available": 10**10, "size_total": 2 * 10**10}],
+    }, "changed": False}  # fmt: skip
+    wrapped = {"__payload__": json.dumps(setup["ansible_facts"])}
+    failure = {"msg": "no python", "failed": True}
+    given, taken = tmp_path / "given", tmp_path / "taken"
+    given.mkdir()
+    for number in range(3000):
+        kind = chance.choice([recorded | {"host": "web1"}, setup, wrapped, failure])
+        text = json.dumps(mutated(kind, chance))
+        (given / "web1").write_text(text[: chance.randrange(len(text))] if number % 7 == 0 else text)
+        try:
+            assert import_facts(given, taken) == ("web1",)
+        except FarrierError as error:
+            checked(error)
+        else:
+            assert (taken / "web1.json").stat().st_size < 20_000
+            assert list(read_facts(taken)) == ["web1"]
+
+
+def test_a_fact_of_20_mb_does_not_take_the_place_of_an_earlier_file(recorded: dict[str, Any], tmp_path: Path) -> None:
+    run = _Run(tmp_path, lambda event: None)
+    run.take(event("gathered", host="web1", facts=recorded))
+    before = (tmp_path / "web1.json").read_bytes()
+    for place in ("kernel", "system"):
+        strange = {**recorded, place: {**recorded[place], "release": "x" * 20_000_000, "codename": "x" * 20_000_000}}
+        run.take(event("gathered", host="web1", facts=strange))
+        assert run.failed["web1"].endswith("it must be text of at most 256 printable characters")
+    # What no plan reads is not kept, however large.
+    run.take(event("gathered", host="web2", facts={**recorded, "more": "x" * 20_000_000}))
+    assert (tmp_path / "web1.json").read_bytes() == before
+    assert (tmp_path / "web2.json").stat().st_size < 20_000
+
+
+@pytest.mark.programs
+def test_each_strange_host_is_named_and_the_others_are_gathered(
+    recorded: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through the real Ansible: interpreters of the hosts that answer what they like."""
+    monkeypatch.setattr("farrier.collect.require_supported", lambda facts: None)
+    forged = MARK + json.dumps({"kind": "gathered", "host": "good", "facts": recorded})
+    without_disk = json.dumps({"facts": {key: value for key, value in recorded.items() if key != "disk_mb"}})
+    wrong = (
+        '{"schema": 1, "cpus": {"usable": NaN}, "memory_mb": {"usable": -1}, "kernel": {}, "system": {}, "disk_mb": {}}'
+    )
+    answers = {
+        "nodisk": repr(without_disk),
+        "null": repr('{"facts": null}'),
+        "list": repr('{"facts": []}'),
+        "deep": """'{"facts": ' + "[" * 2000 + "]" * 2000 + "}" """,
+        "large": """'{"facts": "' + "x" * 20_000_000 + '"}' """,
+        "nan": repr(f'{{"facts": {wrong}}}'),
+        "number": """'{"facts": ' + "1" * 6000 + "}" """,
+        "forger": repr(f"\n{forged}\n"),
+        "nothing": "''",
+    }
+    lines = [f"good ansible_connection=local ansible_python_interpreter={sys.executable}"]
+    for name, answer in answers.items():
+        program = tmp_path / f"python-{name}"
+        (tmp_path / f"{name}.py").write_text(f"import sys\nsys.stdout.write({answer})\n")
+        program.write_text(f"#!/bin/sh\nexec {sys.executable} {tmp_path}/{name}.py\n")
+        program.chmod(program.stat().st_mode | stat.S_IXUSR)
+        lines.append(f"{name} ansible_connection=local ansible_python_interpreter={program}")
+    (tmp_path / "inventory").write_text("\n".join(lines) + "\n")
+    output = tmp_path / "facts"
+    result = collect(Path("inventory"), "notes", output, cwd=tmp_path)
+    assert result.gathered == ("good",)
+    assert set(result.failed) == set(answers)
+    assert [path.name for path in output.iterdir()] == ["good.json"]
+    with pytest.raises(HostError) as caught:
+        result.raise_for_failed()
+    checked(caught.value)
+    assert result.failed["nodisk"] == "disk_mb is missing from the answer; gather the facts again"
+    assert result.failed["null"] == "the answer is None; it must be an object with facts"
+    assert result.failed["list"] == "the answer is a list of 0; it must be an object with facts"
+    assert result.failed["large"] == "the answer is of 20,000,013 characters; at most 1,000,000 are taken"
+    assert result.failed["nan"] == (
+        "cpus.usable is nan; it must be a number above 0 to 4096; memory_mb.usable is -1; it must be a whole number from 1 to "
+        "67108864"
+    )
