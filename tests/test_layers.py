@@ -8,7 +8,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "generator" / "farrier"
 
 LAYERS = [
-    {"errors", "units", "events"},
+    {"units", "reserved", "trust"},
+    {"errors", "events"},
     {"facts", "settings", "policy"},
     {"setup_documents"},
     {"fact_documents", "workload", "yaml_input"},
@@ -43,7 +44,7 @@ LAYERS = [
 """From the ground up; modules of one layer do not import each other, but for the parts of a package."""
 
 PURE = {
-    "errors", "units", "events", "facts", "setup_documents", "fact_documents",
+    "errors", "units", "events", "reserved", "trust", "facts", "setup_documents", "fact_documents",
     "settings", "policy", "workload", "inputs", "project", "plan", "sizing",
     "planning", "planner", "explaining", "role_variables", "scenario", "pace", "measured", "measurement",
     "workload_file", "asked", "access_log", "locust_requests",

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from farrier.errors import InputError
 from farrier.project_file import environment_of, read_project, read_workload
+from farrier.reserved import why_not_a_name
 
 GOOD = """\
 application:
@@ -91,7 +93,11 @@ environments:
         ("a: 1\n---\nb: 2\n", ":2: not YAML: but found another document"),
         (b"\xff\xfe", ": byte 0 is not UTF-8 text; save the file as UTF-8"),
         ("[" * 3000, ": nested too deeply to be read"),
-        ("x" * 1_000_001, ": 1000001 bytes are more than a file written by hand has; at most 1000000"),
+        ("x" * 1_000_001, ": is larger than a file written by hand is; at most 1000000 bytes"),
+        ('a: "\\UFFFFFFFF"\n', ":1: not YAML: an escape in it stands for no character"),
+        ('a: 1\nb: "\\U00110000"\n', ":2: not YAML: an escape in it stands for no character"),
+        ('a: 1\n"\\ud800": 1\n', ":2: '\\ud800' is half a character; write the whole one"),
+        ('a: 1\nb: ["x\\udfffy"]\n', ":2: '\\udfff' is half a character; write the whole one"),
     ],
 )  # fmt: skip
 def test_what_is_no_plain_yaml(project: Path, text: str | bytes, message: str) -> None:
@@ -121,6 +127,93 @@ def test_jinja_never_comes_in_as_data(project: Path, value: str) -> None:
         f":4: application.environment.A: '{value}' Ansible would evaluate "
         f"{{{{, {{% and {{#; set this value in the inventory, tagged !unsafe"
     ]
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (
+            "\"#jinja2: variable_start_string:'[['\\n[[ lookup(1) ]]\"",
+            "Ansible would read delimiters after #jinja2:; set this value in the inventory, tagged !unsafe",
+        ),
+        (r'"a\uFFFEb"', "holds U+FFFE, for which systemd drops the value or its whole file; remove it"),
+        (r'"\U0010FFFF"', "holds U+10FFFF, for which systemd drops the value or its whole file; remove it"),
+        (r'"\uFDD0"', "holds U+FDD0, for which systemd drops the value or its whole file; remove it"),
+        (r'"a\rb"', "holds U+000D, for which systemd drops the value or its whole file; remove it"),
+        (r'"\x7f"', "holds U+007F, for which systemd drops the value or its whole file; remove it"),
+        (r'"\0"', "holds U+0000, for which systemd drops the value or its whole file; remove it"),
+    ],
+)
+def test_what_ansible_or_systemd_would_not_take_as_it_stands(project: Path, value: str, reason: str) -> None:
+    found = mistakes(project, with_application(f"environment: {{A: {value}}}"))
+    assert len(found) == 1
+    assert found[0].startswith(":4: application.environment.A: '")
+    assert found[0].endswith(f"' {reason}")
+
+
+@pytest.mark.parametrize("value", ["a\tb\n", "\u0085\u2028\xad", "\U0001f600\ufffd\ufdcf\ufdf0", "\x80\x9f"])
+def test_all_other_characters_may_stand_in_a_value(project: Path, value: str) -> None:
+    flow = yaml.safe_dump({"A": value}, default_flow_style=True, width=1000).strip()
+    project.write_text(with_application(f"environment: {flow}"))
+    assert read_project(project).application.environment == {"A": value}
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("GUNICORN_CMD_ARGS", "is set by systemd or decided by the plan"),
+        ("LISTEN_FDS", "is set by systemd or decided by the plan"),
+        ("CREDENTIALS_DIRECTORY", "is set by systemd or decided by the plan"),
+        ("WATCHDOG_USEC", "is set by systemd or decided by the plan"),
+        ("LD_AUDIT", "changes which code the C library loads into each process"),
+        ("GCONV_PATH", "changes which code the C library loads into each process"),
+        ("PYTHONSTARTUP", "changes which code Python runs or where it looks for it"),
+        ("PYTHONSAFEPATH", "changes which code Python runs or where it looks for it"),
+        ("BASH_ENV", "makes each shell run or read something else"),
+    ],
+)
+def test_variables_of_others_are_refused_as_values_and_as_secrets(project: Path, name: str, reason: str) -> None:
+    message = f"{name} {reason}; remove it"
+    assert mistakes(project, with_application(f"environment: {{{name}: x}}")) == [f":1: application: {message}"]
+    assert mistakes(project, with_application(f"secrets: [{name}]")) == [f":1: application: {message}"]
+    assert mistakes(project, with_environment(f"environment: {{{name}: x}}")) == [
+        f":5: environments.production: {message}"
+    ]
+
+
+def test_variables_that_applications_commonly_take_are_free(project: Path) -> None:
+    names = "ENV PYTHONUNBUFFERED PYTHONHASHSEED PYTHONWARNINGS PYTHONUTF8 MALLOC_ARENA_MAX NODE_OPTIONS LANG TZ TMPDIR".split()
+    project.write_text(with_application(f"environment: {{{', '.join(f'{name}: x' for name in names)}}}"))
+    assert read_project(project).application.environment.keys() == set(names)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        *((name, "is a user or group that every Debian host has; choose another name") for name in "shadow disk sudo adm".split()),
+        *((name, "is a user, group or unit of the system; choose another name") for name in "lxd messagebus input dpkg".split()),
+        *(
+            (name, "is a user, group or unit of a service that hosts may have; choose another name")
+            for name in "docker postgres redis".split()
+        ),
+        ("ssl", "is a directory or file that every host has; choose another name"),
+        ("systemd-notes", "begins with systemd- as what belongs to systemd does; choose another name"),
+        ("ansible-notes", "begins with ansible- as what belongs to ansible does; choose another name"),
+        ("notes-measure", "ends in -measure, as something of an application called 'notes' does; choose another name"),
+        ("notes-preflight", "ends in -preflight, as something of an application called 'notes' does; choose another name"),
+    ],
+)  # fmt: skip
+def test_names_of_others_are_refused(project: Path, name: str, reason: str) -> None:
+    assert mistakes(project, GOOD.replace("name: notes", f"name: {name}")) == [
+        f":2: application.name: '{name}' {reason}"
+    ]
+
+
+def test_no_user_or_group_of_this_debian_is_a_name() -> None:
+    """All names of base-passwd, where it is installed, that could be an application's."""
+    masters = sorted(Path("/usr/share/base-passwd").glob("*.master"))
+    names = {line.partition(":")[0] for master in masters for line in master.read_text().splitlines()}
+    assert [name for name in names if name[:1].islower() and not why_not_a_name(name)] == []
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from farrier.inputs import NAME, RESERVED_USERS, RESERVED_VARIABLES
+from farrier.inputs import NAME
+from farrier.reserved import why_not_a_name, why_not_a_variable
 
 REQUIREMENTS = (
     "requirements.txt",
@@ -84,7 +85,8 @@ def _name(directory: Path) -> str:
     """The directory's name as an application's name."""
     name = re.sub(r"[^a-z0-9]+", "-", directory.resolve().name.lower()).strip("-")[:30].strip("-")
     name = name if re.match(NAME, name) else f"app-{name}".strip("-")
-    return f"{name}-app" if name in RESERVED_USERS else name
+    ways = (name, f"{name[:26].strip('-')}-app", f"app-{name[:26].strip('-')}")
+    return next(way for way in ways if not why_not_a_name(way))
 
 
 def _python_files(directory: Path) -> Iterator[Path]:
@@ -123,12 +125,12 @@ def _django(directory: Path, sources: dict[Path, str], seen: Discovery) -> None:
     settings = named[1] if named else None
     if settings:
         seen.name = settings.partition(".")[0].replace("_", "-").lower()
-        if not re.match(NAME, seen.name) or seen.name in RESERVED_USERS | {
-            "config",
-            "settings",
-            "project",
-            "core",
-        }:
+        if (
+            not re.match(NAME, seen.name)
+            or len(seen.name) > 30
+            or why_not_a_name(seen.name)
+            or seen.name in ("config", "settings", "project", "core")
+        ):
             seen.name = _name(directory)
         seen.found.append(f"Django, settings {settings}, named in manage.py")
     wsgi = sorted(path for path in sources if path.name == "wsgi.py")
@@ -218,7 +220,7 @@ def _health(directory: Path, sources: dict[Path, str], seen: Discovery) -> None:
 def _environment_names(texts: list[str]) -> list[str]:
     """Names of environment variables that the code reads."""
     pattern = re.compile(r"""(?:\benv(?:iron(?:ment)?)?(?:\.\w+)?|getenv|config)\s*[\[(]\s*["']([A-Z][A-Z0-9_]+)["']""")
-    return sorted({name for text in texts for name in pattern.findall(text)} - RESERVED_VARIABLES)
+    return sorted({name for text in texts for name in pattern.findall(text) if not why_not_a_variable(name)})
 
 
 def _settings_texts(directory: Path, sources: dict[Path, str]) -> list[str]:

@@ -1,14 +1,24 @@
 """Every way in which Farrier ends unhappily, each with its exit code (see README, "Exit codes")."""
 
+from farrier.units import printable
+
+LONGEST_MESSAGE = 2_000
+"""Characters of one line that the user reads: some quote what others have written."""
+
+MOST_MESSAGES = 100
+"""Lines that one command ends with; a file may hold thousands of mistakes."""
+
 
 class FarrierError(Exception):
-    """Ends a command; `messages` are the lines that the user reads, each complete in itself."""
+    """Ends a command; `messages` are the lines that the user reads, each complete in itself, printable and bounded."""
 
     exit_code = 1
 
     def __init__(self, *messages: str) -> None:
-        super().__init__("\n".join(messages))
-        self.messages = messages
+        if len(messages) > MOST_MESSAGES:
+            messages = (*messages[: MOST_MESSAGES - 1], f"and {len(messages) - MOST_MESSAGES + 1} more of these")
+        self.messages = tuple(printable(message, LONGEST_MESSAGE) for message in messages)
+        super().__init__("\n".join(self.messages))
 
 
 class DriftError(FarrierError):

@@ -7,21 +7,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 from farrier import policy
 from farrier.facts import FACTS, Number, Text, is_a, quoted
+from farrier.reserved import why_not_a_variable
 from farrier.settings import BY_NAME, SPECS, SettingSpec, Value
+from farrier.trust import HEADER, MARKS
 from farrier.units import nearest
 from farrier.workload import Workload
-
-RESERVED_USERS = frozenset(
-    "root daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc nobody nginx ssh sshd "
-    "systemd dbus cron getty user session init".split()
-)
-"""Names that a Debian host already uses for a user or a unit."""
-
-RESERVED_VARIABLES = frozenset(
-    "GUNICORN_CMD_ARGS WEB_CONCURRENCY LISTEN_FDS LISTEN_PID LISTEN_FDNAMES NOTIFY_SOCKET RUNTIME_DIRECTORY "
-    "STATE_DIRECTORY PATH HOME USER LOGNAME SHELL LD_PRELOAD LD_LIBRARY_PATH PYTHONPATH PYTHONHOME".split()
-)
-"""Environment variables that systemd or the plan own; a value here would quietly undo them."""
 
 NAME = r"^[a-z](-?[a-z0-9])*$"
 HOST_NAME = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
@@ -32,10 +22,26 @@ GIT_URL = re.compile(r"((https|ssh|git|file)://|[A-Za-z0-9_][A-Za-z0-9_.-]*@[A-Z
 SOURCE_DIRECTORY = re.compile(r"(\.{1,2}|[A-Za-z0-9_][A-Za-z0-9._+-]*)(/(\.{1,2}|[A-Za-z0-9_.][A-Za-z0-9._+-]*))*/?")
 
 
-def _no_templates(value: object) -> object:
-    """Ansible evaluates Jinja wherever it meets it, so none may come in as data."""
-    if isinstance(value, str) and any(mark in value for mark in ("{{", "{%", "{#")):
+_LAST = "".join(chr(plane | low) for plane in range(0, 0x110000, 0x10000) for low in (0xFFFE, 0xFFFF))
+NO_TEXT = re.compile(f"[\\x00-\\x08\\x0b-\\x1f\\x7f\\ufdd0-\\ufdef{_LAST}]")
+"""Characters for which systemd drops a value or its whole file: control characters other than tab and newline, and what
+`unichar_is_valid` in its utf8.c refuses."""
+
+
+def _plain(value: object) -> object:
+    """A text that Ansible, which evaluates Jinja wherever it meets it, and systemd take as it stands."""
+    if not isinstance(value, str):
+        return value
+    if any(mark in value for mark in MARKS):
         raise ValueError("Ansible would evaluate {{, {% and {#; set this value in the inventory, tagged !unsafe")
+    if HEADER in value:
+        raise ValueError(
+            f"Ansible would read delimiters after {HEADER}; set this value in the inventory, tagged !unsafe"
+        )
+    if bad := NO_TEXT.search(value):
+        raise ValueError(
+            f"holds U+{ord(bad.group()):04X}, for which systemd drops the value or its whole file; remove it"
+        )
     return value
 
 
@@ -45,7 +51,7 @@ def _text_of_scalar(value: object) -> object:
         return str(value)
     if isinstance(value, bool | float):
         raise ValueError("has more than one spelling as text; put it in quotes")  # noqa: TRY004 - pydantic wants ValueError
-    return _no_templates(value)
+    return _plain(value)
 
 
 def inside(value: str) -> str:
@@ -75,8 +81,9 @@ class Model(BaseModel):
 
 def check_variables(names: dict[str, str]) -> None:
     """Refuse environment variables that belong to systemd or the plan."""
-    if taken := sorted(set(names) & RESERVED_VARIABLES):
-        raise ValueError(f"{', '.join(taken)} is set by systemd or decided by the plan; remove it")
+    for name in sorted(names):
+        if why := why_not_a_variable(name):
+            raise ValueError(f"{name} {why}; remove it")
 
 
 Measurable = Literal[

@@ -6,7 +6,6 @@ from pydantic import Discriminator, Field, StrictBool, Tag, field_validator, mod
 
 from farrier.inputs import (
     GIT_URL,
-    RESERVED_USERS,
     SOURCE_DIRECTORY,
     Command,
     EnvironmentValue,
@@ -25,6 +24,7 @@ from farrier.inputs import (
     check_variables,
     inside,
 )
+from farrier.reserved import why_not_a_name
 
 
 class Static(Model):
@@ -80,8 +80,8 @@ class Application(Model):
     @field_validator("name")
     @classmethod
     def _free_name(cls, value: str) -> str:
-        if value in RESERVED_USERS:
-            raise ValueError("is the name of a user or unit that hosts already have; choose another")
+        if why := why_not_a_name(value):
+            raise ValueError(why)
         return value
 
     @field_validator("source")

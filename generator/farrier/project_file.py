@@ -11,7 +11,7 @@ from farrier.inputs import WorkloadInput
 from farrier.project import Environment, Project
 from farrier.units import shown
 from farrier.workload import Workload
-from farrier.yaml_input import Document, Path, load
+from farrier.yaml_input import MAXIMUM_BYTES, Document, Path, load
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -63,7 +63,8 @@ def environment_of(project: Project, name: str) -> Environment:
 
 def _validated(model: type[M], path: FilePath, hint: str) -> M:
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(MAXIMUM_BYTES + 1)
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file; {hint}") from None
     except OSError as error:

@@ -9,6 +9,8 @@ import yaml
 from jinja2 import Environment as Jinja
 from jinja2 import StrictUndefined, TemplateError
 
+from farrier.trust import Expression, Free, is_evaluated, unsafe
+
 SUFFIX = ".tmpl"
 PACKAGE = Path(__file__).parent
 
@@ -19,8 +21,13 @@ def templates_directory() -> Path:
     return packaged if packaged.is_dir() else PACKAGE.parents[1] / "templates"
 
 
+def yaml_unsafe(value: object) -> str:
+    """As `yaml_value`, with the tag by which Ansible takes each text as it stands."""
+    return yaml_value(unsafe(value))
+
+
 def yaml_value(value: object) -> str:
-    """A value as YAML on one line, quoted where YAML needs it."""
+    """A value as YAML on one line, quoted where YAML needs it; only an `Expression` is ever evaluated by Ansible."""
     text = yaml.dump(value, default_flow_style=True, width=2**31, allow_unicode=True, sort_keys=False, Dumper=_Dumper)
     return text.removesuffix("\n").removesuffix("\n...")
 
@@ -36,10 +43,18 @@ def _text(dumper: _Dumper, value: str) -> yaml.ScalarNode:
     resolved = dumper.resolve(yaml.ScalarNode, value, (True, False))  # type: ignore[no-untyped-call] # PyYAML's own
     looks_odd = resolved != "tag:yaml.org,2002:str" or value != value.strip() or not value.isprintable()
     style = '"' if looks_odd or any(c in value for c in "{}[]#&*!|>'\"%@`:,?\\") or value[:1] == "-" else None
+    if isinstance(value, Free) or is_evaluated(value):
+        return dumper.represent_scalar("!unsafe", str(value), style='"')
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style='"' if not value or style else None)
 
 
+def _expression(dumper: _Dumper, value: Expression) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", str(value), style='"')
+
+
 _Dumper.add_representer(str, _text)
+_Dumper.add_representer(Free, _text)
+_Dumper.add_representer(Expression, _expression)
 
 
 def yaml_block(value: object, indent: int = 0) -> str:
@@ -57,9 +72,6 @@ class _BlockDumper(_Dumper):
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
         return super().increase_indent(flow, False)
-
-
-_BlockDumper.add_representer(str, _text)
 
 
 def comment(sentences: object, indent: int = 0, width: int = 100) -> str:
@@ -85,7 +97,12 @@ def jinja() -> Jinja:
         keep_trailing_newline=True,
         undefined=StrictUndefined,
     )
-    environment.filters |= {"yaml": yaml_value, "yaml_block": yaml_block, "comment": comment}
+    environment.filters |= {
+        "yaml": yaml_value,
+        "yaml_unsafe": yaml_unsafe,
+        "yaml_block": yaml_block,
+        "comment": comment,
+    }
     return environment
 
 

@@ -7,6 +7,7 @@ from farrier import policy
 from farrier.plan import Plan
 from farrier.project import Environment, Project
 from farrier.settings import SPECS
+from farrier.trust import Expression, Free
 
 JsonValue = bool | int | float | str | list[str] | dict[str, str]
 
@@ -91,7 +92,7 @@ def _application(project: Project, environment: Environment, role: str) -> list[
         ),
         variable(
             "environment",
-            app.environment | environment.environment,
+            {key: Free(text) for key, text in (app.environment | environment.environment).items()},
             "dict",
             "Environment variables of the application that are not secret",
         ),
@@ -134,7 +135,7 @@ def _size_table(groups: tuple[Size, ...], role: str) -> list[RoleVariable]:
         RoleVariable(
             "size",
             f"{role}_size",
-            f"{{{{ {role}_size_of_host[inventory_hostname] | default(undef(hint=__{role}_unplanned)) }}}}",
+            Expression(f"{{{{ {role}_size_of_host[inventory_hostname] | default(undef(hint=__{role}_unplanned)) }}}}"),
             "str",
             "The row of the table of sizes that a host takes; set it for a host that the plan did not know",
             "Sizes",
@@ -206,7 +207,7 @@ def _value(groups: tuple[Size, ...], name: str, role: str) -> JsonValue:
     values = [size.values[name] for size in groups]
     if all(value == values[0] for value in values):
         return values[0]
-    return f"{{{{ {role}_sizes[{role}_size].{name} }}}}"
+    return Expression(f"{{{{ {role}_sizes[{role}_size].{name} }}}}")
 
 
 def differing(groups: tuple[Size, ...]) -> list[str]:

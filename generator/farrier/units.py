@@ -36,9 +36,13 @@ def counted(count: float, noun: str, plural: str | None = None) -> str:
 
 def shown(value: object, width: int = 60) -> str:
     """A bad value as an error quotes it: control characters escaped, cut at `width` characters."""
-    text = value if isinstance(value, str) else repr(value)
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return f"'{text[:width]}…'" if len(text) > width else f"'{text}'"
+    return f"'{printable(value if isinstance(value, str) else repr(value), width)}'"
+
+
+def printable(text: str, width: int) -> str:
+    """A text of others for one line: control characters escaped, cut at `width` characters."""
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: width + 1])
+    return f"{line[:width]}…" if len(line) > width else line
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -22,6 +22,7 @@ _INT = re.compile(r"[-+]?(0|[1-9][0-9]*)\Z")
 _FLOAT = re.compile(r"[-+]?((0|[1-9][0-9]*)?\.[0-9]+|(0|[1-9][0-9]*)\.?)([eE][-+]?[0-9]+)?\Z")
 _NULL = {"", "~", "null", "Null", "NULL"}
 _BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_SURROGATES = re.compile("[\ud800-\udfff]")
 _LINE_BREAKS = re.compile("[\u0085\u2028\u2029]")
 
 
@@ -52,9 +53,7 @@ def load(content: bytes, name: str) -> Document:
         InputError: every defect that YAML itself knows, with file and line.
     """
     if len(content) > MAXIMUM_BYTES:
-        raise InputError(
-            f"{name}: {len(content)} bytes are more than a file written by hand has; at most {MAXIMUM_BYTES}"
-        )
+        raise InputError(f"{name}: is larger than a file written by hand is; at most {MAXIMUM_BYTES} bytes")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -75,6 +74,9 @@ def load(content: bytes, name: str) -> Document:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         raise InputError(f"{name}:{line}: not YAML: {error.problem or error.context}") from None
+    except (ValueError, OverflowError):  # an escape such as "\UFFFFFFFF"
+        line = loader.line + 1 if loader is not None else 1
+        raise InputError(f"{name}:{line}: not YAML: an escape in it stands for no character") from None
     except RecursionError:
         raise InputError(f"{name}: nested too deeply to be read") from None
     finally:
@@ -111,7 +113,17 @@ class _Reader:
             return self._mapping(node, path, above)
         if isinstance(node, yaml.SequenceNode):
             return [self._value(item, (*path, i), above) for i, item in enumerate(self._items(node, path))]
+        self._text(node)
         return _scalar(node)
+
+    def _text(self, node: yaml.ScalarNode) -> str:
+        """A scalar's text, which may hold by an escape what is half a character."""
+        text: str = node.value
+        if found := _SURROGATES.search(text):
+            raise InputError(
+                f"{self.name}:{node.start_mark.line + 1}: {shown(found.group())} is half a character; write the whole one"
+            )
+        return text
 
     def _items(self, node: yaml.SequenceNode, path: Path) -> list[yaml.Node]:
         for i, item in enumerate(node.value):
@@ -124,7 +136,7 @@ class _Reader:
             line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode):
                 raise InputError(f"{self.name}:{line}: a key must be a word, not a list or mapping")
-            key = key_node.value
+            key = self._text(key_node)
             if key in result:
                 raise InputError(
                     f"{self.name}:{line}: the key {shown(key)} stands twice; the first is on line "
