@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ansible.module_utils.farrier_git import transports_of
 
 from farrier.errors import InputError
+from farrier.inputs import GIT_URL, git_url_fault
 from farrier.project_file import environment_of, read_project, read_workload
 from farrier.reserved import why_not_a_name
 
@@ -390,3 +392,56 @@ def test_a_workload_file_is_checked_like_the_project_file(project: Path) -> None
 def test_scenarios_name_environments_that_exist(project: Path) -> None:
     found = mistakes(project, GOOD + "scenarios:\n  small: {environment: staging}\n")
     assert found == [":1: scenario 'small' names environment 'staging'; known are production"]
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        (
+            "https://me:s3cret@example.org/n.git",
+            "source 'https://***@example.org/n.git' holds a user, password or token, which would be written into files that are "
+            "kept in git; leave it out and let git's credential helper answer, or use an SSH key with git@HOST:PATH",
+        ),
+        (
+            "ssh://git:s3cret@example.org/n.git",
+            "source 'ssh://***@example.org/n.git' holds a user, password or token, which would be written into files that are "
+            "kept in git; leave it out and let git's credential helper answer, or use an SSH key with git@HOST:PATH",
+        ),
+        (
+            "git://example.org/n.git",
+            "source 'git://example.org/n.git': anybody on the way could send other code, as nothing proves whose it is; use "
+            "https or ssh",
+        ),
+        (
+            "http://example.org/n.git",
+            "source 'http://example.org/n.git': anybody on the way could send other code, as nothing proves whose it is; use "
+            "https or ssh",
+        ),
+    ],
+)
+def test_a_git_url_holds_no_secret_and_says_whose_code_it_is(project: Path, url: str, told: str) -> None:
+    assert mistakes(project, with_application(f"source: {url}\n  ref: v1")) == [f":1: application: {told}"]
+
+
+@pytest.mark.parametrize(
+    ("url", "good"),
+    [
+        ("https://example.org:8443/a/b.git", True),
+        ("ssh://git@example.org:2222/a/b.git", True),
+        ("file:///srv/git/a", True),
+        ("git@example.org:a/b.git", True),
+        ("ext::sh -c id", False),
+        ("ssh://-oProxyCommand=id/x", False),
+        ("file://server/a", False),
+        ("https://example.org", False),
+        ("https://t0ken@example.org/a", False),
+        ("git://example.org/a", False),
+    ],
+)
+def test_the_generator_and_the_role_agree_on_git_urls(url: str, good: bool) -> None:
+    assert (bool(GIT_URL.fullmatch(url)) and not git_url_fault(url)) is good
+    if good:
+        assert transports_of(url)
+    else:
+        with pytest.raises(ValueError, match="URL|use https"):
+            transports_of(url)

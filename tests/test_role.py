@@ -186,6 +186,8 @@ def test_environments_differ_only_in_their_name_and_numbers() -> None:
     paths = {p.relative_to(production) for p in production.rglob("*") if p.is_file()}
     assert paths == {p.relative_to(staging) for p in staging.rglob("*") if p.is_file()}
     for path in sorted(paths):
-        if path.parts[0] in ("tasks", "templates", "library", "vars"):
-            one = (production / path).read_text().replace("production", "staging")
-            assert one == (staging / path).read_text(), path
+        one, two = ((role / path).read_text().replace("production", "staging") for role in (production, staging))
+        if path.parts[0] == "vars":  # each names what Farrier writes for all environments
+            assert set(one.splitlines()) == set(two.splitlines()), path
+        elif path.parts[0] in ("tasks", "templates", "library"):
+            assert one == two, path

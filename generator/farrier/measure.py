@@ -184,7 +184,6 @@ def _write(place: Path, project: Project, name: str, root: Path, asked: Asked, h
     """The playbooks and what they read; the role's own templates give the sandbox and the environment file."""
     own = project.environments[name]
     templates = templates_directory()
-    app = project.application
     context = {
         "app": application_context(project, own),
         "prefix": project.role(name),
@@ -193,7 +192,7 @@ def _write(place: Path, project: Project, name: str, root: Path, asked: Asked, h
         "watched": False,
         "gevent": own.overrides.get("gunicorn.worker_class") == "gevent",
         "pattern": how.host or "all[0]",
-        "source": app.source if app.is_git else str((root / app.source).resolve()),
+        "project": str(root.resolve()),
         "seconds": how.seconds,
         "threads": how.threads,
         "local": how.local,

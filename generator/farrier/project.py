@@ -22,6 +22,7 @@ from farrier.inputs import (
     Weight,
     WorkloadInput,
     check_variables,
+    git_url_fault,
     inside,
 )
 from farrier.reserved import why_not_a_name
@@ -87,9 +88,10 @@ class Application(Model):
     @field_validator("source")
     @classmethod
     def _source(cls, value: str) -> str:
-        if not GIT_URL.fullmatch(value) and not SOURCE_DIRECTORY.fullmatch(value):
+        # What holds a password is refused below, by a message that does not repeat it.
+        if not git_url_fault(value) and not GIT_URL.fullmatch(value) and not SOURCE_DIRECTORY.fullmatch(value):
             raise ValueError(
-                "is neither a relative directory of plain characters nor a git URL (https, ssh, git or file)"
+                "is neither a relative directory of plain characters nor a git URL (https, ssh, file or USER@HOST:PATH)"
             )
         return value
 
@@ -100,6 +102,8 @@ class Application(Model):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if fault := git_url_fault(self.source):
+            raise ValueError(fault)
         if self.is_git and self.ref is None:
             raise ValueError("ref is missing: a git URL needs the tag, branch or commit to deploy")
         if not self.is_git and self.ref is not None:

@@ -97,12 +97,6 @@ def _application(project: Project, environment: Environment, role: str) -> list[
             "Environment variables of the application that are not secret",
         ),
         variable(
-            "source",
-            app.source,
-            "str",
-            "Where a release comes from: a directory relative to the project, or a git URL",
-        ),
-        variable(
             "keep_releases",
             policy.KEEP_RELEASES,
             "int",
@@ -124,8 +118,6 @@ def _application(project: Project, environment: Environment, role: str) -> list[
                 "Where node_exporter looks for text files with metrics",
             )
         )
-    if app.ref is not None:
-        found.insert(3, variable("source_ref", app.ref, "str", "The tag, branch or commit to deploy"))
     return found
 
 

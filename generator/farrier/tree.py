@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from itertools import groupby
+from pathlib import PurePosixPath
 
 from farrier import policy
 from farrier.facts import HostFacts
@@ -86,12 +87,37 @@ def application_context(project: Project, environment: Environment) -> dict[str,
         "wsgi": app.wsgi,
         "requirements": app.requirements,
         "source": {"kind": "git" if app.is_git else "directory", "location": app.source, "ref": app.ref},
+        "own": own_paths(project),
         "static": app.static.model_dump() if app.static else None,
         "migrate": app.migrate,
         "health_path": app.health_path,
         "environment": app.environment | environment.environment,
         "secrets": app.secrets,
     }
+
+
+def own_paths(project: Project) -> list[str]:
+    """What Farrier and Ansible read and write in a project, by its path; no part of a release where the source holds it."""
+    found = {
+        "farrier.yml",
+        ".farrier",
+        ".config/molecule",
+        "molecule/shared",
+        "playbooks/group_vars",
+        "playbooks/host_vars",
+    }
+    found |= {f"molecule/{scenario}" for scenario in [*project.environments, *project.scenarios]}
+    for name, environment in project.environments.items():
+        beside = PurePosixPath(environment.inventory).parent
+        found |= {
+            environment.inventory,
+            str(beside / "group_vars"),
+            str(beside / "host_vars"),
+            f"roles/{project.role(name)}",
+        }
+        found |= {f"playbooks/{name}{kind}.yml" for kind in ("", "-rollback", "-status")}
+        found |= {f"facts/{name}", f"workloads/{name}.yml", f"loadtests/{name}"}
+    return sorted(found)
 
 
 def _sections(variables: list[RoleVariable]) -> list[tuple[str, list[RoleVariable]]]:
