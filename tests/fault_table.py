@@ -46,6 +46,7 @@ FAULTS = {
     26: "the socket is restarted by hand",
     27: "a changed number of workers",
     28: "the host has shrunk since it was sized",
+    38: "a dependency or the source plants files where root works",
 }
 # What the hosts of these tests, which are containers, cannot do, and what they do in its place.
 INSTEAD = {

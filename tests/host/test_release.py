@@ -1,0 +1,176 @@
+"""How a release comes about on a host: whose code runs as whom, what may be planted, and what the host may be like."""
+
+import re
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from deployed import ENVIRONMENT, PLAY, Deployed, attempt
+from operated import altered, write_release
+
+pytestmark = pytest.mark.host
+
+UIDS = "/var/lib/notes/uids"
+VICTIM = "/root/victim"
+PASSWORD = "of-the-index-only"
+# It would also run as root if root ran the environment's Python, whatever for.
+WITNESS = (
+    f"import os; os.write(os.open('{UIDS}', os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666), b'%d\\n' % os.getuid())"
+)
+# Builds where it lies, and plants links where root writes next: into every environment that it may write to.
+PLANTER = f"""
+import contextlib, glob, os
+from setuptools import setup
+for venv in glob.glob("/srv/notes/venvs/*"):
+    with contextlib.suppress(OSError):
+        os.symlink("{VICTIM}", venv + "/.complete")
+        print("planted")
+setup(name="planter", version="1", package_dir={{"": "src"}}, py_modules=["planted"])
+"""
+
+
+def wheel(directory: Path, name: str, files: dict[str, str]) -> None:
+    """A wheel that holds these files and nothing else."""
+    directory.mkdir(exist_ok=True)
+    about = f"{name}-1.dist-info"
+    whole = {
+        **files,
+        f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n",
+        f"{about}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{about}/RECORD": "",
+    }
+    with zipfile.ZipFile(directory / f"{name}-1-py3-none-any.whl", "w") as file:
+        for path, text in whole.items():
+            file.writestr(path, text)
+
+
+@contextmanager
+def required(stack: Deployed, *lines: str) -> Iterator[None]:
+    """The project with more requirements; later as it was."""
+    with altered(stack.project / "app/requirements.txt", "django==5.2.19\n", "\n".join(["django==5.2.19", *lines, ""])):
+        yield
+
+
+def refused(stack: Deployed) -> str:
+    """What a deploy says that does not come about; what was served is served still."""
+    before = stack.shell("readlink -f /srv/notes/active/release")
+    done = attempt([*PLAY, f"playbooks/{ENVIRONMENT}.yml"], stack.project)
+    assert done.returncode != 0, f"deployed all the same:\n{done.stdout}"
+    assert stack.shell("readlink -f /srv/notes/active/release") == before
+    assert stack.get("/health/").status == 200
+    return done.stdout
+
+
+@pytest.fixture(autouse=True)
+def victim(operated: Deployed) -> Iterator[None]:
+    """A file of root's that nobody has written to afterwards."""
+    operated.shell(f"printf kept >{VICTIM}; chmod 600 {VICTIM}")
+    yield
+    assert operated.shell(f"cat {VICTIM}; stat -c ' %u %a' {VICTIM}") == "kept 0 600\n"
+    operated.shell(f"rm {VICTIM}")
+
+
+@pytest.mark.row(38, "packages that plant a .pth file and a link in their environment")
+def test_what_requirements_bring_runs_as_the_service_and_never_as_root(operated: Deployed) -> None:
+    app = operated.project / "app"
+    wheel(app / "wheels", "witness", {"witness.pth": WITNESS + "\n"})
+    wheel(app / "wheels", "found", {"found.py": "x = 1\n"})
+    (app / "planter/src").mkdir(parents=True)
+    (app / "planter/setup.py").write_text(PLANTER)
+    (app / "planter/src/planted.py").write_text("x = 1\n")
+    (app / "private.txt").write_text("for the service alone")
+    operated.shell(f"rm -f {UIDS}")
+    with required(operated, "./planter", "wheels/witness-1-py3-none-any.whl", "-f wheels", "found"):
+        operated.play()
+        release = operated.shell("readlink -f /srv/notes/active/release").strip()
+        venv = operated.shell("readlink -f /srv/notes/active/venv").strip()
+        service = operated.shell("id -u notes").strip()
+        assert set(operated.shell(f"cat {UIDS}").split()) == {service}
+        modules = operated.shell(f"ls {venv}/lib/python3*/site-packages")
+        assert {"planted.py", "found.py", "witness.pth"} <= set(modules.split())
+        assert operated.shell(f"find {venv} {release} ! -user root; stat -c '%F %U' {venv}/.complete") == (
+            "regular empty file root\n"
+        )
+        assert (
+            operated.shell(f"find {release} -name '*.egg-info' -o -name build -o -type d -name planted").strip() == ""
+        )
+        assert re.search(r"wsgi\.cpython-\d+\.pyc", operated.shell(f"ls {release}/notes/__pycache__"))
+        write_release(operated, "# the same lines, and what they bring may be something else")
+        (app / "planter/src/planted.py").write_text("x = 2\n")
+        operated.play()
+        assert operated.shell("cat /srv/notes/active/venv/lib/python3*/site-packages/planted.py") == "x = 2\n"
+        assert set(operated.shell(f"cat {UIDS}").split()) == {service}
+    assert operated.shell("ls -d /srv/notes/releases/*.* 2>/dev/null || true") == "", "what was made on the way is gone"
+
+
+@pytest.mark.parametrize(
+    ("plant", "message"),
+    [
+        (
+            "os.symlink('/etc/passwd', 'static_root/leak')",
+            "static_root/leak: the link leads out of the directory, to /etc/passwd",
+        ),
+        ("os.mkfifo('static_root/pipe')", "static_root/pipe: not a regular file"),
+    ],
+    ids=["link", "fifo"],
+)
+@pytest.mark.row(38, "a static command that plants a link or a FIFO")
+def test_what_the_static_command_plants_is_refused(operated: Deployed, plant: str, message: str) -> None:
+    settings = operated.project / "app/notes/settings.py"
+    planting = f"import os, sys\nif 'collectstatic' in sys.argv:\n    {plant}\nSTATIC_URL = "
+    with altered(settings, "STATIC_URL = ", planting):
+        told = refused(operated)
+    assert f"`python manage.py collectstatic --noinput` failed: {message}" in told
+
+
+def test_the_password_of_an_index_is_seen_nowhere(operated: Deployed) -> None:
+    index = f"http://robot:{PASSWORD}@127.0.0.1:9/simple"
+    variables = f"  environment: {{PIP_INDEX_URL: '{index}', PIP_RETRIES: '0', PIP_TIMEOUT: '5'}}\n  become: true\n"
+    pattern = PASSWORD.replace("-", "[-]")
+    watch = f"""while :; do
+        (tr '\\0' ' ' </proc/$(pgrep -n -u notes -f 'pip install')/cmdline; echo) >>/run/watched 2>/dev/null
+        cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -ao '{pattern}' >>/run/watched
+        systemctl show 'run-*' | grep -o '{pattern}' >>/run/watched
+    done"""
+    operated.shell(f"rm -f /run/watched; systemd-run --quiet --unit=watch sh -c {_quoted(watch)}")
+    try:
+        with (
+            altered(operated.project / f"playbooks/{ENVIRONMENT}.yml", "  become: true\n", variables),
+            required(operated, "no-such-package-anywhere==1"),
+        ):
+            told = refused(operated)
+    finally:
+        operated.shell("systemctl stop watch")
+    seen = operated.shell("cat /run/watched")
+    assert "pip install" in seen, "the watch has seen the time that counts"
+    assert PASSWORD not in seen
+    assert "Installing requirements.txt with pip failed" in told
+    assert "127.0.0.1" in told, "pip was given the index"
+    assert PASSWORD not in told
+    assert PASSWORD not in operated.shell(
+        "journalctl --no-pager; ls /run; cat /run/systemd/transient/* 2>/dev/null || true"
+    )
+
+
+def _quoted(script: str) -> str:
+    return "'" + script.replace("$", "$$").replace("'", "'\\''") + "'"
+
+
+def test_a_hardened_umask_and_a_small_tmp_are_no_hindrance(operated: Deployed) -> None:
+    operated.shell(
+        "echo 'Defaults umask=0077, umask_override' >/etc/sudoers.d/umask; mount -t tmpfs -o size=16M,mode=1777 tmpfs /tmp; "
+        "chmod 750 /srv/notes/releases /srv/notes/venvs"
+    )
+    try:
+        assert operated.shell("umask") == "0077\n"
+        write_release(operated, "# made under a umask")
+        with required(operated, "sqlparse<1"):
+            operated.play()
+    finally:
+        operated.shell("umount -l /tmp; rm /etc/sudoers.d/umask")
+    assert operated.get("/health/").status == 200
+    top = "/srv/notes /srv/notes/releases /srv/notes/venvs /srv/notes/active/release/ /srv/notes/active/venv/"
+    assert operated.shell(f"stat -c '%a %U' {top}").split("\n")[:-1] == ["755 root"] * 5
+    assert operated.shell("find /srv/notes/active/release/ /srv/notes/active/venv/ ! -perm -444 ! -type l") == ""
