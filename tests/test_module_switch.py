@@ -1,24 +1,21 @@
 """farrier_switch compares, and goes through its steps in an order that loses nothing. systemd is played by a small fake."""
 
+import json
 import socket
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils import farrier_configurations as configurations
+from ansible.module_utils import farrier_journal, farrier_slot
+from ansible.module_utils.farrier_http import UnixConnection
+from ansible.module_utils.farrier_memory import Memory
 from ansible.module_utils.farrier_play import Failure
+from ansible.module_utils.farrier_slot import Slot, parent, ready_workers
 
 from farrier.modules import farrier_switch
-from farrier.modules.farrier_switch import (
-    Slot,
-    Switch,
-    UnixConnection,
-    cut_workers,
-    parent,
-    read_json,
-    ready_workers,
-    swing,
-)
+from farrier.modules.farrier_switch import Switch, act, cut_workers
 
 OLD, NEW, OLDER = "aaaaaaaaaaaa", "bbbbbbbbbbbb", "cccccccccccc"
 
@@ -34,8 +31,6 @@ class Systemd:
         self.log: list[str] = []
 
     def run(self, *command: str) -> str:
-        if command[0] == "journalctl":
-            return "" if "--sync" in command else "[INFO] noise\nTraceback: broken at import\n"
         verb, *words = command[1:]
         units = [word for word in words if not word.startswith("-")]
         if verb == "show":
@@ -73,8 +68,7 @@ class Host:
             "application": "notes",
             "release": OLD,
             "home": str(root / "srv"),
-            "config": str(root / "etc"),
-            "workers": 2,
+            "configuration": None,
             "host": "www.example.org",
             "health_path": "/health/",
             "health_seconds": 1,
@@ -82,16 +76,23 @@ class Host:
             "strategy": "overlap",
             "boot_seconds": 0,
             "memory_available_mb": None,
+            "memory_assumed": False,
+            "measure": "farrier measure trial",
+            "hidden": ["KEY"],
             "by": "me",
             "coming": [],
         }
         for release in (OLD, NEW):
             self.write(f"srv/releases/{release}/RELEASE.json", '{"venv": "dddddddddddd"}')
-        self.write("etc/gunicorn.conf.py", "workers = 2\n")
-        self.write("etc/environment", 'KEY="secret"\n')
+        self.params["configuration"] = self.configure()
         self.write("units/notes@.service", "[Service]\n")
-        monkeypatch.setattr(farrier_switch, "UNITS", root / "units")
+        self.said = "[INFO] noise\nTraceback: broken at import\n"
+        monkeypatch.setattr(farrier_switch, "UNITS", str(root / "units"))
         monkeypatch.setattr(farrier_switch, "run", self.systemd.run)
+        monkeypatch.setattr(farrier_slot, "run", self.systemd.run)
+        monkeypatch.setattr(farrier_journal, "sync", lambda: None)
+        monkeypatch.setattr(farrier_journal, "latest", lambda *_: self.said.split("\n"))
+        monkeypatch.setattr(Memory, "killed", lambda *_: False)
         monkeypatch.setattr(farrier_switch, "SETTLE_SECONDS", 0)
         monkeypatch.setattr(Switch, "ask", lambda _switch, _slot: None)
         monkeypatch.setattr(Slot, "workers", lambda slot: self.ready if slot.unit in self.systemd.active else [])
@@ -100,9 +101,36 @@ class Host:
         (self.root / path).parent.mkdir(parents=True, exist_ok=True)
         (self.root / path).write_text(text)
 
+    def configure(self, environment: str = 'KEY="secret"\n', workers: int = 2) -> str:
+        """Lays a configuration out, as farrier_configuration does before a switch."""
+        files = {"environment": environment, "gunicorn.conf.py": f"workers = {workers}\nbacklog = 64\n"}
+        return configurations.lay_out(self.home, {name: text.encode() for name, text in files.items()})
+
     def switch(self, **params: Any) -> dict[str, Any]:
         self.systemd.log.clear()
-        return Switch({**self.params, **params}).converge()
+        return act({**self.params, **params}, False)[1]
+
+    def roll_back(self, release: str = "previous") -> dict[str, Any]:
+        return self.switch(release=release, configuration=None)
+
+    @property
+    def home(self) -> str:
+        return str(self.root / "srv")
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the slot that counts was filled with."""
+        return configurations.slot_facts(self.home, self.slot)
+
+    @property
+    def environment(self) -> str:
+        """What the slot that counts is started with."""
+        return (self.link / "environment").read_text()
+
+    def holding(self, text: str) -> list[str]:
+        """The files below the application's home that hold a text."""
+        files = [path for path in (self.root / "srv").rglob("*") if path.is_file()]
+        return [str(path.relative_to(self.root)) for path in files if text in path.read_text()]
 
     @property
     def slot(self) -> str:
@@ -132,7 +160,7 @@ def test_the_first_release_starts_in_slot_a(host: Host) -> None:
         "reset-failed notes@a (none)",
         "start notes@a (none)",
     ]
-    facts = read_json(host.link / "slot.json")
+    facts = host.facts
     assert (facts["release"], facts["previous"], facts["slot"], facts["by"]) == (OLD, None, "a", "me")
     assert (host.link / "release").resolve().name == OLD
 
@@ -153,7 +181,7 @@ def test_a_new_release_starts_beside_the_old_one_which_stops_last(serving: Host)
         "start notes@b (a)",
         "stop notes@a (b)",
     ]
-    assert read_json(serving.link / "slot.json")["previous"] == OLD
+    assert serving.facts["previous"] == OLD
 
 
 def test_stop_start_points_to_the_new_slot_before_the_old_one_stops(serving: Host) -> None:
@@ -196,30 +224,157 @@ def test_after_a_failed_stop_start_the_old_slot_comes_back(serving: Host) -> Non
 
 def test_too_few_workers_are_a_failure_that_says_how_many(serving: Host) -> None:
     with pytest.raises(Failure, match=r"\nTraceback"):
-        serving.switch(release=NEW, workers=3)
+        serving.switch(release=NEW, configuration=serving.configure(workers=3))
     assert serving.slot == "a"
 
 
 @pytest.mark.parametrize(
-    ("path", "reason"),
-    [
-        ("etc/gunicorn.conf.py", "gunicorn.conf.py changed"),
-        ("etc/environment", "environment changed"),
-        ("units/notes@.service", "the unit file changed"),
-    ],
+    ("environment", "workers", "reason"),
+    [('KEY="another secret"\n', 2, "environment changed"), ('KEY="secret"\n', 1, "gunicorn.conf.py changed")],
 )
-def test_a_changed_file_is_a_reason_to_switch_and_shows_no_value(serving: Host, path: str, reason: str) -> None:
-    serving.write(path, "KEY=another secret\n")
-    result = serving.switch()
+def test_another_configuration_is_a_reason_to_switch_and_shows_no_value(
+    serving: Host, environment: str, workers: int, reason: str
+) -> None:
+    serving.ready = serving.ready[:workers]
+    result = serving.switch(configuration=serving.configure(environment, workers))
     assert result["reasons"] == [reason]
     assert serving.slot == "b"
-    assert read_json(serving.link / "slot.json")["previous"] is None, "no release was replaced"
+    assert (serving.facts["previous"], serving.facts["previous_configuration"]) == (
+        OLD,
+        serving.params["configuration"],
+    )
 
 
-def test_a_slot_keeps_what_it_was_started_with(serving: Host) -> None:
-    (serving.root / "etc/environment").chmod(0o600)
-    serving.write("etc/environment", "later")
-    assert (serving.link / "environment").read_text() == 'KEY="secret"\n'
+def test_another_unit_is_a_reason_to_switch_and_replaces_no_release(serving: Host) -> None:
+    serving.write("units/notes@.service", "[Service]\nNice=1\n")
+    assert serving.switch()["reasons"] == ["the unit file changed"]
+    assert serving.slot == "b"
+    assert serving.facts["previous"] is None
+
+
+def test_a_slot_whose_file_was_changed_by_hand_is_put_right(serving: Host) -> None:
+    (serving.link / "environment").write_text("KEY=by hand")
+    assert serving.switch()["reasons"] == ["environment changed"]
+    assert serving.environment == 'KEY="secret"\n'
+
+
+def test_who_may_read_what_whatever_the_umask_is(serving: Host) -> None:
+    modes = {
+        "srv/configurations": 0o700,
+        f"srv/configurations/{serving.params['configuration']}": 0o700,
+        f"srv/configurations/{serving.params['configuration']}/environment": 0o600,
+        "srv/slots": 0o755,
+        "srv/slots/a": 0o755,
+        "srv/slots/a/environment": 0o600,
+        "srv/slots/a/gunicorn.conf.py": 0o644,
+        "srv/slots/a/slot.json": 0o644,
+    }
+    assert {path: (serving.root / path).stat().st_mode & 0o777 for path in modes} == modes
+
+
+# ---- Back to what served before: a release with its configuration ----
+
+
+def test_a_rollback_takes_the_older_environment_with_the_same_release(serving: Host) -> None:
+    serving.switch(configuration=serving.configure('KEY="bad value"\n'))
+    assert serving.environment == 'KEY="bad value"\n'
+    assert serving.roll_back()["reasons"] == ["environment changed"]
+    assert (serving.facts["release"], serving.environment) == (OLD, 'KEY="secret"\n')
+    serving.roll_back()
+    assert (serving.facts["release"], serving.environment) == (OLD, 'KEY="bad value"\n')
+
+
+def test_a_rollback_takes_the_older_environment_with_the_older_release(serving: Host) -> None:
+    serving.switch(release=NEW, configuration=serving.configure('KEY="bad value"\n'))
+    serving.roll_back()
+    assert (serving.facts["release"], serving.environment) == (OLD, 'KEY="secret"\n')
+
+
+def test_a_rollback_expects_the_workers_that_served_then(serving: Host) -> None:
+    serving.ready = [101, 102, 103]
+    assert serving.switch(configuration=serving.configure(workers=3))["expected"] == {"workers": 3, "backlog": 64}
+    serving.ready = [101, 102]
+    result = serving.roll_back()
+    assert (result["workers"], result["expected"]) == ([101, 102], {"workers": 2, "backlog": 64})
+
+
+def test_a_release_by_its_name_comes_with_what_it_served_with_last(serving: Host) -> None:
+    serving.switch(configuration=serving.configure('KEY="second"\n'))
+    serving.switch(release=NEW, configuration=serving.configure('KEY="third"\n'))
+    serving.switch(release=NEW, configuration=serving.configure('KEY="fourth"\n'))
+    serving.roll_back(OLD)
+    assert (serving.facts["release"], serving.environment) == (OLD, 'KEY="second"\n')
+    serving.roll_back(NEW)
+    assert (serving.facts["release"], serving.environment) == (NEW, 'KEY="fourth"\n')
+    assert serving.holding("third") == [], "nobody goes back to it"
+
+
+def test_a_release_that_never_served_comes_with_the_configuration_that_serves(serving: Host) -> None:
+    serving.roll_back(NEW)
+    assert (serving.facts["release"], serving.environment) == (NEW, 'KEY="secret"\n')
+
+
+@pytest.mark.parametrize("broken", ["notes-preflight", "notes@a"])
+@pytest.mark.parametrize("strategy", ["overlap", "stop-start"])
+def test_a_refused_switch_leaves_nothing_in_the_slots_and_a_rollback_works(
+    serving: Host, broken: str, strategy: str
+) -> None:
+    serving.switch(release=NEW, configuration=serving.configure('KEY="good"\n'))
+    bad = serving.configure('KEY="bad value"\n')
+    serving.systemd.broken.add(f"{broken}.service")
+    with pytest.raises(Failure):
+        serving.switch(configuration=bad, strategy=strategy)
+    configurations.remove(serving.home, bad)
+    assert serving.holding("bad value") == []
+    assert (serving.root / "srv/slots/a/environment").read_text() == 'KEY="secret"\n', "what a rollback goes back to"
+    serving.systemd.broken.clear()
+    serving.systemd.active.add("notes@b.service")
+    serving.roll_back()
+    assert (serving.facts["release"], serving.environment) == (OLD, 'KEY="secret"\n')
+
+
+def test_after_a_killed_switch_the_next_one_leaves_nothing_of_it(serving: Host) -> None:
+    bad = serving.configure('KEY="bad value"\n')
+    killed = {"release": NEW, "venv": "dddddddddddd", "configuration": bad, "previous": OLD}
+    for name in ("b", "preflight"):
+        Slot(name, serving.params).fill(killed)
+    serving.systemd.active |= {"notes@b.service", "notes-preflight.service"}
+    assert serving.switch()["changed"] is True
+    assert serving.holding("bad value") == []
+    assert serving.switch()["changed"] is False
+
+
+def test_a_missing_configuration_is_refused(serving: Host) -> None:
+    with pytest.raises(Failure, match=f"^Configuration {OLDER} of release {OLD} is not on this host; deploy it.$"):
+        serving.switch(configuration=OLDER)
+
+
+def test_slots_from_before_there_were_configurations_are_taken_over(host: Host) -> None:
+    configurations.remove(host.home, host.params["configuration"])
+    for slot, release, previous, key in (("a", OLD, None, "older"), ("b", NEW, OLD, "newer")):
+        host.write(f"srv/slots/{slot}/slot.json", json.dumps({"release": release, "previous": previous}))
+        host.write(f"srv/slots/{slot}/environment", f'KEY="{key}"\n')
+        host.write(f"srv/slots/{slot}/gunicorn.conf.py", "workers = 2\n")
+    host.link.symlink_to("slots/b")
+    host.systemd.active.add("notes@b.service")
+    assert configurations.take_over(host.home) is True
+    assert host.systemd.log == [], "none is restarted"
+    assert configurations.take_over(host.home) is False
+    host.roll_back()
+    assert (host.facts["release"], host.environment) == (OLD, 'KEY="older"\n')
+
+
+# ---- What is told of a failure ----
+
+
+def test_a_failure_shows_no_secret_and_no_control_character(serving: Host) -> None:
+    serving.said = "KeyError: 'secret'\n\x1b[31mred\x07 \u2028 größer"
+    serving.systemd.broken.add("notes-preflight.service")
+    with pytest.raises(Failure) as caught:
+        serving.switch(release=NEW)
+    assert str(caught.value) == (
+        "notes-preflight.service did not start (exit-code).\nKeyError: '********'\n\\x1b[31mred\\x07 \\u2028 größer"
+    )
 
 
 def test_a_first_release_that_fails_leaves_no_slot_to_activate(host: Host) -> None:
@@ -245,10 +400,10 @@ def test_a_dead_slot_is_started_again(serving: Host) -> None:
 
 def test_a_wrong_number_of_workers_is_put_right_by_a_switch(serving: Host) -> None:
     serving.ready = [101, 102, 103]
-    with pytest.raises(Failure):
-        serving.switch(workers=4)
-    result = serving.switch(workers=3)
-    assert result["changed"] is False
+    result = serving.switch()
+    assert result["reasons"] == ["3 workers instead of 2"]
+    assert serving.slot == "b"
+    assert serving.facts["previous"] is None, "nothing was replaced"
 
 
 def test_what_an_interrupted_switch_left_running_is_stopped_first(serving: Host) -> None:
@@ -268,10 +423,10 @@ def test_changed_units_are_read_again_and_a_stopped_nginx_is_started(serving: Ho
 
 def test_previous_goes_back_and_forth(serving: Host) -> None:
     serving.switch(release=NEW)
-    serving.switch(release="previous")
-    assert read_json(serving.link / "slot.json")["release"] == OLD
-    serving.switch(release="previous")
-    assert read_json(serving.link / "slot.json")["release"] == NEW
+    serving.roll_back()
+    assert serving.facts["release"] == OLD
+    serving.roll_back()
+    assert serving.facts["release"] == NEW
 
 
 @pytest.mark.parametrize(
@@ -284,7 +439,7 @@ def test_previous_goes_back_and_forth(serving: Host) -> None:
 )
 def test_a_release_that_is_not_there_is_refused(serving: Host, release: str, message: str) -> None:
     with pytest.raises(Failure) as caught:
-        serving.switch(release=release)
+        serving.roll_back(release)
     assert str(caught.value) == message
 
 
@@ -303,12 +458,12 @@ def test_check_mode_foresees_what_earlier_tasks_would_have_changed(serving: Host
     assert foreseen() == []
     assert foreseen(release=NEW) == [f"release {OLD} -> {NEW}"]
     assert foreseen(release=OLDER) == [f"release {OLD} -> {OLDER}"], "it is not built yet"
-    assert foreseen(coming=["/etc/notes/environment"]) == ["environment changed"]
+    assert foreseen(coming=["environment"]) == ["environment changed"]
     assert foreseen(coming=["/etc/systemd/system/notes.socket"]) == [], "a slot does not run from it"
 
 
 def test_check_mode_on_a_fresh_host_needs_nothing(tmp_path: Path) -> None:
-    params = {"application": "notes", "release": NEW, "home": str(tmp_path), "config": "/nowhere", "coming": []}
+    params = {"application": "notes", "release": NEW, "configuration": None, "home": str(tmp_path), "coming": []}
     switch = Switch(params)
     assert switch.foresee() == [f"release None -> {NEW}"]
     assert (switch.active, switch.idle.name) == (None, "a")
@@ -320,27 +475,27 @@ def process(proc: Path, pid: int, parent_pid: int, name: str = "python") -> None
 
 
 def test_only_living_children_of_the_master_count_as_ready(tmp_path: Path) -> None:
-    markers, proc = tmp_path / "workers", tmp_path / "proc"
-    markers.mkdir()
-    for pid in (11, 12, 13, 14):
-        (markers / str(pid)).touch()
-    (markers / "README").touch()
+    markers, proc = tmp_path / "notes-a/workers", tmp_path / "proc"
+    markers.mkdir(parents=True)
+    for name in ("11", "12", "13", "14", "README", "²", "-1", "0", "99999999999999999999"):
+        (markers / name).touch()
     process(proc, 11, 10)
     process(proc, 12, 10, name="a) S 99 (b")
     process(proc, 13, 99)
-    assert ready_workers(markers, 10, proc) == [11, 12], "13 has another parent, 14 is dead"
-    assert ready_workers(markers, 0, proc) == []
-    assert ready_workers(tmp_path / "nowhere", 10, proc) == []
-    assert parent(14, proc) == 0
 
+    def ready(path: str, master: int) -> list[int]:
+        return ready_workers(path, master, str(tmp_path), str(proc))
 
-def test_a_link_swings_without_a_moment_in_between(tmp_path: Path) -> None:
-    link = tmp_path / "active"
-    (tmp_path / ".active.new").symlink_to("left over by a kill")
-    swing(link, "slots/a")
-    swing(link, "slots/b")
-    assert link.readlink() == Path("slots/b")
-    assert [each.name for each in tmp_path.iterdir()] == ["active"]
+    assert ready("notes-a/workers", 10) == [11, 12], "13 has another parent, 14 is dead"
+    assert ready("notes-a/workers", 0) == []
+    assert ready("nowhere/workers", 10) == []
+    (tmp_path / "notes-b").mkdir()
+    (tmp_path / "notes-b/workers").symlink_to(markers)
+    assert ready("notes-b/workers", 10) == [], "it is no directory of this slot's"
+    for number in range(20_000, 30_001):
+        (markers / str(number)).touch()
+    assert ready("notes-a/workers", 10) == [], "more than there can be"
+    assert parent(14, str(proc)) == 0
 
 
 def test_a_full_queue_is_waited_for(tmp_path: Path) -> None:

@@ -443,5 +443,5 @@ def test_the_generator_and_the_role_agree_on_git_urls(url: str, good: bool) -> N
     if good:
         assert transports_of(url)
     else:
-        with pytest.raises(ValueError, match="URL|use https"):
+        with pytest.raises(ValueError, match=r"URL|use https"):
             transports_of(url)
