@@ -43,7 +43,11 @@ class Size:
 
 def size_values(plan: Plan) -> dict[str, JsonValue]:
     """What one plan gives the role, by variable name without the prefix."""
-    values: dict[str, JsonValue] = {"sized_for_cpus": plan.cpus, "sized_for_memory_mb": plan.memory_mb}
+    values: dict[str, JsonValue] = {
+        "sized_for_cpus": plan.cpus,
+        "sized_for_memory_mb": plan.memory_mb,
+        "slot_memory_mb": plan.predicted_memory_mb,
+    }
     return values | {spec.variable: plan.value(spec.name) for spec in SPECS}
 
 
@@ -73,6 +77,7 @@ def role_variables(project: Project, environment_name: str, plans: Mapping[str, 
         *_application(project, project.environments[environment_name], role),
         *(_size_table(groups, role) if len(groups) > 1 else []),
         *_sized_for(groups, role),
+        *_deploys_to(plans, role),
         *_settings(groups, role),
     ]
 
@@ -107,6 +112,12 @@ def _application(project: Project, environment: Environment, role: str) -> list[
             False,
             "bool",
             "Take the lock of another play, which must have died; for one run, with -e",
+        ),
+        variable(
+            "take_host",
+            False,
+            "bool",
+            "Take over a host of another environment or project, and what is in the way there; for one run, with -e",
         ),
     ]
     if environment.metrics_directory is not None:
@@ -149,6 +160,11 @@ def _sized_for(groups: tuple[Size, ...], role: str) -> list[RoleVariable]:
             "int",
             "Usable memory in MB that the numbers below were calculated for; a smaller host is refused",
         ),
+        (
+            "slot_memory_mb",
+            "int",
+            "Memory in MB that a slot should need; a host whose other services leave less is refused",
+        ),
     ):
         found.append(
             RoleVariable(
@@ -162,6 +178,23 @@ def _sized_for(groups: tuple[Size, ...], role: str) -> list[RoleVariable]:
             )
         )
     return found
+
+
+def _deploys_to(plans: Mapping[str, Plan], role: str) -> list[RoleVariable]:
+    """Which hosts the role goes to, and which it accepts all the same."""
+
+    def variable(name: str, value: JsonValue, kind: str, meaning: str) -> RoleVariable:
+        return RoleVariable(name, f"{role}_{name}", value, kind, meaning, "Sized for", (meaning + ".",))
+
+    return [
+        variable("planned_hosts", list(plans), "list", "The hosts that were planned; another one is refused"),
+        variable(
+            "accept_smaller_host",
+            False,
+            "bool",
+            "Deploy to a host that is smaller than the one it was sized for; for one run, with -e",
+        ),
+    ]
 
 
 def _settings(groups: tuple[Size, ...], role: str) -> list[RoleVariable]:

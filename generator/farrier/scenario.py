@@ -92,7 +92,8 @@ def _limits(plans: Mapping[str, Plan]) -> list[tuple[float, int]]:
 
 
 def _differences(defaults: Mapping[str, JsonValue], plan: Plan, role: str) -> dict[str, JsonValue]:
-    own = {f"{role}_{name}": value for name, value in size_values(plan).items()}
+    own: dict[str, JsonValue] = {f"{role}_{name}": value for name, value in size_values(plan).items()}
+    own[f"{role}_planned_hosts"] = [plan.host]
     return {name: value for name, value in own.items() if defaults[name] != value}
 
 
