@@ -47,6 +47,7 @@ FAULTS = {
     27: "a changed number of workers",
     28: "the host has shrunk since it was sized",
     38: "a dependency or the source plants files where root works",
+    39: "another site or another application is on the host",
 }
 # What the hosts of these tests, which are containers, cannot do, and what they do in its place.
 INSTEAD = {

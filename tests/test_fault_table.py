@@ -32,7 +32,7 @@ def test_rows_come_in_the_order_of_the_faults_with_what_was_taken_away_below() -
         ["7: the master is killed", "held", "10", "0", "5", "4"],
         ["7: the master is killed and cannot start for 5 s", "FAILED"],
         ["    without: KillMode=control-group", "noticed"],
-        *[[f"{number}: {FAULTS[number]}", "not", "run"] for number in range(8, 29)],
+        *[[f"{number}: {FAULTS[number]}", "not", "run"] for number in FAULTS if number > 7],
         ["stop-start: a deploy", "held"],
     ]
 
@@ -40,7 +40,7 @@ def test_rows_come_in_the_order_of_the_faults_with_what_was_taken_away_below() -
 def test_a_row_of_two_faults_stands_for_both() -> None:
     lines = table([Seen("2, 3: an idle slot that fails again and again", held=True)], cgroup_v2=True)
     assert not any(line.startswith("3:") for line in lines)
-    assert sum("not run" in line for line in lines) == 26
+    assert sum("not run" in line for line in lines) == len(FAULTS) - 2
 
 
 def test_what_nobody_noticed_and_what_was_seen_instead_are_told() -> None:

@@ -75,6 +75,50 @@ def test_a_sensitive_file_is_never_shown(tmp_path: Path) -> None:
     assert "two" not in str(result["diff"])
 
 
+def test_a_sensitive_file_is_not_among_the_arguments_that_ansible_shows(tmp_path: Path) -> None:
+    entry = {"path": f"{tmp_path}/environment", "content": 'KEY="of-a-secret"\n', "sensitive": True}
+    assert "of-a-secret" not in str(bring([entry]))
+
+
+@pytest.mark.parametrize("mask", [0o077, 0o027])
+def test_directories_and_files_are_as_asked_for_whatever_the_umask_is(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        bring([{"path": f"{tmp_path}/etc/app/conf", "content": "x"}, {"path": f"{tmp_path}/on/app", "link": "../x"}])
+    finally:
+        os.umask(before)
+    found = {path: (tmp_path / path).stat().st_mode & 0o777 for path in ("etc", "etc/app", "etc/app/conf", "on")}
+    assert found == {"etc": 0o755, "etc/app": 0o755, "etc/app/conf": 0o644, "on": 0o755}
+
+
+def test_a_file_that_somebody_edited_is_kept_once(tmp_path: Path) -> None:
+    conf, kept = tmp_path / "nginx.conf", tmp_path / "nginx.conf.before"
+    entry = {"path": str(conf), "content": "# Written by Ansible for notes.\n", "backup": str(kept)}
+    conf.write_text("worked on for years")
+    conf.chmod(0o640)
+    result = bring([entry])
+    assert kept.read_text() == "worked on for years"
+    assert kept.stat().st_mode & 0o777 == 0o640
+    assert f"{conf} was edited on this host and has been replaced; it is kept as {kept}." in str(result["warnings"])
+
+    conf.write_text("edited again")
+    assert "warnings" not in bring([entry])
+    assert kept.read_text() == "worked on for years", "the first copy is the one that nobody can make anew"
+
+
+def test_what_a_role_wrote_is_not_kept(tmp_path: Path) -> None:
+    conf, kept = tmp_path / "nginx.conf", tmp_path / "nginx.conf.before"
+    conf.write_text("# Written by Ansible for notes, earlier.\n")
+    bring([{"path": str(conf), "content": "# Written by Ansible for notes.\n", "backup": str(kept)}])
+    assert not kept.exists()
+
+
+def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "conf")
+    result = bring([{"path": f"{tmp_path}/conf", "content": "x"}])
+    assert result["msg"] == f"{tmp_path}/conf: there is a directory or device in its place"
+
+
 def test_a_refused_set_leaves_the_old_one_in_place(tmp_path: Path) -> None:
     (tmp_path / "kept").write_text("good")
     files = [

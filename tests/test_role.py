@@ -167,6 +167,28 @@ def test_a_role_has_no_watchdog_where_none_watches(overrides: dict[str, Any]) ->
         assert word not in off
 
 
+def test_playbooks_keep_their_own_order_and_leave_the_connection_to_the_operator() -> None:
+    """A strategy of ansible.cfg's would migrate on every host at once; where sudo wants a terminal pipelining fails."""
+    plays = {p: yaml.safe_load(c) for p, c in tree(ONE_SIZE).items() if p.startswith("playbooks/")}
+    assert len(plays) == 3
+    for path, [play] in plays.items():
+        assert play["strategy"] == "ansible.builtin.linear", path
+        assert "ansible_pipelining" not in play.get("vars", {}), path
+    measured = (ROOT / "templates/measure/measure.yml.tmpl").read_text()
+    assert "ansible_pipelining" not in measured
+
+
+@pytest.mark.parametrize("hosts", [ONE_SIZE, TWO_SIZES], ids=["one size", "two sizes"])
+def test_the_role_knows_which_hosts_were_planned(hosts: dict[str, tuple[float, int]]) -> None:
+    files = tree(hosts)
+    assert loaded(files, "defaults/main.yml")["notes_production_planned_hosts"] == list(hosts)
+    scenario = yaml.safe_load(files["molecule/production/molecule.yml"])
+    variables = scenario["provisioner"]["inventory"]["host_vars"]
+    assert {name: own["notes_production_planned_hosts"] for name, own in variables.items()} == {
+        each["name"]: [each["name"]] for each in scenario["platforms"]
+    }
+
+
 def test_templates_leave_no_mark_behind() -> None:
     for path, content in tree(TWO_SIZES).items():
         assert b"<%" not in content, path

@@ -100,10 +100,11 @@ def test_without_one_the_old_configuration_goes_on(secured: Deployed, file: str)
 
 @pytest.mark.row(25, "a file of the certificate is missing", without="nginx -t")
 def test_without_nginx_t_a_missing_one_is_found_too_late(secured: Deployed) -> None:
-    nginx = secured.project / f"roles/notes_{ENVIRONMENT}/tasks/nginx.yml"
+    role = secured.project / f"roles/notes_{ENVIRONMENT}"
     try:
         with (
-            altered(nginx, "validate: [nginx, -t, -q]", "validate: []"),
+            altered(role / "tasks/nginx.yml", "validate: [nginx, -t, -q]", "validate: []"),
+            altered(role / "module_utils/farrier_sites.py", "if not os.access(PROGRAM, os.X_OK):", "if True:"),
             pytest.raises(AssertionError, match="with which NGINX would not start"),
         ):
             check_missing(secured, "key.pem")

@@ -63,6 +63,7 @@ CONFIG = "/srv/notes/active/gunicorn.conf.py"
 NGINX = "/etc/nginx/nginx.conf"
 SITE = "/etc/nginx/sites-available/notes"
 SWITCH = "library/farrier_switch.py"
+ROOM = "module_utils/farrier_room.py"
 # The switch takes a slot for ready as soon as systemd has begun to start it; or its workers, as soon as their master is.
 NO_WAIT_FOR_THE_MASTER = ('run("systemctl", "start", self.unit)', 'run("systemctl", "start", "--no-block", self.unit)')
 NO_WAIT_FOR_WORKERS = ("if len(pids) >= count:", "if True:")
@@ -235,7 +236,7 @@ PROTECTIONS = (
     Protection(
         12,
         "a look at the disk",
-        in_role("tasks/preflight.yml", ("srv_free >= 500", "srv_free >= 0")),
+        in_role(ROOM, ("if free_mb < need:", "if False:")),
         lambda stage: check_full_disk(stage, "--tags", "preflight"),
         "the play did not fail",
     ),
@@ -252,6 +253,7 @@ PROTECTIONS = (
         both(
             later_as_before(NGINX, "rm -f /run/notes.nginx.pending"),
             in_role("tasks/nginx.yml", ("validate: [nginx, -t, -q]", "validate: []")),
+            in_role("module_utils/farrier_sites.py", ("if not os.access(PROGRAM, os.X_OK):", "if True:")),
         ),
         check_broken_nginx_configuration,
         "what NGINX refuses is in place",
@@ -364,14 +366,14 @@ PROTECTIONS = (
     Protection(
         28,
         "a look at the memory there is",
-        in_role("tasks/preflight.yml", ("memory.usable >= notes_trial_sized_for_memory_mb | float * 0.95", "true")),
+        in_role(ROOM, ("elif bound < self.memory_mb * MEMORY_SLACK:", "elif False:")),
         lambda stage: check_shrunk_host(stage, "--tags", "preflight"),
         "the play did not fail",
     ),
     Protection(
         28,
         "a look at the CPUs there are",
-        in_role("tasks/preflight.yml", ("cpus.usable >= notes_trial_sized_for_cpus | float - 0.01", "true")),
+        in_role(ROOM, ("if bound < self.cpus - 0.01 or usable < self.cpus * FEWEST_CPUS:", "if False:")),
         lambda stage: check_shrunk_host(stage, "--tags", "preflight"),
         "the play did not fail",
     ),
