@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-import subprocess
-
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.farrier_cell import end_of, ended, printable, run, transient
 from ansible.module_utils.farrier_play import Failure, holding
 
 DOCUMENTATION = r"""
@@ -36,14 +35,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-output: {description: What the command printed., returned: always, type: str}
+output: {description: The end of what the command printed., returned: always, type: str}
 """
 
-LAST_LINES = 40
-"""How much of a failed command's output is its message."""
 
-
-def transient(command: str, directory: str, venv: str, environment_file: str, sandbox: list[str]) -> list[str]:
+def call(command: str, directory: str, venv: str, environment_file: str, sandbox: list[str]) -> list[str]:
     """The call of systemd-run that runs a command line in the cell."""
     settings = [
         *sandbox,
@@ -51,9 +47,8 @@ def transient(command: str, directory: str, venv: str, environment_file: str, sa
         f"Environment=PATH={venv}/bin:/usr/local/bin:/usr/bin:/bin",
         f"EnvironmentFile={environment_file}",
     ]
-    literal = command.replace("$", "$$")  # the shell shall expand variables, not systemd
-    options = ["--wait", "--pipe", "--collect", "--quiet", *(f"--property={setting}" for setting in settings)]
-    return ["systemd-run", *options, "--", "/bin/sh", "-c", literal]
+    whole: list[str] = transient(settings, ["/bin/sh", "-c", command])
+    return whole
 
 
 def main() -> None:
@@ -76,21 +71,17 @@ def main() -> None:
     wish = module.params
     try:
         with holding(wish.pop("lock"), wish.pop("token")):
-            done = subprocess.run(
-                transient(**wish),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                check=False,
-            )
+            status, said = run(call(**wish))
     except (Failure, OSError) as failure:
-        module.fail_json(msg=f"`{wish['command']}`: {failure}")
-    if done.returncode:
-        tail = "\n".join(done.stdout.strip().splitlines()[-LAST_LINES:])
-        module.fail_json(msg=f"`{wish['command']}` ended with status {done.returncode}:\n{tail}")
-    module.exit_json(changed=True, output=done.stdout)
+        module.fail_json(msg=printable(f"`{wish['command']}`: {failure}"))
+    if status:
+        why = end_of(said)
+        module.fail_json(
+            msg=f"`{wish['command']}` ended with status {status}:\n{why}"
+            if why
+            else f"`{wish['command']}`: {ended(status)}"
+        )
+    module.exit_json(changed=True, output=end_of(said))
 
 
 if __name__ == "__main__":

@@ -186,7 +186,9 @@ def main() -> None:
         status["workers"] = sorted(alive & {int(each.name) for each in markers.iterdir() if each.name.isdigit()})
     listing = run("ss", "-lntxH")
     status["queues"], status["waiting"] = queues(listing), waiting(listing)
-    status["somaxconn"] = int(Path("/proc/sys/net/core/somaxconn").read_text())
+    status["somaxconn"] = None
+    with contextlib.suppress(OSError, ValueError):  # the kernel hides it from an unprivileged container
+        status["somaxconn"] = int(Path("/proc/sys/net/core/somaxconn").read_text())
     address = ("127.0.0.1", 443 if wish["tls"] else 80)
     status.update(ask(address, wish["host"], wish["health_path"], wish["tls"], wish["seconds"]))
     days = status["certificate_days"]

@@ -95,7 +95,7 @@ def read_json(top: str, relative: str, most: int = LARGEST_DOCUMENT) -> dict[str
     return {}
 
 
-def write(top: str, relative: str, content: bytes, mode: int = 0o644) -> None:
+def write(top: str, relative: str, content: bytes, mode: int = 0o644, group: int = -1) -> None:
     """Put a file of root's own in place below `top`: a reader sees the old one or the new one; a link is replaced."""
     above, _, name = relative.rpartition("/")
     with directory(top, above) as fd:
@@ -105,6 +105,7 @@ def write(top: str, relative: str, content: bytes, mode: int = 0o644) -> None:
         try:
             with os.fdopen(file, "wb") as opened:
                 opened.write(content)
+                os.fchown(opened.fileno(), -1, group)
                 os.fchmod(opened.fileno(), mode)
             os.replace(aside, name, src_dir_fd=fd, dst_dir_fd=fd)
         except BaseException:
@@ -148,8 +149,8 @@ def give(
     """Give a tree to an owner; `mode` makes of the permissions that a file or directory has those that it gets.
 
     Links are given too, but never followed. Refused when something is neither file, directory nor link, or belongs to
-    somebody other than root, the new owner and `owners`, or when a file of root's is about to be given away that has a
-    second name elsewhere.
+    somebody other than root, the new owner and `owners`, or when a file of root's is about to be changed that has a second
+    name elsewhere.
     """
     allowed = {0, uid, *owners}
 
@@ -157,7 +158,7 @@ def give(
         status = os.fstat(fd)
         if status.st_uid not in allowed:
             raise Refused(f"{what}: belongs to user {status.st_uid}, not to the application")
-        if stat.S_ISREG(status.st_mode) and status.st_nlink > 1 and status.st_uid == 0 and uid != 0:
+        if stat.S_ISREG(status.st_mode) and status.st_nlink > 1 and status.st_uid == 0 and (uid != 0 or mode):
             raise Refused(f"{what}: another name of a file of root's")
         os.fchown(fd, uid, gid)
         if mode:
@@ -172,7 +173,10 @@ def give(
                 if stat.S_ISLNK(kind):
                     os.chown(name, uid, gid, dir_fd=fd, follow_symlinks=False)
                 elif not stat.S_ISDIR(kind):  # a directory's turn comes when it is entered
-                    file = regular(fd, name)
+                    try:
+                        file = regular(fd, name)
+                    except Refused as refused:
+                        raise Refused(os.path.join(shown, str(refused))) from None
                     try:
                         take(file, os.path.join(shown, name))
                     finally:

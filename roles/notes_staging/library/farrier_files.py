@@ -6,15 +6,18 @@ from __future__ import annotations
 import base64
 import contextlib
 import grp
+import hashlib
 import os
 import pwd
+import re
+import secrets
 import stat
 import subprocess
-import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.farrier_owner import written_by_us
 
 DOCUMENTATION = r"""
 module: farrier_files
@@ -37,6 +40,9 @@ options:
       owner: {type: str, default: root, description: Owner of the file.}
       group: {type: str, default: root, description: Group of the file.}
       sensitive: {type: bool, default: false, description: Never show the content in a diff.}
+      backup:
+        type: path
+        description: Where a file is kept, once, that somebody has edited, before it is replaced for the first time.
   validate:
     description: Command that must succeed with the new set in place.
     type: list
@@ -77,6 +83,9 @@ changed_paths:
 """
 
 HIDDEN = "(not shown)\n"
+DPKG_STATUS = "/var/lib/dpkg/status"
+LARGEST = 8 << 20
+"""Bytes of a file that is compared; larger ones are none that a role writes."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +100,7 @@ class Entry:
     owner: str = "root"
     group: str = "root"
     sensitive: bool = False
+    backup: str | None = None
 
     def same_as(self, other: Entry) -> bool:
         """Whether both describe the same state of the path."""
@@ -127,6 +137,7 @@ def wanted(entry: dict[str, Any]) -> Entry:
         owner=entry["owner"],
         group=entry["group"],
         sensitive=entry["sensitive"],
+        backup=entry["backup"],
     )
 
 
@@ -140,8 +151,12 @@ def living(path: str, sensitive: bool = False) -> Entry:
         return Entry(path, "link", target=os.readlink(path))
     if not stat.S_ISREG(status.st_mode):
         return Entry(path, "other")
-    with open(path, "rb") as file:
-        content = file.read()
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(file.fileno())
+        content = file.read(LARGEST + 1)
+    if len(content) > LARGEST or not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"{path}: not a file of at most {LARGEST} bytes")
     return Entry(
         path,
         "file",
@@ -160,6 +175,15 @@ def _name(lookup: Any, number: int) -> str:
         return str(number)
 
 
+def compared(files: list[dict[str, Any]]) -> list[tuple[Entry, Entry]]:
+    """Each entry as the host has it and as the play asks for it; ValueError where it cannot be brought into place."""
+    pairs = [(living(new.path, new.sensitive), new) for new in map(wanted, files)]
+    for before, _ in pairs:
+        if before.kind == "other":
+            raise ValueError(f"{before.path}: there is a directory or device in its place")
+    return pairs
+
+
 def put(entry: Entry) -> None:
     """Bring one entry into place; a reader sees the old file or the new one, never a part."""
     if entry.kind == "absent":
@@ -167,31 +191,68 @@ def put(entry: Entry) -> None:
             os.unlink(entry.path)
         return
     directory = os.path.dirname(entry.path)
-    os.makedirs(directory, mode=0o755, exist_ok=True)
-    if entry.kind == "link":
-        temporary = tempfile.mktemp(prefix=".farrier-", dir=directory)
-        os.symlink(entry.target, temporary)
-    else:
-        temporary = _write_aside(entry, directory)
-    os.replace(temporary, entry.path)
-
-
-def _write_aside(entry: Entry, directory: str) -> str:
-    descriptor, temporary = tempfile.mkstemp(prefix=".farrier-", dir=directory)
+    make_directories(directory)
+    aside = os.path.join(directory, f".farrier-{secrets.token_hex(8)}")
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(entry.content)
-            if os.geteuid() == 0:
-                uid = int(entry.owner) if entry.owner.isdigit() else pwd.getpwnam(entry.owner).pw_uid
-                gid = int(entry.group) if entry.group.isdigit() else grp.getgrnam(entry.group).gr_gid
-                os.fchown(file.fileno(), uid, gid)
-            os.fchmod(file.fileno(), entry.mode)
-            file.flush()
-            os.fsync(file.fileno())
+        if entry.kind == "link":
+            os.symlink(entry.target, aside)
+        else:
+            _write(entry, aside)
+        os.replace(aside, entry.path)
     except BaseException:
-        os.unlink(temporary)
+        with contextlib.suppress(OSError):
+            os.unlink(aside)
         raise
-    return temporary
+
+
+def make_directories(path: str) -> None:
+    """Make a directory and those above it for everybody to enter, whatever the umask is."""
+    if os.path.isdir(path):
+        return
+    make_directories(os.path.dirname(path))
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, 0o755)
+        os.chmod(path, 0o755)
+
+
+def _write(entry: Entry, aside: str) -> None:
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(entry.content)
+        if os.geteuid() == 0:
+            uid = int(entry.owner) if entry.owner.isdigit() else pwd.getpwnam(entry.owner).pw_uid
+            gid = int(entry.group) if entry.group.isdigit() else grp.getgrnam(entry.group).gr_gid
+            os.fchown(file.fileno(), uid, gid)
+        os.fchmod(file.fileno(), entry.mode)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def packaged(path: str) -> str:
+    """The checksum of a configuration file as its package brought it; empty when no package did."""
+    with contextlib.suppress(OSError), open(DPKG_STATUS, encoding="utf-8", errors="replace") as file:
+        for line in file:
+            found = re.match(r" (/\S+) ([0-9a-f]{32})\b", line)
+            if found and found[1] == path:
+                return found[2]
+    return ""
+
+
+def edited(before: Entry) -> bool:
+    """Whether somebody has put work into a file: neither a role nor its package wrote it like this."""
+    if before.kind != "file" or written_by_us(before.path):
+        return False
+    return hashlib.md5(before.content).hexdigest() != packaged(before.path)
+
+
+def keep(pairs: list[tuple[Entry, Entry]]) -> list[str]:
+    """Keep a copy of each file that somebody edited and that is replaced now; what was kept, in words."""
+    kept = []
+    for before, after in pairs:
+        if after.backup and edited(before) and not os.path.lexists(after.backup):
+            put(replace(before, path=after.backup))
+            kept.append(f"{before.path} was edited on this host and has been replaced; it is kept as {after.backup}.")
+    return kept
 
 
 def refusal(command: list[str]) -> str:
@@ -264,6 +325,7 @@ def main() -> None:
         "owner": {"type": "str", "default": "root"},
         "group": {"type": "str", "default": "root"},
         "sensitive": {"type": "bool", "default": False},
+        "backup": {"type": "path"},
     }
     module = AnsibleModule(
         argument_spec={
@@ -275,11 +337,12 @@ def main() -> None:
         supports_check_mode=True,
     )
     pending = module.params["pending"]
+    # Ansible shows the arguments of a module at -vvv.
+    module.no_log_values.update(
+        each["content"] for each in module.params["files"] if each["sensitive"] and each["content"]
+    )
     try:
-        pairs = [(living(new.path, new.sensitive), new) for new in map(wanted, module.params["files"])]
-        for before, _ in pairs:
-            if before.kind == "other":
-                raise ValueError(f"{before.path}: there is a directory or device in its place")
+        pairs = compared(module.params["files"])
     except (ValueError, OSError) as error:
         module.fail_json(msg=str(error))
     changes = [(before, after) for before, after in pairs if not before.same_as(after)]
@@ -292,6 +355,8 @@ def main() -> None:
     if result["changed"] and not module.check_mode:
         if pending:
             put(Entry(pending, "file"))
+        for each in keep(changes):
+            module.warn(each)
         problem = replace_set(changes, module.params["validate"])
         if problem:
             if pending and not left_over:

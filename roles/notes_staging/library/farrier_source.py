@@ -3,31 +3,35 @@
 
 from __future__ import annotations
 
-import fnmatch
 import gzip
 import hashlib
 import io
 import os
-import re
 import stat
-import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import Optional
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.farrier_git import check_out, describe, is_url, known
+from ansible.module_utils.farrier_members import Member, Reader, shown
 
 DOCUMENTATION = r"""
 module: farrier_source
 short_description: Pack the application's source into an archive named by its content
 description:
   - Runs on the control machine. The same content gives the same release, whoever packs it, wherever and whenever.
-  - Left out are what never belongs to a release (C(.git), virtual environments, byte code, C(node_modules), C(.env),
-    C(db.sqlite3)) and what a C(.farrierignore) in the source names, one shell pattern a line.
+  - Left out are what git ignores, where the source is in a git work tree; what never belongs to a release, such as C(.git),
+    virtual environments, byte code, C(node_modules), C(.env), SSH keys and C(db.sqlite3); and what Farrier itself has written.
+  - A C(.farrierignore) in the source leaves out more, one shell pattern a line, or takes back in with C(!) before it.
+    The last pattern that matches counts. One with a slash counts from the top, one without at any depth.
+  - A file that others on the control machine may not read, though they may enter the source, is not for others on the host.
+  - Links may lead anywhere inside the source. It is read without following any.
 options:
-  source: {type: str, required: true, description: Directory, or URL of a git repository.}
+  source: {type: str, required: true, description: "Directory, from C(project) on, or URL of a git repository."}
   ref: {type: str, description: Branch, tag or commit; for a git repository only.}
+  project: {type: path, description: Directory of the project file., default: .}
+  own: {type: list, elements: str, default: [], description: Paths from C(project) on that are left out.}
   recipe:
     description: What else makes a release another one, such as the command that collects its static files.
     type: dict
@@ -50,95 +54,8 @@ commit: {description: Commit as git describes it, or null., returned: always, ty
 files: {description: How many files it holds., returned: always, type: int}
 """
 
-NEVER = [
-    ".git",
-    ".hg",
-    ".svn",
-    "__pycache__",
-    "*.pyc",
-    "*.pyo",
-    ".venv",
-    "venv",
-    "node_modules",
-    ".env",
-    "db.sqlite3",
-    ".mypy_cache",
-    ".pytest_cache",
-    ".ruff_cache",
-    ".tox",
-    ".DS_Store",
-    ".farrierignore",
-]
-"""Names that are never part of a release, at any depth."""
-
 EPOCH = 1_000_000_000
 """Every packed file carries this time, so that only content makes a difference."""
-
-
-@dataclass(frozen=True)
-class Member:
-    """One file or symbolic link of the source."""
-
-    path: str
-    content: bytes = b""
-    executable: bool = False
-    target: str = ""
-
-
-def ignored(path: str, patterns: list[str]) -> bool:
-    """Whether a relative path is left out: a pattern with a slash counts from the top, one without at any depth."""
-    name = path.rsplit("/", 1)[-1]
-    for pattern in patterns:
-        bare = pattern.rstrip("/")
-        if "/" in bare:
-            if fnmatch.fnmatchcase(path, bare.lstrip("/")):
-                return True
-        elif fnmatch.fnmatchcase(name, bare):
-            return True
-    return False
-
-
-def patterns_of(text: str) -> list[str]:
-    """The patterns of a .farrierignore: one a line, `#` starts a comment line."""
-    lines = (line.strip() for line in text.splitlines())
-    return [line for line in lines if line and not line.startswith("#")]
-
-
-def checked_link(path: str, target: str) -> str:
-    """The target of a symbolic link, refused when it leads out of the source."""
-    inside = os.path.normpath(os.path.join(os.path.dirname(path), target))
-    if os.path.isabs(target) or inside == ".." or inside.startswith("../"):
-        raise ValueError(f"{path}: the link leads out of the source, to {target}")
-    return target
-
-
-def read_directory(top: str) -> Iterator[Member]:
-    """All members below a directory, in one fixed order."""
-    patterns = list(NEVER)
-    ignore = os.path.join(top, ".farrierignore")
-    if os.path.isfile(ignore):
-        with open(ignore, encoding="utf-8") as file:
-            patterns += patterns_of(file.read())
-    for directory, names, files in os.walk(top):
-        relative = os.path.relpath(directory, top)
-        prefix = "" if relative == "." else relative + "/"
-        links = [name for name in names if os.path.islink(os.path.join(directory, name))]
-        names[:] = sorted(n for n in names if n not in links and not ignored(prefix + n, patterns))
-        for name in sorted(files + links):
-            path = prefix + name
-            if not ignored(path, patterns):
-                yield read_member(os.path.join(directory, name), path)
-
-
-def read_member(full: str, path: str) -> Member:
-    """One file or link as it is on disk."""
-    status = os.lstat(full)
-    if stat.S_ISLNK(status.st_mode):
-        return Member(path, target=checked_link(path, os.readlink(full)))
-    if not stat.S_ISREG(status.st_mode):
-        raise ValueError(f"{path}: neither a file nor a directory nor a link; name it in .farrierignore")
-    with open(full, "rb") as file:
-        return Member(path, file.read(), executable=bool(status.st_mode & 0o100))
 
 
 def release_id(members: list[Member], recipe: dict[str, object]) -> str:
@@ -151,6 +68,7 @@ def release_id(members: list[Member], recipe: dict[str, object]) -> str:
 
     for member in members:
         kind = b"l" if member.target else b"x" if member.executable else b"f"
+        kind += b"p" if member.private else b""
         add(kind, os.fsencode(member.path), os.fsencode(member.target), member.content)
     for key in sorted(recipe):
         add(key.encode(), repr(recipe[key]).encode())
@@ -160,7 +78,6 @@ def release_id(members: list[Member], recipe: dict[str, object]) -> str:
 def pack(members: list[Member], archive: str) -> None:
     """Write the archive, whole or not at all."""
     directory = os.path.dirname(archive)
-    os.makedirs(directory, mode=0o700, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(prefix=".pack-", dir=directory)
     try:
         with (
@@ -171,7 +88,7 @@ def pack(members: list[Member], archive: str) -> None:
             for member in members:
                 info = tarfile.TarInfo(member.path)
                 info.mtime = EPOCH
-                info.mode = 0o755 if member.executable else 0o644
+                info.mode = (0o755 if member.executable else 0o644) & (0o750 if member.private else 0o755)
                 if member.target:
                     info.type, info.linkname = tarfile.SYMTYPE, member.target
                 info.size = len(member.content)
@@ -182,67 +99,52 @@ def pack(members: list[Member], archive: str) -> None:
         raise
 
 
-def git(*arguments: str, directory: str | None = None) -> str:
-    """Run git and return what it printed; an error carries git's own words."""
-    command = ["git", *(["-C", directory] if directory else []), *arguments]
-    environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+def private_directory(path: str) -> str:
+    """A directory that is the user's alone; ValueError when somebody else could have put something into it."""
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    status = os.lstat(path)
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+        raise ValueError(f"{shown(path)}: has to be a directory of your own, as releases come from it; remove it")
+    if status.st_mode & 0o077:
+        os.chmod(path, 0o700)
+    return path
+
+
+def is_packed(archive: str) -> bool:
+    """Whether the archive is there, written by this user and no link to another."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    except OSError as error:
-        raise ValueError(f"git: {error.strerror}") from None
-    if done.returncode:
-        raise ValueError(f"git {arguments[0]}: {done.stderr.strip() or done.returncode}")
-    return done.stdout.strip()
+        status = os.lstat(archive)
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
 
 
-def is_url(source: str) -> bool:
-    """Whether the source is a git URL rather than a directory."""
-    return bool(re.match(r"[a-z][a-z0-9+.-]*://|[\w.-]+@[\w.-]+:", source))
+def not_released(own: list[str], project: str, source: str) -> frozenset[str]:
+    """Paths of the project that are left out, as paths from the source on."""
+    project, source = os.path.realpath(project), os.path.realpath(source)
+    paths = (os.path.relpath(os.path.join(project, each), source) for each in own)
+    return frozenset(path for path in paths if path != "." and path.split("/")[0] != "..")
 
 
-def check_out(url: str, ref: str, cache: str, into: str) -> str:
-    """Put the files of a ref into a directory and return the commit; clones once, then only fetches what is new."""
-    if url.startswith("-") or ref.startswith("-"):
-        raise ValueError(f"{url} {ref}: neither a URL nor a ref starts with a dash")
-    clone = os.path.join(cache, "git", hashlib.sha256(url.encode()).hexdigest()[:16])
-    if not os.path.isdir(os.path.join(clone, "objects")):
-        git("init", "--quiet", "--bare", clone)
-    known = re.fullmatch(r"[0-9a-f]{40}", ref) and not _fails("cat-file", "-e", f"{ref}^{{commit}}", directory=clone)
-    if not known:
-        git("fetch", "--quiet", "--force", "--tags", url, "+refs/heads/*:refs/heads/*", directory=clone)
-    commit = git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}", directory=clone)
-    git("--work-tree", into, "checkout", "--force", commit, "--", ".", directory=clone)
-    return commit
-
-
-def _fails(*arguments: str, directory: str) -> bool:
-    try:
-        git(*arguments, directory=directory)
-    except ValueError:
-        return True
-    return False
-
-
-def describe(directory: str) -> str | None:
-    """How git names the state of a directory, if it is under git."""
-    try:
-        return git("describe", "--always", "--dirty", "--tags", "--abbrev=12", directory=directory)
-    except ValueError:
-        return None
-
-
-def read_source(source: str, ref: str | None, cache: str) -> tuple[list[Member], str | None]:
+def read_source(module: AnsibleModule, cache: str) -> tuple[list[Member], Optional[str]]:
     """All members of the source, and its commit."""
+    source, ref, project = (module.params[name] for name in ("source", "ref", "project"))
+    own, static = module.params["own"], str(module.params["recipe"].get("static_directory") or "")
     if is_url(source):
         if not ref:
-            raise ValueError(f"{source}: a git repository needs a ref, such as a tag")
-        os.makedirs(cache, mode=0o700, exist_ok=True)
+            raise ValueError(f"{shown(source)}: a git repository needs a ref, such as a tag")
+        private_directory(os.path.join(cache, "git"))
         with tempfile.TemporaryDirectory(prefix="checkout-", dir=cache) as directory:
-            commit: str | None = check_out(source, ref, cache, directory)
-            return list(read_directory(directory)), commit
+            commit: Optional[str] = check_out(source, ref, cache, directory)
+            holds_project = os.path.exists(os.path.join(directory, "farrier.yml"))
+            left_out = not_released(own if holds_project else [], directory, directory)
+            return Reader(own=left_out, static_directory=static).read(directory), commit
+    source = os.path.join(project, source)
     if not os.path.isdir(source):
-        raise ValueError(f"{source}: there is no such directory on the control machine")
-    return list(read_directory(source)), describe(source)
+        raise ValueError(f"{shown(source)}: there is no such directory on the control machine")
+    git = known(source)
+    reader = Reader(git, not_released(own, project, source), static)
+    return reader.read(source), describe(source) if git else None
 
 
 def main() -> None:
@@ -251,22 +153,24 @@ def main() -> None:
         argument_spec={
             "source": {"type": "str", "required": True},
             "ref": {"type": "str"},
+            "project": {"type": "path", "default": "."},
+            "own": {"type": "list", "elements": "str", "default": []},
             "recipe": {"type": "dict", "default": {}},
             "cache": {"type": "path", "default": "~/.cache/farrier"},
         },
         supports_check_mode=True,
     )
-    source, cache = module.params["source"], module.params["cache"]
     try:
-        members, commit = read_source(source, module.params["ref"], cache)
+        cache = private_directory(module.params["cache"])
+        members, commit = read_source(module, cache)
         if not members:
-            raise ValueError(f"{source}: there is nothing in it to release")
+            raise ValueError(f"{shown(module.params['source'])}: there is nothing in it to release")
         release = release_id(members, module.params["recipe"])
-        archive = os.path.join(cache, "releases", f"{release}.tar.gz")
-        if not os.path.exists(archive):
+        archive = os.path.join(private_directory(os.path.join(cache, "releases")), f"{release}.tar.gz")
+        if not is_packed(archive):
             pack(members, archive)
     except (ValueError, OSError) as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(msg=shown(str(error), 1000))
     module.exit_json(changed=False, release=release, archive=archive, commit=commit, files=len(members))
 
 

@@ -6,34 +6,37 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.client
-import json
 import os
 import re
-import shutil
-import socket
-import struct
-import subprocess
 import time
-from pathlib import Path
 from typing import Any
 
+from ansible.module_utils import farrier_beneath as beneath
+from ansible.module_utils import farrier_configurations as configurations
+from ansible.module_utils import farrier_journal as journal
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.farrier_http import UnixConnection
 from ansible.module_utils.farrier_play import Failure, holding
+from ansible.module_utils.farrier_slot import POLL_SECONDS, RUN, Slot, main_pid, memory_mb, run, show
 
 DOCUMENTATION = r"""
 module: farrier_switch
 short_description: Switch the application to a release or a configuration without losing a request
 description:
-  - Compares what the active slot runs (release, virtual environment, Gunicorn configuration, environment, unit) with what it should.
+  - Compares what the active slot runs (release, virtual environment, configuration, unit) with what it should.
   - If they differ, the release is tried on a private socket, started in the idle slot, and the old slot is stopped when every
     new worker is ready. If anything fails before that, the old slot goes on serving.
   - One link, C(active), says which slot counts, now and at the next boot.
 options:
   application: {type: str, required: true, description: Name of the application and of its units.}
-  release: {type: str, required: true, description: "Release to serve, or V(previous)."}
-  home: {type: path, required: true, description: Directory that holds C(releases), C(venvs) and C(slots).}
-  config: {type: path, required: true, description: Directory of the wanted C(gunicorn.conf.py) and C(environment).}
-  workers: {type: int, required: true, description: Worker processes that must be ready.}
+  release:
+    description: Release to serve, or V(previous) for the release and the configuration that served before.
+    type: str
+    required: true
+  configuration:
+    description: Configuration to serve with, as farrier_configuration names it. Without it the one with which the release served last.
+    type: str
+  home: {type: path, required: true, description: "Directory that holds C(releases), C(venvs), C(configurations) and C(slots)."}
   host: {type: str, required: true, description: Host header of the health request.}
   health_path: {type: str, required: true, description: Path that must answer 2xx or 3xx.}
   health_seconds: {type: int, default: 30, description: How long that answer may take.}
@@ -45,6 +48,9 @@ options:
     choices: [overlap, stop-start]
   boot_seconds: {type: int, default: 120, description: How long a slot may take until all its workers are ready.}
   memory_available_mb: {type: int, description: Memory that the host has left; a second slot is not started without it.}
+  memory_assumed: {type: bool, default: false, description: "Whether the plan's memory of a worker was assumed, not measured."}
+  measure: {type: str, default: "", description: Command that measures it; part of what is said when the memory ended.}
+  hidden: {type: list, elements: str, default: [], description: Variables of the environment whose values are never shown.}
   by: {type: str, default: "", description: Who deploys; noted in C(slot.json).}
   coming: {type: list, elements: path, default: [], description: Files that a play in check mode would have changed before.}
   lock: {type: path, description: "The play's lock, as farrier_lock took it; held and renewed while this runs."}
@@ -58,8 +64,6 @@ EXAMPLES = r"""
     application: notes
     release: previous
     home: /srv/notes
-    config: /etc/notes
-    workers: 3
     host: www.example.org
     health_path: /health/
 """
@@ -67,66 +71,20 @@ EXAMPLES = r"""
 RETURN = r"""
 slot: {description: Slot that serves., returned: always, type: str}
 release: {description: Release that it serves., returned: always, type: str}
+expected: {description: "How many C(workers) and how long a C(backlog) its configuration asks for.", returned: success, type: dict}
 reasons: {description: What differed., returned: always, type: list, elements: str}
 workers: {description: Process ids of the ready workers., returned: success, type: list, elements: int}
 seconds: {description: "How long each step took, and the C(whole) of what was done on the host.", returned: success, type: dict}
 cut: {description: Workers of the old slot whose last requests were cut., returned: success, type: int}
 """
 
-CONFIG_FILES = ("gunicorn.conf.py", "environment")
-UNITS = Path("/etc/systemd/system")
-RUN = Path("/run")
-POLL_SECONDS = 0.05
+UNITS = "/etc/systemd/system"
 SETTLE_SECONDS = 10
 """How long an unchanged slot may have fewer workers than planned, because one is just being replaced."""
 
 
-def run(*command: str) -> str:
-    """Run a command and return its output; its own words on failure."""
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, errors="replace", check=False)
-    if done.returncode:
-        raise Failure(f"{' '.join(command)}: {(done.stderr or done.stdout).strip()}")
-    return done.stdout
-
-
-def show(unit: str) -> dict[str, str]:
-    """What systemd knows about a unit."""
-    names = "ActiveState,MainPID,NRestarts,UnitFileState,NeedDaemonReload,Result"
-    return dict(line.split("=", 1) for line in run("systemctl", "show", "-p", names, unit).splitlines() if "=" in line)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; nothing when there is none."""
-    with contextlib.suppress(OSError, ValueError):
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(found, dict):
-            return found
-    return {}
-
-
-def parent(pid: int, proc: Path = Path("/proc")) -> int:
-    """The parent of a process; 0 when there is no such process."""
-    with contextlib.suppress(OSError):
-        return int((proc / str(pid) / "stat").read_text().rpartition(")")[2].split()[1])
-    return 0
-
-
-def ready_workers(markers: Path, main_pid: int, proc: Path = Path("/proc")) -> list[int]:
-    """Workers that have left their mark and live: children of this master, so no leftover of an earlier one."""
-    with contextlib.suppress(OSError):
-        pids = sorted(int(each.name) for each in markers.iterdir() if each.name.isdigit())
-        return [pid for pid in pids if main_pid and parent(pid, proc) == main_pid]
-    return []
-
-
-def memory_mb(pids: list[int]) -> int:
-    """Memory of some processes, pages that they share counted once."""
-    total = 0
-    for pid in pids:
-        with contextlib.suppress(OSError):
-            found = re.search(r"^Pss:\s+(\d+)", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
-            total += int(found.group(1)) if found else 0
-    return total // 1024
+STOP_LINES = 20_000
+"""How much of what a slot says while it stops is read; journald itself lets 10,000 lines pass in half a minute."""
 
 
 def cut_workers(workers: list[int], said: str) -> set[int]:
@@ -135,164 +93,88 @@ def cut_workers(workers: list[int], said: str) -> set[int]:
     return (set(workers) - left) | {int(pid) for pid in re.findall(r"worker (\d+) leaves \d+ requests", said)}
 
 
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
-
-    def __init__(self, path: str, timeout: int) -> None:
-        """Remember the socket's path."""
-        super().__init__("localhost", timeout=timeout)
-        self.path = path
-
-    def connect(self) -> None:
-        """Connect to the path instead of a host; while its queue is full, wait for room."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", self.timeout, 0))
-        self.sock.connect(self.path)
-        self.sock.settimeout(self.timeout)
-
-
-class Slot:
-    """One of the two services, or the preflight, and the directory it is started from."""
-
-    def __init__(self, name: str, params: dict[str, Any]) -> None:
-        """Derive its names."""
-        app = params["application"]
-        self.name, self.params = name, params
-        self.directory = Path(params["home"], "slots", name)
-        self.unit = f"{app}-preflight.service" if name == "preflight" else f"{app}@{name}.service"
-        self.runtime = RUN / f"{app}-{name}"
-        self.begun = 0
-        self.facts = read_json(self.directory / "slot.json")
-
-    @property
-    def running(self) -> bool:
-        """Whether systemd has it up or on its way up or down."""
-        return show(self.unit)["ActiveState"] in ("active", "activating", "deactivating", "reloading")
-
-    def workers(self) -> list[int]:
-        """Its workers that are ready."""
-        return ready_workers(self.runtime / "workers", int(show(self.unit)["MainPID"]))
-
-    def fill(self, wanted: dict[str, Any]) -> None:
-        """Lay out what it will run: links and copies, so that it restarts as it was whatever is written later."""
-        self.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-        for name in ("release", "venv"):
-            swing(self.directory / name, f"../../{name}s/{wanted[name]}")
-        for name in CONFIG_FILES:
-            source = Path(self.params["config"], name)
-            copy = self.directory / f".{name}.new"
-            copy.unlink(missing_ok=True)
-            with open(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                file.write(source.read_bytes())
-            shutil.copymode(source, copy)
-            copy.replace(self.directory / name)
-        facts = {**wanted, "slot": self.name, "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-        text = json.dumps({**facts, "by": self.params["by"]}, indent=2, sort_keys=True) + "\n"
-        (self.directory / ".slot.new").write_text(text, encoding="utf-8")
-        (self.directory / ".slot.new").replace(self.directory / "slot.json")
-
-    def start(self, count: int) -> list[int]:
-        """Start it and wait until every worker is ready; stop it again and show its own words when that fails."""
-        limit = time.monotonic() + self.params["boot_seconds"]
-        self.begun = int(time.time())
-        with contextlib.suppress(Failure):
-            run("systemctl", "reset-failed", self.unit)
-        begun = show(self.unit)["NRestarts"]
-        try:
-            run("systemctl", "start", self.unit)
-            while True:
-                pids, state = self.workers(), show(self.unit)
-                if len(pids) >= count:
-                    return pids
-                if state["ActiveState"] != "active" or state["NRestarts"] != begun:
-                    raise Failure("It ended while its workers were starting.")
-                if time.monotonic() > limit:
-                    late = f"After {self.params['boot_seconds']} s {len(pids)} of {count} workers were ready."
-                    raise Failure(late)
-                time.sleep(POLL_SECONDS)
-        except Failure as failure:
-            result = show(self.unit)["Result"]
-            cause = "" if result == "success" else f" ({result})"
-            raise Failure(f"{self.unit} did not start{cause}.\n{self.abandon() or failure}") from None
-
-    def abandon(self) -> str:
-        """Stop it, and return the end of what it logged since it was started; it may have been started again since."""
-        with contextlib.suppress(Failure):
-            run("systemctl", "stop", self.unit)
-        with contextlib.suppress(Failure):
-            run("systemctl", "reset-failed", self.unit)
-        run("journalctl", "--sync")
-        text = run(
-            *("journalctl", "--unit", self.unit, f"--since=@{self.begun}"),
-            *("--no-pager", "--quiet", "--output=cat", "--lines=60"),
-        )
-        return "\n".join(line for line in text.splitlines() if line.strip() and "[INFO]" not in line)
-
-
-def swing(link: Path, target: str) -> None:
-    """Point a link at another target; there is no moment without it."""
-    new = link.with_name(f".{link.name}.new")
-    new.unlink(missing_ok=True)
-    new.symlink_to(target)
-    new.replace(link)
-
-
 class Switch:
     """The switch of one application on this host."""
 
     def __init__(self, params: dict[str, Any]) -> None:
         """Find out which slot is active and what should be served."""
-        self.params = params
-        self.link = Path(params["home"], "active")
-        name = os.path.basename(os.readlink(self.link)) if self.link.is_symlink() else ""
-        self.active = Slot(name, params) if name in ("a", "b") else None
+        self.params, self.home = params, str(params["home"])
+        name = configurations.active_slot(self.home)
+        self.active = Slot(name, params) if name else None
         self.idle = Slot("b" if name == "a" else "a", params)
         self.seconds: dict[str, float] = {}
         self.cut = 0
-        self.release = self.resolve(params["release"])
+        self.expected: dict[str, int] = {}
+        self.release, self.configuration = self.resolve(params["release"], params["configuration"])
 
-    def resolve(self, release: str) -> str:
-        """The release that is meant; `previous` is what the active slot replaced."""
-        now = self.active.facts if self.active else {}
+    @property
+    def now(self) -> dict[str, Any]:
+        """What the active slot was filled with."""
+        return self.active.facts if self.active else {}
+
+    def resolve(self, release: str, configuration: str | None) -> tuple[str, str | None]:
+        """The release and the configuration that are meant; `previous` is what the active slot replaced."""
         if release == "previous":
-            if not now.get("previous"):
+            if not self.now.get("previous"):
                 raise Failure("There is no previous release to go back to.")
-            release = str(now["previous"])
-        if not re.fullmatch(r"[0-9a-f]{12}", release):
-            raise Failure(f"{release}: not the name of a release, which has 12 hex digits")
-        return release
+            release, configuration = str(self.now["previous"]), self.now.get("previous_configuration")
+        for name, kind in ((release, "release"), (configuration, "configuration")):
+            if name is not None and not configurations.is_id(name):
+                raise Failure(f"{name}: not the name of a {kind}, which has 12 hex digits")
+        last = configurations.last_of(release, configurations.served(self.home))
+        return release, configuration or last or self.now.get("configuration")
 
     def wanted(self) -> dict[str, Any]:
         """What the active slot should run."""
-        directory = Path(self.params["home"], "releases", self.release)
-        if not directory.is_dir():
-            there = ", ".join(sorted(each.name for each in directory.parent.glob("?" * 12))) or "none"
-            raise Failure(f"Release {self.release} is not on this host; there: {there}.")
-        now = self.active.facts if self.active else {}
-        same = now.get("release") == self.release
-        unit = (UNITS / f"{self.params['application']}@.service").read_bytes()
+        if not os.path.isdir(os.path.join(self.home, "releases", self.release)):
+            whole = filter(configurations.is_id, beneath.names(self.home, "releases"))
+            raise Failure(f"Release {self.release} is not on this host; there: {', '.join(whole) or 'none'}.")
+        files = configurations.content(self.home, f"configurations/{self.configuration}")
+        if len(files) != len(configurations.MODES):
+            raise Failure(
+                f"Configuration {self.configuration} of release {self.release} is not on this host; deploy it."
+            )
+        with open(os.path.join(UNITS, f"{self.params['application']}@.service"), "rb") as unit:
+            unit_sha256 = hashlib.sha256(unit.read()).hexdigest()
+        pair = (self.now.get("release"), self.now.get("configuration"))
+        same = pair == (self.release, self.configuration)
+        before = (self.now.get("previous"), self.now.get("previous_configuration")) if same else pair
+        self.expected = configurations.planned(files)
         return {
             "release": self.release,
-            "venv": read_json(directory / "RELEASE.json").get("venv"),
-            "previous": now.get("previous") if same else now.get("release"),
-            "unit_sha256": hashlib.sha256(unit).hexdigest(),
+            "venv": self.venv(self.release),
+            "configuration": self.configuration,
+            "previous": before[0],
+            "previous_configuration": before[1],
+            "unit_sha256": unit_sha256,
+            **self.expected,
         }
+
+    def venv(self, release: str) -> Any:
+        """The virtual environment that a release was made with."""
+        found = beneath.read_json(self.home, f"releases/{release}/RELEASE.json").get("venv")
+        if found is not None and not configurations.is_id(found):
+            raise Failure(f"Release {release} names no virtual environment of ours; deploy it anew.")
+        return found
+
+    @property
+    def workers(self) -> int:
+        """How many workers the configuration asks for."""
+        return self.expected.get("workers", 1)
 
     def reasons(self, wanted: dict[str, Any]) -> list[str]:
         """Why the active slot is not what it should be, each in a few words and without any value of a secret."""
         if not self.active:
             return ["nothing is served yet"]
-        found, slot = [], self.active
+        found, facts = [], self.active.facts
         for key, name in (("release", "release"), ("venv", "virtual environment")):
-            if slot.facts.get(key) != wanted[key]:
-                found.append(f"{name} {slot.facts.get(key)} -> {wanted[key]}")
-        if slot.facts.get("unit_sha256") != wanted["unit_sha256"]:
+            if facts.get(key) != wanted[key]:
+                found.append(f"{name} {facts.get(key)} -> {wanted[key]}")
+        if facts.get("unit_sha256") != wanted["unit_sha256"]:
             found.append("the unit file changed")
-        for name in CONFIG_FILES:
-            copy, new = slot.directory / name, Path(self.params["config"], name)
-            if not copy.is_file() or copy.read_bytes() != new.read_bytes():
-                found.append(f"{name} changed")
-        return found
+        new = configurations.content(self.home, f"configurations/{wanted['configuration']}")
+        running = configurations.content(self.home, self.active.directory)
+        return found + [f"{name} changed" for name in configurations.differing(running, new)]
 
     @contextlib.contextmanager
     def step(self, name: str) -> Any:
@@ -321,17 +203,20 @@ class Switch:
     def preflight(self, wanted: dict[str, Any]) -> None:
         """Try the release with its configuration in the service's sandbox, on a socket that no visitor reaches."""
         slot = Slot("preflight", self.params)
-        slot.fill(wanted)
-        slot.start(1)
         try:
-            self.ask(slot.runtime / "gunicorn.sock")
-        except (OSError, http.client.HTTPException, Failure) as error:
-            raise Failure(f"Release {self.release} is not healthy: {error}\n{slot.abandon()}") from None
-        run("systemctl", "stop", slot.unit)
+            slot.fill(wanted)
+            slot.start(1)
+            try:
+                self.ask(f"{RUN}/{slot.runtime}/gunicorn.sock")
+            except (OSError, http.client.HTTPException, Failure) as error:
+                raise Failure(f"Release {self.release} is not healthy: {error}\n{slot.abandon()}") from None
+            run("systemctl", "stop", slot.unit)
+        finally:
+            slot.empty()
 
-    def ask(self, path: Path) -> None:
+    def ask(self, path: str) -> None:
         """Ask the health path on a unix socket, as NGINX would."""
-        connection = UnixConnection(str(path), self.params["health_seconds"])
+        connection = UnixConnection(path, self.params["health_seconds"])
         forwarded = {"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Proto": self.params["scheme"]}
         headers = {"Host": self.params["host"], "Connection": "close", **forwarded}
         connection.request("GET", self.params["health_path"], headers=headers)
@@ -345,10 +230,12 @@ class Switch:
         available = self.params["memory_available_mb"]
         if available is None:
             return True
-        processes = [int(show(old.unit)["MainPID"]), *old.workers()]
+        processes = [main_pid(old.unit), *old.workers()]
         if self.params["strategy"] == "stop-start":
-            return memory_mb(processes[:2]) <= int(available)
-        need = memory_mb(processes)
+            processes = processes[:2]
+        need: int = memory_mb(processes)
+        if self.params["strategy"] == "stop-start":
+            return need <= int(available)
         if need > available:
             raise Failure(
                 f"A second slot beside the running one takes about {need} MB, and {available} MB are available. Free "
@@ -359,34 +246,56 @@ class Switch:
     def perform(self, wanted: dict[str, Any]) -> list[int]:
         """The switch itself; returns the workers of the slot that serves then."""
         old, new = self.active, self.idle
+        pids: list[int]
         tried = old is None or self.check_memory(old)
         if tried:
             with self.step("preflight"):
                 self.preflight(wanted)
-        new.fill(wanted)
-        if old and self.params["strategy"] == "stop-start":
-            pids = self.replace(old, new, tried=tried)
-        else:
-            with self.step("start"):
-                pids = new.start(self.params["workers"])
-            swing(self.link, f"slots/{new.name}")
-            if old:
-                self.stop(old)
+        try:
+            new.fill(wanted)
+            if old and self.params["strategy"] == "stop-start":
+                pids = self.replace(old, new, tried=tried)
+            else:
+                with self.step("start"):
+                    pids = new.start(self.workers)
+                self.point_to(new)
+                if old:
+                    self.stop(old)
+        except (Failure, OSError):
+            if configurations.active_slot(self.home) != new.name:
+                with contextlib.suppress(Failure, OSError):  # what failed first counts
+                    self.restore(new)
+            raise
         self.active, self.idle = new, old or self.idle
         return pids
 
+    def point_to(self, slot: Slot) -> None:
+        """Let a slot count, now and at the next boot."""
+        beneath.link(self.home, "active", slot.directory)
+
+    def restore(self, slot: Slot) -> None:
+        """Leave nothing in the idle slot of what was not taken: it holds what a rollback goes back to, or nothing."""
+        release, configuration = self.now.get("previous"), self.now.get("previous_configuration")
+        files = configurations.content(self.home, f"configurations/{configuration}")
+        if release and files and os.path.isdir(os.path.join(self.home, "releases", release)):
+            venv = self.venv(release)
+            slot.fill({"release": release, "venv": venv, "previous": None, "configuration": configuration})
+        else:
+            slot.empty()
+
     def replace(self, old: Slot, new: Slot, *, tried: bool) -> list[int]:
         """Stop the old slot, then start the new one, while requests wait in the queue; go back if that fails."""
+        pids: list[int]
         # First of all the link, or the activator would bring back the slot that stops.
-        swing(self.link, f"slots/{new.name}")
+        self.point_to(new)
         try:
             self.stop(old)
             with self.step("start"):
-                pids = new.start(self.params["workers"])
+                pids = new.start(self.workers)
                 if not tried:  # there was no room for it before, and now nobody else answers on the shared socket
                     self.try_alone(new)
         except Failure:
-            swing(self.link, f"slots/{old.name}")
+            self.point_to(old)
             # Until now a waiting request made the activator start the new slot again, whatever stopped it.
             try:
                 run("systemctl", "stop", f"{self.params['application']}-activate.service")
@@ -402,41 +311,51 @@ class Switch:
         with self.step("stop"):
             run("systemctl", "stop", old.unit)
         if self.seconds["stop"] > 1:  # else all requests had ended
-            run("journalctl", "--sync")
-            said = run("journalctl", f"--unit={old.unit}", f"--since=@{begun}", "--quiet", "--output=cat")
-            self.cut += len(cut_workers(workers, said))
+            journal.sync()
+            said = journal.latest(begun, STOP_LINES, f"--unit={old.unit}")
+            self.cut += len(cut_workers(workers, "\n".join(said)))
 
     def try_alone(self, slot: Slot) -> None:
         """Ask the health path of the only slot that runs."""
         try:
-            self.ask(RUN / f"{self.params['application']}.sock")
+            self.ask(f"{RUN}/{self.params['application']}.sock")
         except (OSError, http.client.HTTPException, Failure) as error:
             raise Failure(f"Release {self.release} is not healthy: {error}\n{slot.abandon()}") from None
 
     def tidy(self) -> bool:
-        """Stop what an interrupted switch has left running: the link says which slot counts."""
-        left = [slot.unit for slot in (Slot("preflight", self.params), self.idle) if slot.running]
+        """Stop what an interrupted switch has left running, and leave nothing of it: the link says which slot counts."""
+        preflight = Slot("preflight", self.params)
+        left = [slot.unit for slot in (preflight, self.idle) if slot.running]
         if left:
             run("systemctl", "stop", *left)
-        return bool(left)
+        filled = os.path.isdir(os.path.join(self.home, preflight.directory))
+        if filled:
+            preflight.empty()
+        before = (self.now.get("previous"), self.now.get("previous_configuration"))
+        serving = (self.now.get("release"), self.now.get("configuration"))
+        strange = bool(self.idle.facts) and self.idle.holds() not in (before, serving)
+        if strange:
+            self.restore(self.idle)
+        return bool(left) or filled or strange
 
     def settled_workers(self, slot: Slot) -> list[int]:
         """Workers of an unchanged slot; waits a little, because one may just be replaced."""
         limit = time.monotonic() + SETTLE_SECONDS
         while True:
-            pids = slot.workers()
-            if len(pids) == self.params["workers"] or time.monotonic() > limit:
+            pids: list[int] = slot.workers()
+            if len(pids) == self.workers or time.monotonic() > limit:
                 return pids
             time.sleep(POLL_SECONDS)
 
     def foresee(self) -> list[str]:
-        """What would be switched and why, in check mode, where files that come first may not have been written."""
+        """What would be switched and why, in check mode, where what comes first may not have been written."""
         unit = f"{self.params['application']}@.service"
-        coming = [Path(path).name for path in self.params["coming"]]
-        coming = [name for name in coming if name in (*CONFIG_FILES, unit)]
-        if not coming and Path(self.params["home"], "releases", self.release).is_dir():
+        coming = [os.path.basename(path) for path in self.params["coming"]]
+        coming = [name for name in coming if name in (*configurations.MODES, unit)]
+        known = self.active and "configuration" in self.now
+        if known and not coming and os.path.isdir(os.path.join(self.home, "releases", self.release)):
             return self.reasons(self.wanted())
-        now = self.active.facts.get("release") if self.active else None
+        now = self.now.get("release")
         new = [f"release {now} -> {self.release}"] if now != self.release else []
         return new + [f"{name} changed" for name in coming]
 
@@ -444,20 +363,53 @@ class Switch:
         """Bring the host to what is wanted, and tell what was found and done."""
         wanted = self.wanted()
         changed = self.stand()
-        changed |= self.tidy()
+        if self.tidy():
+            changed = True
+            configurations.prune(self.home, keep=self.configuration)
         reasons = self.reasons(wanted)
         pids: list[int] = []
         if not reasons and self.active:
             if not self.active.running:
                 reasons = [f"{self.active.unit} was not running"]
-                pids = self.active.start(self.params["workers"])
+                pids = self.active.start(self.workers)
             else:
                 pids = self.settled_workers(self.active)
-        if len(pids) != self.params["workers"]:
-            reasons = reasons or [f"{len(pids)} workers instead of {self.params['workers']}"]
+        if len(pids) != self.workers:
+            reasons = reasons or [f"{len(pids)} workers instead of {self.workers}"]
             pids = self.perform(wanted)
+            for slot in (self.idle, self.active):
+                if slot and slot.facts:
+                    configurations.note_served(
+                        self.home, slot.facts.get("configuration"), str(slot.facts.get("release"))
+                    )
+            configurations.prune(self.home)
         done = {"reasons": reasons, "workers": pids, "seconds": self.seconds, "cut": self.cut}
-        return {"changed": changed or bool(reasons), **done}
+        return {"changed": changed or bool(reasons), "expected": self.expected, **done}
+
+    def shown(self, text: str) -> str:
+        """A failure's words without the values of secrets, whatever the application has logged or answered."""
+        names, found = self.params["hidden"], []
+        for name in {self.configuration, self.now.get("configuration")}:
+            files = configurations.content(self.home, f"configurations/{name}")
+            found += journal.values(files.get("environment", b""), names)
+        shown: str = journal.printable(journal.masked(text, found))
+        return shown
+
+
+def act(params: dict[str, Any], check: bool) -> tuple[Switch, dict[str, Any]]:
+    """Compare and, unless in check mode, switch; a failure tells no secret."""
+    if not check:
+        configurations.take_over(params["home"])
+    switch = Switch(params)
+    try:
+        if check:
+            reasons = switch.foresee()
+            return switch, {"changed": bool(reasons), "reasons": reasons}
+        with switch.step("whole"):
+            result = switch.converge()
+    except (Failure, OSError) as failure:
+        raise Failure(switch.shown(str(failure))) from None
+    return switch, result
 
 
 def main() -> None:
@@ -467,9 +419,8 @@ def main() -> None:
         argument_spec={
             "application": text,
             "release": text,
+            "configuration": {"type": "str"},
             "home": {"type": "path", "required": True},
-            "config": {"type": "path", "required": True},
-            "workers": {"type": "int", "required": True},
             "host": text,
             "health_path": text,
             "health_seconds": {"type": "int", "default": 30},
@@ -477,6 +428,9 @@ def main() -> None:
             "strategy": {"type": "str", "default": "overlap", "choices": ["overlap", "stop-start"]},
             "boot_seconds": {"type": "int", "default": 120},
             "memory_available_mb": {"type": "int"},
+            "memory_assumed": {"type": "bool", "default": False},
+            "measure": {"type": "str", "default": ""},
+            "hidden": {"type": "list", "elements": "str", "default": []},
             "by": {"type": "str", "default": ""},
             "coming": {"type": "list", "elements": "path", "default": []},
             "lock": {"type": "path"},
@@ -484,14 +438,10 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    os.umask(0o022)
     try:
-        switch = Switch(module.params)
-        if module.check_mode:
-            reasons = switch.foresee()
-            result: dict[str, Any] = {"changed": bool(reasons), "reasons": reasons}
-        else:
-            with holding(module.params["lock"], module.params["token"]), switch.step("whole"):
-                result = switch.converge()
+        with holding(None if module.check_mode else module.params["lock"], module.params["token"]):
+            switch, result = act(module.params, module.check_mode)
     except (Failure, OSError) as failure:
         module.fail_json(msg=str(failure))
     if switch.cut:

@@ -1,0 +1,129 @@
+"""How the application's own code and that of its dependencies run for a module: as their user, in a cell, never as root."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+from typing import Iterator, Mapping
+from urllib.parse import unquote
+
+from ansible.module_utils.farrier_play import Failure
+
+LAST_BYTES = 1 << 16
+"""How much of a command's output is kept: its end. It may print without end."""
+
+LAST_LINES = 40
+LAST_CHARACTERS = 8000
+"""How much of it a message shows."""
+
+PASSED_ON = re.compile(r"PIP_\w+|(https?|no|all)_proxy|SSL_CERT_\w+|REQUESTS_CA_BUNDLE", re.IGNORECASE)
+"""Variables of the play's own `environment:` that pip sees, for package indexes and proxies."""
+
+SHORTEST_SECRET = 4
+"""Characters of a password below which it is not looked for in what pip says: it would be found in every other word."""
+
+SETUP_FAILED = {
+    200: "CHDIR: its working directory is missing or its user may not enter it",
+    203: "EXEC: the program is missing or its user may not execute it",
+    205: "LIMITS: a resource limit could not be set",
+    208: "STDIN",
+    209: "STDOUT",
+    216: "GROUP: there is no such group",
+    217: "USER: there is no such user",
+    218: "CAPABILITIES",
+    219: "CGROUP",
+    222: "STDERR",
+    224: "PAM",
+    225: "NETWORK: its network namespace could not be made",
+    226: "NAMESPACE: its view of the file system could not be made, as when a path of it is missing",
+    227: "NO_NEW_PRIVILEGES",
+    228: "SECCOMP: the filter of system calls could not be set",
+    233: "RUNTIME_DIRECTORY",
+    237: "KEYRING",
+    238: "STATE_DIRECTORY: the directory below /var/lib could not be made",
+}
+"""What systemd says by an exit status when a unit's program was never started (systemd.exec(5))."""
+
+_ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+
+
+def redacted(text: str, environment: Mapping[str, str] = os.environ) -> str:
+    """The text without the user and password of any URL, and without the passwords among the variables passed on."""
+    text = re.sub(r"://[^/\s]+@", "://***@", text)
+    for name, value in environment.items():
+        for user in re.findall(r"://([^/\s]*)@", value) if PASSED_ON.fullmatch(name) else []:
+            password = user.rpartition(":")[2]
+            for secret in (password, unquote(password)):
+                if len(secret) >= SHORTEST_SECRET:
+                    text = text.replace(secret, "***")
+    return text
+
+
+def end_of(output: str) -> str:
+    """The end of what a command printed: bounded, without colours, control characters and passwords."""
+    lines = _ESCAPE_SEQUENCE.sub("", output).strip().splitlines()[-LAST_LINES:]
+    return redacted("\n".join(map(printable, lines)))[-LAST_CHARACTERS:]
+
+
+def printable(text: str) -> str:
+    """The text with every character that would steer a terminal written out."""
+    return "".join(
+        each if each.isprintable() or each in "\t\n" else each.encode("unicode_escape").decode() for each in text
+    )
+
+
+def ended(status: int) -> str:
+    """How a command ended, in words; systemd's own statuses say what it could not set up."""
+    meaning = SETUP_FAILED.get(status)
+    return f"it ended with status {status}" + (f" (systemd could not start it; {meaning})" if meaning else "")
+
+
+def run(command: list[str]) -> tuple[int, str]:
+    """Run a command; its exit status and the end of its output."""
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd="/"
+    ) as process:
+        said = b""
+        while process.stdout and (more := process.stdout.read(LAST_BYTES)):
+            said = (said + more)[-LAST_BYTES:]
+    return process.returncode, said.decode("utf-8", "replace")
+
+
+def transient(settings: list[str], command: list[str]) -> list[str]:
+    """The call of systemd-run that runs a command under these settings of systemd."""
+    literal = [word.replace("$", "$$") for word in command]  # systemd expands variables in the words of a command
+    properties = [f"--property={each}" for each in settings]
+    return ["systemd-run", "--wait", "--pipe", "--collect", "--quiet", *properties, "--", *literal]
+
+
+def as_user(user: str, settings: list[str], command: list[str], environment: Mapping[str, str] | None = None) -> str:
+    """Run a command as a transient service, with none of our environment, and return its output; Failure with the end of it."""
+    with handed(environment or {}) as variables:
+        status, said = run(transient([f"User={user}", f"Group={user}", *settings, *variables], command))
+    if status:
+        raise Failure(end_of(said) or ended(status))
+    return said
+
+
+@contextlib.contextmanager
+def handed(environment: Mapping[str, str]) -> Iterator[list[str]]:
+    """The settings by which a unit finds these variables, which stand on no command line, in no unit and on no disk."""
+    if not environment:
+        yield []
+        return
+    file = os.memfd_create("environment")
+    try:
+        os.fchmod(file, 0o600)
+        for name, value in environment.items():
+            escaped = re.sub(r'[\\"$`]', r"\\\g<0>", value)
+            os.write(file, os.fsencode(f'{name}="{escaped}"\n'))
+        yield [f"EnvironmentFile=/proc/{os.getpid()}/fd/{file}"]  # root alone may open it there
+    finally:
+        os.close(file)
+
+
+def passed_on() -> dict[str, str]:
+    """The variables of the play's own `environment:` that pip sees."""
+    return {name: value for name, value in os.environ.items() if PASSED_ON.fullmatch(name)}

@@ -1,0 +1,160 @@
+#!/usr/bin/python
+"""Look at a host before a deploy: whatever would stop it later is refused here, and nothing is changed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import struct
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.farrier_owner import Owner
+from ansible.module_utils.farrier_room import Room, check_disk
+from ansible.module_utils.farrier_sites import has_ipv6, other_application, ports_taken, trial
+
+DOCUMENTATION = r"""
+module: farrier_preflight
+short_description: Refuse a host on which a deploy would end half-way, before anything is changed
+description:
+  - Whose the host is, whether it still has what it was sized for, room on the disk, NGINX with the host's other sites, its ports.
+  - Without O(facts) only whose the host is. Changes nothing.
+options:
+  host: {type: str, required: true, description: The host's name in the inventory.}
+  application: {type: str, required: true, description: Name of the application.}
+  environment: {type: str, required: true, description: Name of the environment.}
+  domains: {type: list, elements: str, required: true, description: Names that the application answers to.}
+  take_host: {type: bool, default: false, description: "Take over a host of another environment or project, and what is in the way."}
+  take_host_hint: {type: str, required: true, description: How to ask for that.}
+  accept_smaller_host: {type: bool, default: false, description: Go on with a host that is smaller than it was planned.}
+  accept_smaller_host_hint: {type: str, default: "", description: How to ask for that.}
+  known: {type: list, elements: str, default: [], description: What is already known to be wrong.}
+  facts: {type: dict, description: What farrier_facts found.}
+  packages_missing: {type: list, elements: str, default: [], description: What will be installed.}
+  sized_for_cpus: {type: float, description: CPUs that the plan counts with.}
+  sized_for_memory_mb: {type: int, description: Memory that the plan counts with.}
+  slot_memory_mb: {type: int, description: What a slot should need.}
+  slots: {type: int, default: 1, description: How many slots run at once during a deploy.}
+  somaxconn: {type: int, default: 0, description: "Length of queues that the kernel has to allow."}
+  ports: {type: list, elements: int, default: [], description: Ports of NGINX.}
+  nginx: {type: list, elements: dict, default: [], description: "Files of NGINX as they will be, as farrier_files gets them."}
+author: Farrier
+"""
+
+EXAMPLES = r"""
+- name: The host is this environment's
+  farrier_preflight:
+    host: "{{ inventory_hostname }}"
+    application: notes
+    environment: live
+    domains: [www.example.org]
+    take_host_hint: -e notes_live_take_host=true
+"""
+
+RETURN = r"""
+refusals: {description: Why the host is refused., returned: always, type: list, elements: str}
+ipv6: {description: Whether NGINX can listen on IPv6., returned: always, type: bool}
+"""
+
+OLDEST = {"Debian": (12,), "Ubuntu": (22, 4)}
+APT_LOCK = "/var/lib/dpkg/lock-frontend"
+SOMAXCONN = "/proc/sys/net/core/somaxconn"
+
+
+def system_refusals(host: str, system: dict[str, Any]) -> list[str]:
+    """Whether this role knows the system, and systemd runs it."""
+    name, version = system.get("distribution"), str(system.get("version") or "")
+    numbers = tuple(int(each) for each in re.findall(r"\d+", version)[:2])
+    refused = []
+    if numbers < OLDEST.get(name or "", (10**6,)):
+        refused.append(
+            f"{host} runs {name or 'an unknown system'} {version}. This role knows Debian 12 and newer, and Ubuntu 22.04 "
+            "and newer."
+        )
+    if system.get("init") != "systemd":
+        refused.append(f"{host} is not run by systemd, which holds the socket and the slots.")
+    return refused
+
+
+def apt_warning(host: str) -> list[str]:
+    """Who has apt's lock, for which the deploy will wait."""
+    try:
+        with open(APT_LOCK, "rb") as file:
+            wish = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            kind, _, _, _, pid = struct.unpack("hhqqi4x", fcntl.fcntl(file, fcntl.F_GETLK, wish))
+    except OSError:
+        return []
+    if kind == fcntl.F_UNLCK:
+        return []
+    return [f"{host}: process {pid} is installing packages there; the deploy waits for it, for 10 minutes at most."]
+
+
+def queue_warning(host: str, wanted: int) -> list[str]:
+    """A container whose kernel hides the limit of queues: what is longer is cut, unseen."""
+    if os.path.exists(SOMAXCONN):
+        return []
+    return [
+        f"{host} does not let net.core.somaxconn be read or set, as in an unprivileged container. The queues need {wanted}: "
+        "set it on the machine that runs the container; the verification at the end of the deploy measures the queues."
+    ]
+
+
+def looked_at(wish: dict[str, Any], ipv6: bool) -> tuple[list[str], list[str]]:
+    """Refusals and warnings of a deploy."""
+    host, room = wish["host"], Room(wish)
+    refused = [
+        *system_refusals(host, wish["facts"]["system"]),
+        *wish["known"],
+        *room.refusals,
+        *check_disk(host, f"/srv/{wish['application']}"),
+    ]
+    others = other_application(host, wish["application"], wish["take_host"], wish["take_host_hint"])
+    others = others or ports_taken(host, wish["ports"])
+    refused += others or trial(host, wish["nginx"], wish["domains"], ipv6)
+    waiting = apt_warning(host) if wish["packages_missing"] else []
+    return refused, [*room.warnings, *waiting, *queue_warning(host, wish["somaxconn"])]
+
+
+def main() -> None:
+    """Look, and refuse or warn."""
+    text, words = {"type": "str", "required": True}, {"type": "list", "elements": "str", "default": []}
+    module = AnsibleModule(
+        argument_spec={
+            "host": text,
+            "application": text,
+            "environment": text,
+            "domains": {"type": "list", "elements": "str", "required": True},
+            "take_host": {"type": "bool", "default": False},
+            "take_host_hint": text,
+            "accept_smaller_host": {"type": "bool", "default": False},
+            "accept_smaller_host_hint": {"type": "str", "default": ""},
+            "known": words,
+            "facts": {"type": "dict"},
+            "packages_missing": words,
+            "sized_for_cpus": {"type": "float"},
+            "sized_for_memory_mb": {"type": "int"},
+            "slot_memory_mb": {"type": "int"},
+            "slots": {"type": "int", "default": 1},
+            "somaxconn": {"type": "int", "default": 0},
+            "ports": {"type": "list", "elements": "int", "default": []},
+            "nginx": {"type": "list", "elements": "dict", "default": []},
+        },
+        required_by={"facts": ["sized_for_cpus", "sized_for_memory_mb", "slot_memory_mb"]},
+        supports_check_mode=True,
+    )
+    wish, ipv6 = module.params, has_ipv6()
+    owner = Owner(wish)
+    refused, warned = owner.refusals(), owner.warnings()
+    if wish["facts"] and not refused:
+        refused, more = looked_at(wish, ipv6)
+        warned += more
+    for each in warned:
+        module.warn(each)
+    if refused:
+        module.fail_json(msg=" ".join(refused), refusals=refused, ipv6=ipv6)
+    module.exit_json(changed=False, refusals=[], ipv6=ipv6)
+
+
+if __name__ == "__main__":
+    main()

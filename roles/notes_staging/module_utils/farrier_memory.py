@@ -1,0 +1,70 @@
+"""Whether a unit's processes were killed because the unit's memory ended, while it starts and after."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+
+from ansible.module_utils.farrier_journal import latest
+
+LINES = 1000
+CGROUPS = "/sys/fs/cgroup"
+
+
+def read(path: str) -> str:
+    """A small file of the kernel's; empty when there is none."""
+    with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
+        return file.read(100_000)
+    return ""
+
+
+def megabytes(number: int) -> int:
+    """Bytes in whole MB, rounded."""
+    return round(number / (1 << 20))
+
+
+class Memory:
+    """What a unit's control group told each time that it was looked at; it is gone when the unit has ended."""
+
+    def __init__(self) -> None:
+        """Nothing yet."""
+        self.kills = 0
+        self.largest = 0
+        """Bytes of the largest process."""
+
+    def look(self, group: str, top: str = CGROUPS, proc: str = "/proc") -> None:
+        """Look at the control group again, of version 2 or 1."""
+        if not group.startswith("/"):
+            return
+        for place, events in (
+            (f"{top}{group}", "memory.events"),
+            (f"{top}/memory{group}", "memory.oom_control"),
+        ):
+            found = re.search(r"(?m)^oom_kill (\d+)$", read(os.path.join(place, events)))
+            self.kills = max(self.kills, int(found.group(1)) if found else 0)
+            for pid in read(os.path.join(place, "cgroup.procs")).split()[:1000]:
+                resident = re.search(r"(?m)^VmHWM:\s+(\d+) kB$", read(f"{proc}/{pid}/status"))
+                self.largest = max(self.largest, int(resident.group(1)) << 10 if resident else 0)
+
+    def killed(self, unit: str, since: int) -> bool:
+        """Whether the kernel has killed one of its processes for memory since a time; also when the group is gone."""
+        if self.kills:
+            return True
+        words = re.compile(rf"killed by the OOM killer|oom_memcg=\S*/{re.escape(unit)}(,|$)")
+        said = latest(since, LINES, f"--unit={unit}", "_PID=1")  # systemd's own words
+        said += latest(since, LINES, "--dmesg")  # the kernel's, where they can be read
+        return any(words.search(line) for line in said)
+
+
+def told(unit: str, limit: str, largest: int, assumed: bool, measure: str) -> str:
+    """What an OOM kill is, with its figures and what can be done; `limit` is systemd's MemoryMax."""
+    bound = f"its limit of {megabytes(int(limit))} MB (MemoryMax)" if limit.isdigit() else "the host's memory"
+    took = f" One of its processes alone had taken {megabytes(largest)} MB." if largest else ""
+    guess = " What a worker takes was assumed for the plan, not measured." if assumed else ""
+    cure = f"Measure it with `{measure}`, or " if measure else ""
+    state = "state" if cure else "State"
+    return (
+        f"{unit} ran out of memory: the kernel killed a process of it at {bound}.{took}{guess} {cure}{state} "
+        "workload.memory_private_mb in farrier.yml, generate the role again and deploy."
+    )
