@@ -11,7 +11,7 @@ from farrier.planner import plan_all
 from farrier.settings import Value
 from farrier.workload import Workload
 
-STATED = frozenset({"cpu_seconds", "wait_seconds"})
+STATED = frozenset({"cpu_seconds", "wait_seconds", "memory_private_mb", "memory_shared_mb"})
 ORDINARY = Workload(stated=STATED)
 
 

@@ -15,7 +15,7 @@ from farrier.policy_whys import whys
 from farrier.settings import BY_NAME, SPECS, Value
 from farrier.workload import Workload
 
-STATED = frozenset({"cpu_seconds", "wait_seconds"})
+STATED = frozenset({"cpu_seconds", "wait_seconds", "memory_private_mb", "memory_shared_mb"})
 ORDINARY = Workload(stated=STATED)
 HOST = HostFacts(host="web1", cpus=2.0, memory_mb=3936, somaxconn=4096, nofile_hard=524_288)
 
@@ -40,6 +40,7 @@ def test_every_setting_has_a_derivation() -> None:
     st.sampled_from([None, 128, 4096, 100_000]),
     st.sampled_from([None, 600, 524_288]),
     st.sampled_from(["sync", "gthread", "gevent", None]),
+    st.sampled_from([STATED, frozenset({"cpu_seconds", "wait_seconds"})]),
 )
 def test_a_derivation_ends_in_the_plans_value(
     cpus: float,
@@ -51,9 +52,10 @@ def test_a_derivation_ends_in_the_plans_value(
     somaxconn: int | None,
     nofile: int | None,
     kind: str | None,
+    stated: frozenset[str],
 ) -> None:
     work = Workload(
-        cpu_seconds=cpu, wait_seconds=wait, request_limit_seconds=limit, preload_safe=preload, stated=STATED
+        cpu_seconds=cpu, wait_seconds=wait, request_limit_seconds=limit, preload_safe=preload, stated=stated
     )
     facts = HostFacts(host="web1", cpus=cpus, memory_mb=memory_mb, somaxconn=somaxconn, nofile_hard=nofile)
     try:

@@ -107,9 +107,10 @@ def test_private_memory_is_what_is_left_of_the_total(tmp_path: Path) -> None:
 
 
 def test_a_thread_costs_what_the_workload_says() -> None:
-    work = Workload(wait_seconds=0.2, memory_thread_mb=12, stated=frozenset({"memory_thread_mb"}))
+    known = frozenset({"memory_private_mb", "memory_shared_mb", "memory_thread_mb"})
+    work, other = (Workload(wait_seconds=0.2, memory_thread_mb=each, stated=known) for each in (12, 0.5))
     small = HostFacts(host="web1", cpus=1, memory_mb=640)
-    plan, ordinary = (plan_all([small], each, {})["web1"].settings for each in (work, Workload(wait_seconds=0.2)))
+    plan, ordinary = (plan_all([small], each, {})["web1"].settings for each in (work, other))
     assert (ordinary["gunicorn.workers"].value, ordinary["gunicorn.threads"].value) == (2, 10)  # 2 x 9 reach 99.37 %
     # 35 + 80 + 13 x 12 = 271 of 280 MB: a second process of 80 MB would leave its threads too little.
     assert "35 MB master + 1 x (80 MB worker + 13 x 12 MB threads) = 271 MB." in plan["gunicorn.workers"].reason

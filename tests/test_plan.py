@@ -275,6 +275,8 @@ def test_an_assumed_workload_is_said() -> None:
     assert plan(workload=Workload()).warnings == (
         "the cost of a request is assumed, not measured: 20 ms CPU and 30 ms wait; state cpu_seconds and wait_seconds "
         "in the workload",
+        "the memory of a worker is assumed, not measured: 80 MB; a slot may take up to 1,728 MB, what the host can spare; "
+        "measure it: farrier measure",
     )
 
 
@@ -293,12 +295,13 @@ def test_all_hosts_that_do_not_fit_are_named_at_once() -> None:
     st.floats(0, 2),
     st.integers(1, 50),
     st.booleans(),
+    st.sampled_from([STATED, frozenset({"cpu_seconds", "wait_seconds"})]),
 )
 def test_whatever_the_host_a_plan_keeps_its_own_laws(
-    cpus: float, memory_mb: int, cpu: float, wait: float, limit: int, preload: bool
+    cpus: float, memory_mb: int, cpu: float, wait: float, limit: int, preload: bool, stated: frozenset[str]
 ) -> None:
     work = Workload(
-        cpu_seconds=cpu, wait_seconds=wait, request_limit_seconds=limit, preload_safe=preload, stated=STATED
+        cpu_seconds=cpu, wait_seconds=wait, request_limit_seconds=limit, preload_safe=preload, stated=stated
     )
     try:
         found = plan(host(cpus, memory_mb), work)

@@ -46,7 +46,7 @@ def test_several_settings_of_several_sizes(project: Path) -> None:  # noqa: F811
     assert text.count("gunicorn.workers = ") == text.count("gunicorn.backlog = ") == 2
     text = farrier(project, *arguments, "--limit", "web2").stdout
     assert text.count("gunicorn.workers = ") == 1
-    assert "gunicorn.workers = 2  (calculated)" in text
+    assert "gunicorn.workers = 1  (calculated)" in text
 
 
 def test_hosts_that_are_not_shown_have_their_connections_too(project: Path) -> None:  # noqa: F811
@@ -75,11 +75,11 @@ def test_the_heading_names_what_binds(project: Path) -> None:  # noqa: F811
 
 def test_what_if(project: Path) -> None:  # noqa: F811
     before = {p: p.read_bytes() for p in project.rglob("*") if p.is_file()}
-    arguments = ["plan", "production", "--cpus", "4", "--memory", "900", "--peak-rps", "150", "--json"]
+    arguments = ["plan", "production", "--cpus", "4", "--memory", "1800", "--peak-rps", "150", "--json"]
     web1 = json.loads(farrier(project, *arguments).stdout)["hosts"]["web1"]
-    assert web1["sized_for"] == {"cpus": 4.0, "memory_mb": 900}
+    assert web1["sized_for"] == {"cpus": 4.0, "memory_mb": 1800}
     assert web1["predicted"]["p95_seconds"] > 0.05
-    assert "stated by the operator, not gathered: cpus 4, memory_mb 900" in web1["warnings"]
+    assert "stated by the operator, not gathered: cpus 4, memory_mb 1,800" in web1["warnings"]
     assert (
         "stated with --peak-rps: a peak of 150 requests a second; the workload itself states no peak"
         in web1["warnings"]
@@ -140,7 +140,7 @@ def test_more_sizes_than_one_picture_can_show(project: Path) -> None:  # noqa: F
     hosts = "".join(f"      web{i}: {{cpus: {i}, memory_mb: 8000}}\n" for i in range(2, 8))
     (project / "farrier.yml").write_text(PROJECT + hosts)
     assert fails(project, 2, "plan", "production", "--plot", "load.svg") == (
-        "farrier: --plot draws up to 4 sizes of hosts, and there are 6; use --limit HOST"
+        "farrier: --plot draws up to 4 sizes of hosts, and there are 7; use --limit HOST"
     )
 
 

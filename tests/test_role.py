@@ -26,6 +26,7 @@ def tree(
     hosts: Mapping[str, tuple[float, int]],
     application: Mapping[str, Any] | None = None,
     environment: Mapping[str, Any] | None = None,
+    workload: Workload | None = None,
 ) -> dict[str, bytes]:
     project = Project.model_validate(
         {
@@ -42,7 +43,7 @@ def tree(
         }
     )
     facts = [HostFacts(host=name, cpus=cpus, memory_mb=mb, somaxconn=4096) for name, (cpus, mb) in hosts.items()]
-    work = Workload(stated=frozenset({"cpu_seconds", "wait_seconds"}))
+    work = workload or Workload(stated=frozenset({"cpu_seconds", "wait_seconds"}))
     plans = plan_all(facts, work, project.environments["production"].overrides)
     return environment_tree(project, "production", facts, plans, work)
 
@@ -91,6 +92,18 @@ def test_hosts_that_differ_take_a_row_and_equal_ones_share_it() -> None:
         "{{ notes_production_sizes[notes_production_size].gunicorn_workers }}"
     )
     assert defaults["notes_production_gunicorn_timeout"] == 30, "what is equal stays a literal"
+
+
+@pytest.mark.parametrize(
+    ("workload", "assumed"),
+    [
+        (Workload(), True),
+        (Workload(stated=frozenset({"memory_private_mb"})), True),
+        (Workload(stated=frozenset({"memory_private_mb", "memory_shared_mb"})), False),
+    ],
+)
+def test_the_role_knows_whether_memory_is_assumed(workload: Workload, assumed: bool) -> None:
+    assert loaded(tree(ONE_SIZE, workload=workload), "vars/main.yml")["__notes_production_memory_assumed"] is assumed
 
 
 def test_some_megabytes_make_no_other_size() -> None:

@@ -10,7 +10,7 @@ from farrier.planning.comparison import compare
 from farrier.sizing.rules import RULES
 from farrier.workload import Workload
 
-STATED = frozenset({"cpu_seconds", "wait_seconds"})
+STATED = frozenset({"cpu_seconds", "wait_seconds", "memory_private_mb", "memory_shared_mb"})
 
 
 @pytest.mark.parametrize(

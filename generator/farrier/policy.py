@@ -75,6 +75,14 @@ NGINX_PROCESS_MB = 16
 MEMORY_MAX_FACTOR = 2.0
 """MemoryMax of a slot is at most this multiple of what it should need: a leak ends in its own slot."""
 
+ASSUMED_MEMORY_FACTOR = 3.0
+"""Where the memory of a worker is only assumed, a slot may well take this multiple: workers and the switch are decided for
+it, and MemoryMax is all that the host can spare. Of Wagtail, mailman-web, pretix, pgAdmin 4 and MLflow the largest worker
+took 219 MB, 2.7 times the 80 MB of `Workload`."""
+
+ASSUMED_MEMORY_DIGITS = 5
+"""Binary digits of such a MemoryMax: at most a sixteenth is given away, and hosts that differ by less mostly share a size."""
+
 MEMORY_HIGH_SHARE = 0.9
 """MemoryHigh as a share of MemoryMax: the kernel slows a slot down and reclaims before it kills."""
 

@@ -71,6 +71,7 @@ def _context(project: Project, name: str, plans: Mapping[str, Plan], workload: W
         "sizes": groups,
         "differing": differing(groups),
         "plan_hosts": list(plans),
+        "memory_assumed": workload.memory_is_assumed and "systemd.MemoryMax" not in environment.overrides,
         "workload": {
             "request_limit_seconds": workload.request_limit_seconds,
             "queue_budget_seconds": workload.queue_budget_seconds,

@@ -81,6 +81,11 @@ class Workload:
         return not {"cpu_seconds", "wait_seconds"} <= self.stated
 
     @property
+    def memory_is_assumed(self) -> bool:
+        """Whether the memory of a worker is the default one, a guess that must not bind."""
+        return not {"memory_private_mb", "memory_shared_mb"} <= self.stated
+
+    @property
     def is_measured(self) -> bool:
         """Whether the cost of a request was measured, not estimated by somebody."""
         return {"cpu_seconds", "wait_seconds"} <= self.measured

@@ -167,10 +167,12 @@ def max_requests_jitter(sheet: Sheet) -> Derivation:
 def switch(sheet: Sheet) -> Derivation:
     """Whether two slots fit side by side."""
     draft, slots = sheet.draft, policy.SLOTS_WHILE_SWITCHING
-    fits = draft.slot_mb <= math.floor(draft.budget.gunicorn_mb / slots)
+    factor = policy.ASSUMED_MEMORY_FACTOR if draft.memory_assumed else 1.0
+    fits = factor * draft.slot_mb <= math.floor(draft.budget.gunicorn_mb / slots)
     granted = not draft.connections or sheet.service.slots <= draft.connections.each(slots)
+    name = "a o S" if draft.memory_assumed else "o S"
     steps = [
-        f"o S = {mb(slots * draft.slot_mb)} {'fit' if fits else 'do not fit'} into M = {mb(draft.budget.gunicorn_mb)}"
+        f"{name} = {mb(factor * slots * draft.slot_mb)} {'fit' if fits else 'do not fit'} into M = {mb(draft.budget.gunicorn_mb)}"
     ]
     if draft.connections:
         used = connection_sum(draft, slots, sheet.workers, sheet.threads)
@@ -178,8 +180,16 @@ def switch(sheet: Sheet) -> Derivation:
             f"{used} {'of' if granted else 'do not fit into'} {number(draft.connections.granted)} database connections"
         )
     return Derivation(
-        "overlap where o slots of S fit into M, and their connections into what the database grants, else stop-start",
-        (sheet.slot(), sheet.budget(), sheet.constant("o", "SLOTS_WHILE_SWITCHING"), *sheet.connections()),
+        f"overlap where o slots of {'a ' if draft.memory_assumed else ''}S fit into M, and their connections into what the "
+        "database grants, else stop-start"
+        + ("; S is assumed, so a times as much must fit" if draft.memory_assumed else ""),
+        (
+            sheet.slot(),
+            sheet.budget(),
+            sheet.constant("o", "SLOTS_WHILE_SWITCHING"),
+            *([sheet.constant("a", "ASSUMED_MEMORY_FACTOR")] if draft.memory_assumed else []),
+            *sheet.connections(),
+        ),
         tuple(steps),
         "overlap" if fits and granted else "stop-start",
     )

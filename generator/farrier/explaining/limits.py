@@ -4,6 +4,7 @@ import math
 
 from farrier import policy
 from farrier.explaining.sheet import Derivation, Input, Sheet
+from farrier.planning.process import rounded_share
 from farrier.settings import Value
 from farrier.units import MB, ceil_to, mb, number
 
@@ -12,6 +13,17 @@ def memory_max(sheet: Sheet) -> Derivation:
     """A multiple of the need, or an equal part of what there is."""
     draft = sheet.draft
     share, ample = draft.budget.gunicorn_mb / draft.copies, policy.MEMORY_MAX_FACTOR * draft.slot_mb
+    if draft.memory_assumed:
+        value = rounded_share(draft)
+        return Derivation(
+            "M / o, rounded down to d binary digits but not below S: S is assumed, and an assumption must not kill",
+            (sheet.slot(), sheet.budget(), sheet.copies(), sheet.constant("d", "ASSUMED_MEMORY_DIGITS")),
+            (
+                f"M / o = {mb(draft.budget.gunicorn_mb)} / {draft.copies} = {number(share, 1)} MB",
+                f"{mb(value)} = {number(value * MB)} bytes",
+            ),
+            value * MB,
+        )
     value = math.floor(min(share, ample))
     return Derivation(
         "min(f S, M / o), rounded down to whole MB: a leak ends in its own slot, and all slots at their limit still fit",

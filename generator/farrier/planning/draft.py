@@ -83,6 +83,11 @@ class Draft:
         return self.overrides.get("gunicorn.worker_class") == "gevent"
 
     @property
+    def memory_assumed(self) -> bool:
+        """Whether nobody has said what a slot takes, nor what it may take at most."""
+        return self.workload.memory_is_assumed and not self.is_override("systemd.MemoryMax")
+
+    @property
     def each(self) -> int:
         """Requests that a worker has in service at once."""
         return self.number("gunicorn.worker_connections" if self.greenlets else "gunicorn.threads")

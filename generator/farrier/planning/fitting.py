@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from farrier import policy
 from farrier.planning.draft import Draft
 from farrier.sizing.concurrency import Concurrency
+from farrier.sizing.memory import Cost
 from farrier.units import counted, mb, number
 
 
@@ -29,6 +30,12 @@ def too_much(draft: Draft, workers: int, threads: int, copies: int) -> Iterator[
         )
 
 
+def overlaps(draft: Draft, cost: Cost, chosen: Concurrency) -> bool:
+    """Whether two slots at this cost have room beside each other."""
+    each = math.floor(draft.budget.gunicorn_mb / policy.SLOTS_WHILE_SWITCHING)
+    return cost.slot_mb(chosen.workers, chosen.threads) <= each
+
+
 def connection_sum(draft: Draft, copies: int, workers: int, threads: int) -> str:
     """The connections of all hosts written out: `2 hosts x 2 slots x 3 workers x 4 threads = 48`."""
     return (
@@ -40,14 +47,16 @@ def connection_sum(draft: Draft, copies: int, workers: int, threads: int) -> str
 def decide_switch(draft: Draft, chosen: Concurrency) -> None:
     """Whether two slots run side by side during a deploy, by what fits."""
     slot = draft.cost.slot_mb(chosen.workers, chosen.threads)
-    left = mb(draft.budget.gunicorn_mb)
-    if draft.copies == policy.SLOTS_WHILE_SWITCHING:
-        draft.calculated(
-            "farrier.switch",
-            "overlap",
-            f"Two slots of {mb(slot)} fit into the {left} left for Gunicorn, so the new release starts beside the old "
-            "one.",
-        )
+    left, factor = mb(draft.budget.gunicorn_mb), number(policy.ASSUMED_MEMORY_FACTOR)
+    doubtful = draft.memory_assumed and not overlaps(draft, draft.cost.times(policy.ASSUMED_MEMORY_FACTOR), chosen)
+    if draft.copies == policy.SLOTS_WHILE_SWITCHING and not doubtful:
+        fit = f"of {mb(slot)} fit into the {left} left for Gunicorn"
+        if draft.memory_assumed:
+            fit = f"fit into the {left} left for Gunicorn even if one takes {factor} x the {mb(slot)} assumed"
+        draft.calculated("farrier.switch", "overlap", f"Two slots {fit}, so the new release starts beside the old one.")
+        return
+    if doubtful and 2 * slot <= draft.budget.gunicorn_mb:
+        _switch_by_assumption(draft, slot)
         return
     connections = draft.connections
     if (
@@ -68,6 +77,19 @@ def decide_switch(draft: Draft, chosen: Concurrency) -> None:
             f"memory holds one slot only: {_wait(draft)}; {mb(math.ceil(2 * slot - draft.budget.gunicorn_mb))} more would "
             "let two overlap"
         )
+
+
+def _switch_by_assumption(draft: Draft, slot: float) -> None:
+    """Two slots would fit if they took what is assumed, which nobody knows."""
+    factor, left = number(policy.ASSUMED_MEMORY_FACTOR), mb(draft.budget.gunicorn_mb)
+    draft.calculated(
+        "farrier.switch",
+        "stop-start",
+        f"The {mb(slot)} of a slot are assumed: two that take {factor} x as much would not fit into the {left} left for "
+        "Gunicorn, so the old one stops first while the queue holds the requests.",
+    )
+    if not draft.is_override("farrier.switch"):
+        draft.warnings.append(f"as memory is assumed, slots do not overlap: {_wait(draft)}")
 
 
 def _wait(draft: Draft) -> str:

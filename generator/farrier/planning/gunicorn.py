@@ -6,7 +6,7 @@ from farrier import policy
 from farrier.errors import DoesNotFitError
 from farrier.planning import gevent
 from farrier.planning.draft import Draft
-from farrier.planning.fitting import connection_sum, decide_switch, too_much
+from farrier.planning.fitting import connection_sum, decide_switch, overlaps, too_much
 from farrier.sizing import greenlets
 from farrier.sizing.capacity import process_utilisation
 from farrier.sizing.concurrency import Concurrency, Demand, choose
@@ -55,11 +55,19 @@ def _choose(draft: Draft, demand: Demand) -> Concurrency:
     tried = [1] if switch == "stop-start" else [policy.SLOTS_WHILE_SWITCHING]
     if switch is None:
         tried.append(1)
-    for copies in tried:
+
+    def best(cost: Cost, copies: int) -> Concurrency | None:
         granted = draft.connections.each(copies) if draft.connections else None
-        chosen = (greenlets.choose if demand.greenlets else choose)(demand, draft.cost, available, copies, granted)
+        return (greenlets.choose if demand.greenlets else choose)(demand, cost, available, copies, granted)
+
+    for copies in tried:
+        chosen = best(draft.cost, copies)
         if chosen:
             draft.copies = copies
+            cautious = draft.cost.times(policy.ASSUMED_MEMORY_FACTOR)
+            if draft.memory_assumed and not overlaps(draft, cautious, chosen):
+                chosen = best(cautious, tried[-1]) or chosen
+                draft.copies = copies if overlaps(draft, cautious, chosen) else tried[-1]
             decide_switch(draft, chosen)
             return chosen
     raise DoesNotFitError(*too_much(draft, demand.workers or 1, demand.threads or 1, tried[-1]))
@@ -71,7 +79,7 @@ def _workers(draft: Draft, chosen: Concurrency) -> None:
     if chosen.bound == "memory":
         reason = (
             f"Memory allows no more: {draft.budget.breakdown()} for Gunicorn, {counted(draft.copies, 'slot')} of "
-            f"{draft.cost.breakdown(chosen.workers, chosen.threads)}{work.if_measured(*MEMORY)}."
+            f"{draft.cost.breakdown(chosen.workers, chosen.threads)}{work.if_measured(*MEMORY)}{_in_case(draft)}."
         )
         if draft.capacity_rps < policy.KNEE * ideal:
             draft.warnings.append(
@@ -103,6 +111,12 @@ def _workers(draft: Draft, chosen: Concurrency) -> None:
                 f"requests a second that {counted(cpus, 'CPU')} could answer"
             )
     draft.calculated("gunicorn.workers", chosen.workers, reason)
+
+
+def _in_case(draft: Draft) -> str:
+    """What is left free where a slot's memory is only assumed."""
+    factor = number(policy.ASSUMED_MEMORY_FACTOR)
+    return f", which is assumed, with room for {factor} x as much" if draft.memory_assumed else ""
 
 
 def _cpu_each(draft: Draft) -> str:

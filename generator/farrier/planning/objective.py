@@ -8,7 +8,7 @@ from farrier.facts import MEMORY_MB, HostFacts
 from farrier.planning.again import CONCURRENCY, operators_own, sized_again, smallest
 from farrier.planning.draft import Draft
 from farrier.settings import Value
-from farrier.units import counted, mb, milliseconds, number
+from farrier.units import MB, counted, mb, milliseconds, number
 from farrier.workload import Workload
 
 
@@ -27,6 +27,11 @@ def warn(draft: Draft) -> None:
         draft.warnings.append(
             f"the cost of a request is assumed, not measured: {milliseconds(work.cpu_seconds)} CPU and "
             f"{milliseconds(work.wait_seconds)} wait; state cpu_seconds and wait_seconds in the workload"
+        )
+    if draft.memory_assumed:
+        draft.warnings.append(
+            f"the memory of a worker is assumed, not measured: {mb(draft.cost.private_mb + draft.cost.shared_mb)}; a slot may "
+            f"take up to {mb(draft.number('systemd.MemoryMax') / MB)}, what the host can spare; measure it: farrier measure"
         )
     draft.warnings.extend(_unmet(draft))
 

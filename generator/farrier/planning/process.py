@@ -25,6 +25,15 @@ def limits(draft: Draft) -> None:
 
 def _memory(draft: Draft) -> None:
     share = draft.budget.gunicorn_mb / draft.copies
+    if draft.memory_assumed:
+        part = "all" if draft.copies == 1 else "half of all"
+        _limits(
+            draft,
+            rounded_share(draft),
+            f"The {mb(draft.slot_mb)} of a slot are assumed, and an assumption must not kill: {part} that the host can "
+            f"spare ({draft.budget.breakdown()}).",
+        )
+        return
     ample = policy.MEMORY_MAX_FACTOR * draft.slot_mb
     maximum = math.floor(min(share, ample))
     if share < ample:
@@ -38,6 +47,17 @@ def _memory(draft: Draft) -> None:
             f"({draft.cost.breakdown(draft.number('gunicorn.workers'), draft.each)}): a leak "
             "ends in its own slot."
         )
+    _limits(draft, maximum, reason)
+
+
+def rounded_share(draft: Draft) -> int:
+    """A slot's part of the memory, rounded down to some binary digits, in MB: hosts that differ by a little share a size."""
+    whole = math.floor(draft.budget.gunicorn_mb / draft.copies)
+    step = 1 << max(0, whole.bit_length() - policy.ASSUMED_MEMORY_DIGITS)
+    return max(whole - whole % step, min(whole, math.ceil(draft.slot_mb)))
+
+
+def _limits(draft: Draft, maximum: int, reason: str) -> None:
     draft.calculated("systemd.MemoryMax", maximum * MB, reason)
     maximum = draft.number("systemd.MemoryMax") // MB
     high = max(math.ceil(draft.slot_mb), math.floor(policy.MEMORY_HIGH_SHARE * maximum))

@@ -1,7 +1,8 @@
 """What Gunicorn needs in memory, and what a host has left for it. All figures in MB."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from farrier import policy
 from farrier.units import mb, number
@@ -26,6 +27,11 @@ class Cost:
     def slot_mb(self, workers: int, threads: int) -> float:
         """One slot: the master, which holds the shared part when it preloads, and its workers."""
         return self.shared_mb + workers * self.worker_mb(threads)
+
+    def times(self, factor: float) -> Self:
+        """The cost of an application that takes so many times as much."""
+        each = {name: factor * getattr(self, name) for name in ("private_mb", "shared_mb", "thread_mb")}
+        return replace(self, **each)
 
     def breakdown(self, workers: int, threads: int) -> str:
         """The sum of `slot_mb` written out."""
