@@ -19,6 +19,11 @@ pytestmark = pytest.mark.programs
 
 PYTHON = f"ansible_connection=local ansible_python_interpreter={sys.executable}"
 ENDED = "inventory 'inventory': Ansible ended with code "
+HIDDEN = (
+    "/proc hides the processes of other users here (hidepid, or a unit's ProtectProc): what others use and what limits a "
+    "service cannot be seen; gather as root (farrier facts ENVIRONMENT -- --become), or as a user of the group that /proc is "
+    "mounted with (gid=)"
+)
 REFUSED = "Failed to connect to the host via ssh: ssh: connect to host 127.0.0.1 port 1: Connection refused"
 HOST_TOOL = Path(__file__).parents[1] / "templates/molecule/molecule/shared/host.py"
 
@@ -304,3 +309,56 @@ def test_facts_of_ansibles_own_setup_over_ssh(project: Project, over_ssh: Callab
     assert small.memory_mb == small.memory_total_mb
     assert [entry.fact for entry in small.missing][:2] == ["cpu_quota", "memory_limit_mb"]
     assert (small.distribution, small.systemd) == ("Debian", 252)
+
+
+@pytest.mark.host
+def test_what_a_hidden_proc_keeps_back_is_incomplete(project: Project, over_ssh: Callable[..., None]) -> None:
+    """With hidepid a user sees neither PID 1, whose limits services inherit, nor what other services take."""
+    over_ssh()
+    name = "test-facts-1"
+
+    def on_host(command: str) -> str:
+        tool = [sys.executable, HOST_TOOL, "ssh", name, command]
+        return subprocess.run(tool, check=True, capture_output=True, text=True).stdout
+
+    project.collect(limit=name)
+    before = read_facts(project.output)[name]
+    on_host("sudo mount -o remount,hidepid=2 /proc")
+    try:
+        result = project.collect(limit=name)
+        assert (result.gathered, result.failed) == ((), {name: HIDDEN})
+        with pytest.raises(HostError) as caught:
+            result.raise_for_failed()
+        assert caught.value.messages == (f"host {name}: {HIDDEN}",)
+        assert caught.value.exit_code == 4
+        assert read_facts(project.output)[name] == before, "what was gathered before stays"
+        result = project.collect(limit=name, extra=["--become"])
+        assert result.gathered == (name,)
+        seen = read_facts(project.output)[name]
+        assert (seen.cpus, seen.memory_limit_mb) == (before.cpus, before.memory_limit_mb) == (1.0, 512)
+        assert abs(seen.memory_mb - before.memory_mb) <= 48
+        on_host(f"sudo mount -o remount,hidepid=2,gid={on_host('id -g').strip()} /proc")
+        assert project.collect(limit=name).gathered == (name,), (
+            "a user of the group that /proc is mounted with sees all"
+        )
+    finally:
+        on_host("sudo mount -o remount,hidepid=0,gid=0 /proc")
+
+
+@pytest.mark.host
+def test_a_unit_named_after_the_application_is_seen(project: Project, over_ssh: Callable[..., None]) -> None:
+    over_ssh()
+    name, unit = "test-facts-1", "notes-worker"
+    tool = [sys.executable, str(HOST_TOOL), "ssh", name]
+    hold = (
+        f"sudo systemd-run --quiet --unit={unit} python3 -c 'import time; held = bytearray(100 << 20); time.sleep(600)'"
+    )
+    subprocess.run([*tool, hold], check=True)
+    try:
+        waiting = f"until [ $(systemctl show -p MemoryCurrent --value {unit}) -gt 104857600 ]; do :; done"
+        subprocess.run([*tool, waiting], check=True, timeout=60)
+        project.collect(limit=name)
+        taken = {other.name: other.memory_mb for other in read_facts(project.output)[name].others}
+        assert 96 <= taken[f"{unit}.service"] <= 128
+    finally:
+        subprocess.run([*tool, f"sudo systemctl stop {unit}"], check=True)

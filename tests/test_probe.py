@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from farrier.modules.farrier_facts import installed_packages, probe
+from farrier.modules.farrier_facts import hides, installed_packages, probe
 
 V2 = "34 23 0:29 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
 V1 = (
@@ -254,6 +254,23 @@ def test_our_own_units_and_logins_do_not_count(host: Host, cgroup: str) -> None:
     host.process(20, "python3", anonymous_kb=500 * 1024, cgroup=cgroup)
     facts = host.facts()
     assert (facts["others"], facts["memory_mb"]["used_by_others"]) == ([], 16)
+
+
+@pytest.mark.parametrize(
+    "unit", ["notes-worker.service", "notes-celery-beat.service", "notes@c.service", "notes-.service"]
+)
+def test_units_that_farrier_did_not_make_take_their_memory(host: Host, unit: str) -> None:
+    host.process(20, "celery", anonymous_kb=283 * 1024, cgroup=f"0::/system.slice/{unit}", cpu_seconds=4500, alive=9000)
+    facts = host.facts()
+    assert facts["others"] == [{"name": unit, "memory_mb": 280, "cpus": 0.5}]
+    # PID 1 has 3 MB; 286 MB in steps of 16.
+    assert (facts["memory_mb"]["used_by_others"], facts["memory_mb"]["usable"]) == (288, 7712)
+
+
+def test_a_proc_that_hides_others_is_noticed(host: Host) -> None:
+    assert not hides(str(host.root))
+    (host.root / "proc/1/status").unlink()
+    assert hides(str(host.root))
 
 
 def test_units_of_another_application_count(host: Host) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from farrier.errors import HostError
 from farrier.fact_documents import parse
 from farrier.facts import HostFacts
-from farrier.modules.farrier_facts import probe
+from farrier.modules.farrier_facts import hides, probe
 
 HOST = "localhost"
 
@@ -14,4 +14,9 @@ def local_facts(root: str = "/") -> HostFacts:
     """Facts of this machine, be its system supported or not. HostError where it is not Linux."""
     if not (Path(root) / "proc/meminfo").exists():
         raise HostError(f"host {HOST}: /proc is missing; facts can be gathered on Linux only")
+    if hides(root):
+        raise HostError(
+            f"host {HOST}: /proc hides the processes of other users here (hidepid, or a unit's ProtectProc), so neither what they "
+            "use nor what limits a service can be seen; run it as root"
+        )
     return parse(probe(root), HOST, "this machine")
