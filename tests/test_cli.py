@@ -23,8 +23,15 @@ environments:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    (tmp_path / "farrier.yml").write_text(PROJECT)
+    write_project(tmp_path)
     return tmp_path
+
+
+def write_project(directory: Path) -> None:
+    (directory / "farrier.yml").write_text(PROJECT)
+    (directory / "requirements.txt").write_text("flask\n")
+    (directory / "notes").mkdir()
+    (directory / "notes/wsgi.py").write_text("application = None\n")
 
 
 def farrier(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -159,7 +166,7 @@ def test_generate_is_the_same_to_the_byte_wherever_it_runs(
     project: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     other = tmp_path_factory.mktemp("other")
-    (other / "farrier.yml").write_text(PROJECT)
+    write_project(other)
     for directory in (project, other):
         assert farrier(directory, "generate", "production").returncode == 0
 
@@ -205,6 +212,17 @@ def test_an_environment_without_facts(project: Path) -> None:
     )
 
 
+def test_a_plan_for_a_host_that_is_only_stated(project: Path) -> None:
+    """Without any host; a role is for hosts that there are."""
+    (project / "farrier.yml").write_text(PROJECT.partition("    hosts:")[0])
+    stated = ["--fact", "cpus=2", "--fact", "memory_mb=4096"]
+    plan = json.loads(farrier(project, "plan", "production", "--json", *stated).stdout)
+    assert list(plan["hosts"]) == ["stated"]
+    assert plan["hosts"]["stated"]["settings"]["gunicorn.workers"]["value"] == 3
+    assert "has no host facts" in fails(project, 4, "generate", "production", *stated)
+    assert "has no host facts" in fails(project, 4, "plan", "production", "--fact", "cpus=2")
+
+
 def test_facts_from_an_unsupported_system(project: Path) -> None:
     tree = project / "tree"
     tree.mkdir()
@@ -230,3 +248,17 @@ def test_a_closed_pipe_is_no_error(project: Path) -> None:
         ["bash", "-o", "pipefail", "-c", command], cwd=project, capture_output=True, text=True, check=False
     )
     assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.programs
+def test_facts_are_asked_of_the_group_only(project: Path) -> None:
+    """And of what --limit leaves of it."""
+    local = f"ansible_connection=local ansible_python_interpreter={sys.executable}"
+    (project / "inventory.yml").write_text(
+        f"[web]\nweb1 {local}\nweb2 {local}\n[db]\ndb1 ansible_host=127.0.0.1 ansible_port=1\n"
+    )
+    (project / "farrier.yml").write_text(PROJECT.replace("    hosts:", "    group: web\n    hosts:"))
+    assert farrier(project, "facts", "production", "--limit", "web2:db1").returncode == 0
+    assert [path.name for path in (project / "facts/production").iterdir()] == ["web2.json"]
+    assert farrier(project, "facts", "production").returncode == 0
+    assert sorted(path.name for path in (project / "facts/production").iterdir()) == ["web1.json", "web2.json"]

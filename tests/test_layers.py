@@ -31,7 +31,7 @@ LAYERS = [
     {"tree"},
     {"output"},
     {"project_file", "facts_files", "modules", "discover", "schema", "policy_whys"},
-    {"collect", "local", "init"},
+    {"collect", "local", "init", "deployable"},
     {"measure", "asked_sources", "locust_recorder", "loading"},
     {"loadtest"},
     {"session"},

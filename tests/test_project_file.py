@@ -357,6 +357,11 @@ def test_impossible_numbers_and_unknown_names(project: Path, line: str, message:
     assert found[0].endswith(f": {message}"), found
 
 
+@pytest.mark.parametrize("group", ["''", "-web", "'{{x}}'", "a b", "'@file'", "'~web'", "'web;id'", "'$HOME'", "&web"])
+def test_hostile_groups_are_refused(project: Path, group: str) -> None:
+    assert len(mistakes(project, with_environment(f"group: {group}"))) == 1
+
+
 def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         read_project(tmp_path / "farrier.yml")

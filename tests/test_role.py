@@ -112,6 +112,26 @@ def test_some_megabytes_make_no_other_size() -> None:
     assert defaults["notes_production_gunicorn_workers"] == 3
 
 
+@pytest.mark.parametrize(
+    ("group", "groups"),
+    [
+        ("all", None),
+        ("web", ["web"]),
+        ("web:&prod:!db", ["web", "prod"]),
+        ("web[0:2],app-*", ["web", "app-"]),
+        ("!db", None),
+        ("*", None),
+    ],
+)
+def test_all_playbooks_keep_to_the_group_and_test_hosts_are_in_it(group: str, groups: list[str] | None) -> None:
+    files = tree(ONE_SIZE, environment={"group": group})
+    for name in ("production", "production-rollback", "production-status"):
+        plays = yaml.load(files[f"playbooks/{name}.yml"], Loader)  # noqa: S506 - a safe loader
+        assert [play["hosts"] for play in plays if play["hosts"] != "localhost"] == [group]
+    (platform,) = yaml.safe_load(files["molecule/production/molecule.yml"])["platforms"]
+    assert platform.get("groups") == groups
+
+
 @pytest.mark.parametrize("hosts", [ONE_SIZE, TWO_SIZES], ids=["one size", "two sizes"])
 def test_every_default_has_its_reason_in_a_comment_above(hosts: dict[str, tuple[float, int]]) -> None:
     lines = tree(hosts)["roles/notes_production/defaults/main.yml"].decode().splitlines()

@@ -29,8 +29,20 @@ HOSTILE = {
     "header of blocks": f"#jinja2:block_start_string:'<%',block_end_string:'%>'\n<% set x = lookup('pipe', '{TOUCH}') %>",
     "looks like YAML": "!vault |\n  $ANSIBLE_VAULT;1.1;AES256",
     "looks like omit": "__omit_place_holder__0123",
+    "empty": "",
+    "number": "012",
+    "float": "1.0",
+    "boolean": "no",
+    "null": "~",
+    "date": "2026-11-27",
+    "merge": "<<",
+    "value": "=",
+    "spaces": " x ",
+    "lines": "a\n\n b\n",
     "letters": "größer \u2028 日本 {#",
 }
+NO_TEXT = {"empty", "number", "float", "boolean", "null", "date", "merge", "value"}
+TAGGED = {name: value if name in NO_TEXT else ("unsafe", value) for name, value in HOSTILE.items()}
 PROJECT = Project.model_validate(
     {
         "application": {"name": "notes", "wsgi": "notes.wsgi:application", "migrate": "python manage.py migrate"},
@@ -108,7 +120,7 @@ def test_ansible_evaluates_nothing_that_came_in_as_data(tmp_path: Path) -> None:
 
 def test_only_an_expression_of_farriers_own_is_written_without_the_tag() -> None:
     for text in HOSTILE.values():
-        if text.startswith("#jinja2:") or "{" in text:
+        if text.startswith("#jinja2:") or "{" in text:  # what Ansible would evaluate
             assert yaml_value(text).startswith("!unsafe ")
             assert yaml_value([text]).startswith("[!unsafe ")
             assert yaml_block({"a": text}).startswith("a: !unsafe ")
@@ -139,12 +151,12 @@ def test_measure_writes_the_environment_with_the_tag(tmp_path: Path) -> None:
     asked = asked_for(PROJECT, Source(None, None, None))
     _write(tmp_path, project, "production", tmp_path, asked, how)
     (play,) = yaml.load((tmp_path / "measure.yml").read_text(), TagLoader)  # noqa: S506 - a safe loader
-    assert play["vars"]["notes_production_environment"] == {name: ("unsafe", value) for name, value in HOSTILE.items()}
+    assert play["vars"]["notes_production_environment"] == TAGGED
 
 
 def test_every_environment_value_of_a_role_has_the_tag() -> None:
     files = tree_with({"environment": {"A": "plain"}}, {"environment": {"B": ""}})
-    expected = {"A": ("unsafe", "plain"), "B": ("unsafe", "")}
+    expected = {"A": ("unsafe", "plain"), "B": ""}
     defaults = yaml.load(files["roles/notes_production/defaults/main.yml"], TagLoader)  # noqa: S506 - a safe loader
     specs = yaml.load(files["roles/notes_production/meta/argument_specs.yml"], TagLoader)  # noqa: S506 - a safe loader
     options = specs["argument_specs"]["main"]["options"]

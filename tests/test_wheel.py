@@ -45,6 +45,7 @@ def test_an_installed_wheel_generates_the_repositorys_own_trees(wheel: Path, tmp
     project.mkdir()
     shutil.copy(ROOT / "farrier.yml", project)
     shutil.copytree(ROOT / "facts", project / "facts")
+    shutil.copytree(ROOT / "examples", project / "examples")
     for environment in ("staging", "production"):
         run(tmp_path / "venv/bin/farrier", "generate", environment, cwd=project)
     for part in PARTS:

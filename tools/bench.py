@@ -67,6 +67,7 @@ def project_of(hosts: int, directory: Path) -> Path:
     facts = root / "facts" / "production"
     facts.mkdir(parents=True)
     (root / "farrier.yml").write_text(PROJECT)
+    (root / "requirements.txt").write_text("notes\n")
     for i in range(hosts):
         document = {
             "schema": 1,

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,7 +66,7 @@ class Discovery:
 def discover(directory: Path) -> Discovery:
     """What can be seen of a Django or Flask application in `directory`."""
     seen = Discovery(_name(directory))
-    sources = {path: text for path in _python_files(directory) if (text := _text(path)) is not None}
+    sources = {path: text for path in _python_files(directory) if (text := read_text(path)) is not None}
     if (directory / "manage.py").is_file():
         _django(directory, sources, seen)
     else:
@@ -100,16 +101,20 @@ def _python_files(directory: Path) -> Iterator[Path]:
         yield path
 
 
-def _text(path: Path) -> str | None:
+def read_text(path: Path) -> str | None:
+    """A file's text; None where it cannot be read as text."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return None
 
 
-def _parsed(text: str) -> ast.Module | None:
+def parsed(text: str) -> ast.Module | None:
+    """A module's syntax tree; None where it is no Python of this version."""
     try:
-        return ast.parse(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the application's own, such as an escape that is none
+            return ast.parse(text)
     except (SyntaxError, ValueError, RecursionError):
         return None
 
@@ -161,7 +166,7 @@ def _assignments(texts: list[str]) -> dict[str, ast.expr]:
     """Top-level `NAME = value` of settings modules; the last one wins."""
     values: dict[str, ast.expr] = {}
     for text in texts:
-        tree = _parsed(text)
+        tree = parsed(text)
         for node in tree.body if tree else []:
             if isinstance(node, ast.Assign):
                 values |= {target.id: node.value for target in node.targets if isinstance(target, ast.Name)}
@@ -181,7 +186,7 @@ def _flask(directory: Path, sources: dict[Path, str], seen: Discovery) -> None:
     for path in sorted(sources, key=lambda p: (len(p.parts), p)):
         if "Flask(" not in sources[path]:
             continue
-        tree = _parsed(sources[path])
+        tree = parsed(sources[path])
         entry = _flask_entry(tree) if tree else None
         if entry:
             module = _module(directory, path)

@@ -91,6 +91,7 @@ RequestPath = Annotated[str, Field(pattern=REQUEST_PATH, max_length=500)]
 Weight = Annotated[float, Field(gt=0, le=1_000_000)]
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=100)]
 EnvironmentValue = Annotated[str, BeforeValidator(_text_of_scalar), Field(max_length=65_536, pattern="^[^\\x00]*$")]
+HostsPattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9_*!][A-Za-z0-9_.:,*&!\[\]-]*$", max_length=253)]
 InventoryHost = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._:-]*$", max_length=253)]
 
 

@@ -118,6 +118,10 @@ def measure(
         raise InputError(f"--host {shown(host)}: must be the name of one host of the inventory, such as web1")
     if how.local:
         _require_systemd(name)
+    if host is None and not HOST.fullmatch(project.environments[name].group):
+        raise InputError(
+            f"--host is missing: group {shown(project.environments[name].group)} is a pattern; name one host"
+        )
     inventory = project.environments[name].inventory
     if not (root / inventory).exists():
         raise InputError(f"inventory {shown(inventory, 200)} does not exist; it must be one that Ansible reads")
@@ -191,7 +195,7 @@ def _write(place: Path, project: Project, name: str, root: Path, asked: Asked, h
         "differing": [],
         "watched": False,
         "gevent": own.overrides.get("gunicorn.worker_class") == "gevent",
-        "pattern": how.host or "all[0]",
+        "pattern": how.host or f"{own.group}[0]",
         "project": str(root.resolve()),
         "seconds": how.seconds,
         "threads": how.threads,

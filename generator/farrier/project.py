@@ -1,5 +1,6 @@
 """The project file's contents, validated as a whole: the application, its environments, its scenarios."""
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import Discriminator, Field, StrictBool, Tag, field_validator, model_validator
@@ -10,6 +11,7 @@ from farrier.inputs import (
     Command,
     EnvironmentValue,
     HostName,
+    HostsPattern,
     InnerPath,
     InventoryHost,
     Model,
@@ -148,6 +150,10 @@ class Environment(Model):
     inventory: Annotated[str, Field(pattern=r"^[A-Za-z0-9_./][A-Za-z0-9_./+-]*$", max_length=500)] = Field(
         description="the path of an Ansible inventory, relative to farrier.yml, such as inventories/production.yml"
     )
+    group: HostsPattern = Field(
+        "all",
+        description="the inventory's group that the application goes to, or an Ansible pattern of hosts, such as web:!db",
+    )
     domain: HostName = Field(
         description="a host name in lower case (an internationalised one as xn--...), such as www.example.org"
     )
@@ -169,6 +175,13 @@ class Environment(Model):
     metrics_directory: AbsolutePath | None = Field(
         None, description="node_exporter's directory for text files, such as /var/lib/prometheus/node-exporter"
     )
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The names that the pattern of hosts takes in: a host in groups of these names is matched by it."""
+        words = re.split("[:,]", re.sub(r"\[[^]]*\]", "", self.group))
+        names = [re.sub("[&*]", "", word) for word in words if not word.startswith("!")]
+        return tuple(dict.fromkeys(name for name in names if name not in ("", "all")))
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

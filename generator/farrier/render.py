@@ -41,11 +41,13 @@ class _Dumper(yaml.SafeDumper):
 
 def _text(dumper: _Dumper, value: str) -> yaml.ScalarNode:
     resolved = dumper.resolve(yaml.ScalarNode, value, (True, False))  # type: ignore[no-untyped-call] # PyYAML's own
-    looks_odd = resolved != "tag:yaml.org,2002:str" or value != value.strip() or not value.isprintable()
-    style = '"' if looks_odd or any(c in value for c in "{}[]#&*!|>'\"%@`:,?\\") or value[:1] == "-" else None
-    if isinstance(value, Free) or is_evaluated(value):
+    is_text = resolved == "tag:yaml.org,2002:str"
+    # With that tag Ansible reads "5" or "" as a number or as nothing, although they are quoted; but it evaluates neither.
+    if is_text and (isinstance(value, Free) or is_evaluated(value)):
         return dumper.represent_scalar("!unsafe", str(value), style='"')
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style='"' if not value or style else None)
+    looks_odd = not is_text or value != value.strip() or not value.isprintable()
+    style = '"' if looks_odd or any(c in value for c in "{}[]#&*!|>'\"%@`:,?\\") or value[:1] == "-" else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", str(value), style='"' if not value or style else None)
 
 
 def _expression(dumper: _Dumper, value: Expression) -> yaml.ScalarNode:

@@ -85,6 +85,7 @@ class Session:
             extra=extra,
             cwd=self.root,
             on_event=on_event,
+            pattern=environment.group,
         )
 
     def import_facts(self, name: str, source: Path) -> tuple[str, ...]:
@@ -162,7 +163,7 @@ class Session:
         """The plans of an environment's hosts, for the workload's peak or another one."""
         environment = environment_of(self.project, name)
         workload = read_workload(environment, self.root)
-        known = self._facts(name, environment, directory, stated)
+        known = self._facts(name, environment, directory, stated, alone=True)
         hosts = len(known)
         if limit is not None:
             known = {host: facts for host, facts in known.items() if fnmatchcase(host, limit)}
@@ -181,10 +182,12 @@ class Session:
         force: bool,
     ) -> Generated:
         """Bring the generated tree onto the disk, or compare it with what is there."""
+        from farrier.deployable import require_deployable
         from farrier.output import Output
         from farrier.tree import environment_tree
 
         environment = environment_of(self.project, name)
+        require_deployable(self.project.application, self.root)
         workload = read_workload(environment, self.root)
         known = self._facts(name, environment, directory, stated)
         plans = plan_all(known.values(), workload, environment.overrides)
@@ -205,7 +208,7 @@ class Session:
         return Generated(bool(changes), diff, summary)
 
     def _facts(
-        self, name: str, environment: Environment, directory: Path | None, stated: Stated
+        self, name: str, environment: Environment, directory: Path | None, stated: Stated, *, alone: bool = False
     ) -> dict[str, HostFacts]:
         """Facts by host: gathered ones, what the project file states over them, what the command line states over both."""
         everywhere = {**environment.facts, **stated}
@@ -215,6 +218,8 @@ class Session:
         for host, own in for_one.items():
             if host not in known and {"cpus", "memory_mb"} <= own.keys():
                 known[host] = from_statements(host, own)
+        if alone and not known and {"cpus", "memory_mb"} <= everywhere.keys():  # a host that is only thought of
+            known["stated"] = from_statements("stated", everywhere)
         if not known:
             raise HostError(
                 f"environment {name} has no host facts: {source} has none; gather them with `farrier facts {name}`, or "

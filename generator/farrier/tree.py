@@ -35,7 +35,7 @@ def environment_tree(
         files[f"roles/{role}/module_utils/{shared.name}"] = shared.read_bytes()
     files |= render_tree(source / "playbook", context, names)
     for scenario in tested:
-        in_scenario = context | {"scenario": _scenario_context(scenario)}
+        in_scenario = context | {"scenario": _scenario_context(scenario, project.environments[name])}
         files |= render_tree(source / "molecule", in_scenario, names | {"__scenario__": scenario.name})
         directory = f"molecule/{scenario.name}"
         files[f"{directory}/plan.json"] = json_document(plans_document(name, scenario.plans))
@@ -61,7 +61,7 @@ def _context(project: Project, name: str, plans: Mapping[str, Plan], workload: W
             "name": name,
             "inventory": environment.inventory,
             "domains": [environment.domain, *environment.aliases],
-            "hosts_pattern": "all",
+            "hosts_pattern": environment.group,
             "tls": environment.tls.model_dump() if environment.tls else None,
             "release_header": environment.release_header,
             "metrics_directory": environment.metrics_directory,
@@ -126,8 +126,9 @@ def _sections(variables: list[RoleVariable]) -> list[tuple[str, list[RoleVariabl
     return [(section, list(members)) for section, members in groupby(variables, key=lambda v: v.section)]
 
 
-def _scenario_context(scenario: TestScenario) -> dict[str, object]:
+def _scenario_context(scenario: TestScenario, environment: Environment) -> dict[str, object]:
     return {
+        "groups": list(environment.groups),
         "name": scenario.name,
         "system": scenario.system,
         "hosts": [asdict(host) for host in scenario.hosts],

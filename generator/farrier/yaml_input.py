@@ -116,7 +116,7 @@ class _Reader:
         self._text(node)
         return _scalar(node)
 
-    def _text(self, node: yaml.ScalarNode) -> str:
+    def _text(self, node: yaml.Node) -> str:
         """A scalar's text, which may hold by an escape what is half a character."""
         text: str = node.value
         if found := _SURROGATES.search(text):
