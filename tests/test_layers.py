@@ -28,7 +28,7 @@ LAYERS = [
     {"role_variables"},
     {"scenario"},
     {"render"},
-    {"tree"},
+    {"tree", "tree_files"},
     {"output"},
     {"project_file", "facts_files", "modules", "discover", "schema", "policy_whys"},
     {"collect", "local", "init", "deployable"},

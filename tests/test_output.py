@@ -1,5 +1,6 @@
 """Writing a tree: whole or not at all, nowhere else, and never over what a person has changed."""
 
+import json
 import os
 import signal
 import subprocess
@@ -259,3 +260,129 @@ def test_without_the_right_to_write(tmp_path: Path) -> None:
     finally:
         os.seteuid(own)
     assert tree(tmp_path) == {}
+
+
+def foreign_journal(root: Path, renames: str) -> str:
+    """What is said of a project that comes with a journal which Farrier did not write; the journal's own files are there."""
+    journal = root / ".farrier/journal"
+    journal.mkdir(parents=True, exist_ok=True)
+    (journal / "0").write_text("foreign")
+    (journal / "renames.json").write_text(renames)
+    return refusal(root, FILES)
+
+
+@pytest.mark.parametrize(
+    "renames",
+    [
+        '{"precious": null}',
+        '{"src/app.py": "0"}',
+        '{"../precious": "0"}',
+        '{"roles": null}',
+        '{"roles/../precious": null}',
+        '{"/etc/passwd": null}',
+        '{"roles/x": "../../precious"}',
+        '{"roles/x": "/etc/passwd"}',
+        '{"roles/x": 0}',
+        '{"roles/x": ["0"]}',
+        '{"roles/x": "0", "": null}',
+        "[]",
+        "{",
+        "[" * 100_000,
+        '{"roles/\\u0000": "0"}',
+    ],
+)
+def test_a_journal_that_farrier_did_not_write_moves_and_removes_nothing(tmp_path: Path, renames: str) -> None:
+    root = tmp_path / "project"
+    (root / "src").mkdir(parents=True)
+    for path in (tmp_path / "precious", root / "precious", root / "src/app.py"):
+        path.write_text("mine")
+    before = tree(tmp_path)
+    assert foreign_journal(root, renames) == (
+        f"{root}/.farrier/journal/renames.json: is damaged, or was not written by Farrier; delete {root}/.farrier/journal and "
+        "generate again"
+    )
+    assert tree(tmp_path) == before
+
+
+def test_a_journal_touches_nothing_when_one_of_its_paths_leads_through_a_link(tmp_path: Path) -> None:
+    elsewhere, root = tmp_path / "elsewhere", tmp_path / "project"
+    for directory in (elsewhere, root / "playbooks"):
+        directory.mkdir(parents=True)
+    (elsewhere / "x").write_text("mine")
+    (root / "playbooks/a.yml").write_text("mine")
+    (root / "roles").symlink_to(elsewhere)
+    said = foreign_journal(root, '{"playbooks/a.yml": null, "roles/x": null, "roles/y": "0"}')
+    assert said == f"{root}/roles: is a symbolic link; Farrier does not write through it, remove it"
+    assert (elsewhere / "x").read_text() == (root / "playbooks/a.yml").read_text() == "mine"
+    assert [path.name for path in elsewhere.iterdir()] == ["x"]
+
+
+@pytest.mark.parametrize("link", [".farrier/journal", ".farrier/journal/renames.json"])
+def test_a_journal_is_not_read_through_a_link(tmp_path: Path, link: str) -> None:
+    elsewhere, root = tmp_path / "elsewhere", tmp_path / "project"
+    elsewhere.mkdir()
+    (elsewhere / "0").write_text("mine")
+    (elsewhere / "renames.json").write_text('{"roles/x": "0"}')
+    (root / link).parent.mkdir(parents=True)
+    (root / link).symlink_to(elsewhere if link.endswith("journal") else elsewhere / "renames.json")
+    assert refusal(root, FILES) == f"{root / link}: is a symbolic link; Farrier does not write through it, remove it"
+    assert (elsewhere / "0").read_text() == "mine"
+
+
+def test_a_staged_file_that_is_a_link_is_not_moved(tmp_path: Path) -> None:
+    """It would make the place a link to what it names."""
+    root = tmp_path / "project"
+    (root / ".farrier/journal").mkdir(parents=True)
+    (root / ".farrier/journal/0").symlink_to("/etc/hostname")
+    (root / ".farrier/journal/renames.json").write_text('{"roles/x": "0"}')
+    write(root, FILES)
+    assert tree(root) == FILES
+
+
+ZEROS = "0" * 64
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        "{",
+        "[]",
+        "[" * 100_000,
+        '{"src/app.py": "sha256:%s"}' % ("0" * 64),
+        '{"roles": "sha256:%s"}' % ("0" * 64),
+        '{"roles/x": 1}',
+        '{"roles/x": "x"}',
+        json.dumps({"roles/x": f"sha256:{ZEROS}", "../y": f"sha256:{ZEROS}"}),
+    ],
+)
+@pytest.mark.parametrize("name", ["production", "other"])
+def test_a_manifest_that_farrier_did_not_write_is_refused(tmp_path: Path, manifest: str, name: str) -> None:
+    """The environment's own, and another one's."""
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src/app.py").write_text("mine")
+    (tmp_path / ".farrier").mkdir()
+    (tmp_path / f".farrier/{name}.json").write_text(manifest)
+    assert refusal(tmp_path, FILES) == (
+        f"{tmp_path}/.farrier/{name}.json: is damaged; restore it from git, or delete it and run `farrier generate --force`"
+    )
+    assert tree(tmp_path) == {"src/app.py": b"mine"}
+
+
+def test_what_is_no_file_is_not_waited_for_or_read(tmp_path: Path) -> None:
+    (tmp_path / "playbooks").mkdir()
+    os.mkfifo(tmp_path / "playbooks/production.yml")
+    place = f"{tmp_path}/playbooks/production.yml: cannot be read as a file: "
+    assert refusal(tmp_path, FILES) == f"{place}Not a regular file"
+    (tmp_path / "playbooks/production.yml").unlink()
+    with (tmp_path / "playbooks/production.yml").open("wb") as file:
+        file.truncate(1 << 40)
+    assert refusal(tmp_path, FILES) == f"{place}larger than 16777216 bytes"
+
+
+def test_a_kept_copy_is_not_written_through_a_link(tmp_path: Path) -> None:
+    root = tmp_path / "project"
+    write(root, FILES)
+    (root / "playbooks/production.yml").write_text("edited")
+    (root / "playbooks/production.yml.kept").symlink_to(tmp_path / "elsewhere")
+    assert write(root, FILES, force=True) == ["playbooks/production.yml.kept.2"]
+    assert not (tmp_path / "elsewhere").exists()

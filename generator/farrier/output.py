@@ -8,7 +8,6 @@ place, so an interruption leaves the old tree, or one that the next command fini
 import difflib
 import fcntl
 import hashlib
-import json
 import os
 import shutil
 import signal
@@ -20,9 +19,8 @@ from pathlib import Path, PurePosixPath
 
 from farrier.errors import InputError
 from farrier.render import json_document
+from farrier.tree_files import STATE, document, is_file, is_hash, is_inside, is_staged, is_written, read_file
 from farrier.units import shown
-
-STATE = ".farrier"
 
 
 @dataclass(frozen=True)
@@ -137,14 +135,21 @@ class Output:
 
     def _finish_interrupted(self) -> None:
         """Carry out what an interrupted run had staged completely, and drop what it had not."""
-        journal = self.root / STATE / "journal" / "renames.json"
-        if journal.is_file():
-            self._apply(json.loads(journal.read_text()))
-        if journal.parent.is_dir() and not journal.parent.is_symlink():
-            shutil.rmtree(journal.parent)
+        name = f"{STATE}/journal"
+        directory = self._target(name)
+        if (content := self._read(f"{name}/renames.json")) is not None:
+            renames = document(content)
+            if not all(is_written(path) and is_staged(number) for path, number in renames.items()):
+                raise InputError(
+                    f"{directory / 'renames.json'}: is damaged, or was not written by Farrier; delete {directory} and "
+                    "generate again"
+                )
+            self._apply(renames)
+        if directory.is_dir():
+            shutil.rmtree(directory)
 
     def _commit(self, staged: Mapping[str, bytes], removed: tuple[str, ...]) -> None:
-        directory = self.root / STATE / "journal"
+        directory = self._target(f"{STATE}/journal")
         directory.mkdir(parents=True)
         renames: dict[str, str | None] = dict.fromkeys(removed)
         try:
@@ -167,13 +172,14 @@ class Output:
             shutil.rmtree(directory)
 
     def _apply(self, renames: Mapping[str, str | None]) -> None:
-        directory = self.root / STATE / "journal"
+        directory = self._target(f"{STATE}/journal")
+        targets = {path: self._target(path) for path in renames}  # none is touched if one is refused
         for path, number in renames.items():
-            target = self._target(path)
+            target = targets[path]
             if number is None:
                 target.unlink(missing_ok=True)
                 _remove_empty(target.parent, self.root)
-            elif (directory / number).exists():
+            elif is_file(directory / number):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 (directory / number).replace(target)
 
@@ -182,10 +188,10 @@ class Output:
         source = self._target(path)
         kept = source.with_name(f"{source.name}.kept")
         number = 1
-        while kept.exists():
+        while os.path.lexists(kept):
             number += 1
             kept = source.with_name(f"{source.name}.kept.{number}")
-        shutil.copy2(source, kept)
+        shutil.copy2(source, kept, follow_symlinks=False)
         return kept.relative_to(self.root).as_posix()
 
     def _is_own(self, path: str, current: bytes, recorded: Mapping[str, str]) -> bool:
@@ -194,13 +200,11 @@ class Output:
         return any(record.get(path) == written for record in (recorded, *self._others))
 
     def _recorded(self, manifest: Path) -> dict[str, str]:
-        if not manifest.is_file():
+        content = self._read(manifest.relative_to(self.root).as_posix())
+        if content is None:
             return {}
-        try:
-            recorded = json.loads(manifest.read_text())
-        except (OSError, ValueError):
-            recorded = None
-        if not isinstance(recorded, dict) or not all(_is_inside(path) for path in recorded):
+        recorded = document(content)
+        if not all(is_written(path) and is_hash(value) for path, value in recorded.items()):
             raise InputError(
                 f"{manifest}: is damaged; restore it from git, or delete it and run `farrier generate --force`"
             )
@@ -208,7 +212,7 @@ class Output:
 
     def _target(self, path: str) -> Path:
         """The place of `path`, refused where any part below the root is a symbolic link."""
-        if not _is_inside(path):
+        if not is_inside(path):
             raise InputError(f"{shown(path)} is outside the project and is not written")
         current = self.root
         for part in PurePosixPath(path).parts:
@@ -219,22 +223,7 @@ class Output:
 
     def _read(self, path: str) -> bytes | None:
         target = self._target(path)
-        try:
-            return target.read_bytes()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise InputError(f"{target}: cannot be read as a file: {error.strerror}") from None
-
-
-def _is_inside(path: object) -> bool:
-    return (
-        isinstance(path, str)
-        and path != ""
-        and not path.startswith("/")
-        and ".." not in PurePosixPath(path).parts
-        and "\0" not in path
-    )
+        return read_file(target)
 
 
 def _hash(content: bytes) -> str:
