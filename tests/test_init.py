@@ -106,3 +106,60 @@ def test_a_source_outside_the_project_is_refused(tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
     with pytest.raises(InputError, match="is not below"):
         init(tmp_path / "source", tmp_path / "project/farrier.yml")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("environment", value)
+        for value in ("a:b", "a #b", "a\nb", "'", '"', "größe", "shared", "", "x" * 10_000, "{{a}}", "\x1b[31m", "\udc80", "a-status")
+    ]
+    + [("domain", value) for value in ("a b", "#", "x: y", "a\nb", "münchen.de", "", "{{a}}", "\udc80", "a." * 200)]
+    + [("inventory", value) for value in ("a b", "#", "x: y", "a\nb", "ü", "", "-i", "{{a}}", "\udc80", "a/" * 400)],
+)  # fmt: skip
+def test_arguments_that_a_project_file_does_not_take(tmp_path: Path, option: str, value: str) -> None:
+    given = {"environment": "production", "domain": "www.example.org", "inventory": "hosts.yml", option: value}
+    with pytest.raises(InputError) as caught:
+        write_project_file(tmp_path, tmp_path / "farrier.yml", **given, force=False)
+    (line,) = caught.value.messages
+    assert line.startswith(f"--{option}: '")
+    assert " has a form that a project file does not take; expected " in line
+    assert line.isprintable()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["my site", "a:b", "a#b", "a\nb", "ü", "{{a}}", "- a"])
+def test_a_source_whose_name_a_project_file_does_not_take(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(
+        InputError, match=r"^the directory: '.*' has a form that a project file does not take; expected "
+    ):
+        init(tmp_path / name, tmp_path / "farrier.yml")
+    assert not (tmp_path / "farrier.yml").exists()
+
+
+def test_what_is_seen_but_not_taken_is_left_to_the_person(tmp_path: Path) -> None:
+    """The settings of others may hold anything."""
+    (tmp_path / "manage.py").write_text("os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'site.settings')\n")
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/wsgi.py").write_text("application = 1\n")
+    (tmp_path / "site/settings.py").write_text(
+        "STATIC_ROOT = '../out: #{{x}}'\nSTATIC_URL = 'https://cdn.example.org/'\nSECRET_KEY = env('SECRET_KEY')\n"
+    )
+    (tmp_path / "requirements.txt").touch()
+    _, missing = init(tmp_path, tmp_path / "farrier.yml")
+    assert [line.partition(":")[0] for line in missing] == ["health_path", "static"]
+    assert missing[1].endswith(" was found, which a project file does not take")
+    assert read_project(tmp_path / "farrier.yml").application.static is None
+
+
+def test_the_project_file_is_not_written_through_a_link(tmp_path: Path) -> None:
+    root, precious = tmp_path / "project", tmp_path / "precious"
+    root.mkdir()
+    for name in ("farrier.yml", ".farrier.yml.part"):
+        (root / name).symlink_to(precious)
+    with pytest.raises(InputError, match="exists already"):
+        init(root, root / "farrier.yml")
+    init(root, root / "farrier.yml", force=True)
+    assert not precious.exists()
+    assert not (root / "farrier.yml").is_symlink()

@@ -10,9 +10,9 @@ import typer
 from farrier import measure_options
 from farrier.cli_loadtest import loadtest
 from farrier.cli_options import PROJECT, EnvironmentName, ProjectFile, session_of
-from farrier.errors import FarrierError
+from farrier.errors import FarrierError, InputError
 from farrier.policy import MEASURE_SECONDS
-from farrier.units import counted
+from farrier.units import counted, printable, shown
 
 EXIT_CODES = """
 Exit codes: 0 done; 1 --check found a difference; 2 the input is wrong; 3 no plan fits a host; 4 a host could not be
@@ -85,10 +85,10 @@ def init(
         directory, project, environment, domain, inventory or f"inventories/{environment}.yml", force=force
     )
     for line in found:
-        typer.echo(f"found    {line}")
+        typer.echo(f"found    {printable(line, 1000)}")
     for line in missing:
-        typer.echo(f"MISSING  {line}")
-    typer.echo(f"written  {project}; next: farrier facts {environment}")
+        typer.echo(f"MISSING  {printable(line, 1000)}")
+    typer.echo(f"written  {printable(str(project), 1000)}; next: farrier facts {environment}")
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": False})
@@ -208,14 +208,14 @@ def plan(
     own, peak = parse_stated(stated or [], cpus, memory), parse_peak(peak_rps)
     settings = parse_settings(explain or [])
     if as_json and settings:
-        _fail(2, "--explain is for reading; leave out --json")
+        raise InputError("--explain is for reading; leave out --json")
     if local:
         if environment is not None:
-            _fail(2, f"--local plans for this machine; leave out the environment {environment!r}")
+            raise InputError(f"--local plans for this machine; leave out the environment {shown(environment)}")
         planned = local_plan(own, peak)
     else:
         if environment is None:
-            _fail(2, "name an environment, such as `farrier plan production`, or use --local for this machine")
+            raise InputError("name an environment, such as `farrier plan production`, or use --local for this machine")
         planned = session_of(project).plan(environment, facts_directory, own, limit, peak)
     if plot is not None:
         from farrier.plot import draw
@@ -276,10 +276,10 @@ def generate(
         raise typer.Exit(1)
 
 
-def _fail(code: int, *messages: str) -> NoReturn:
-    for message in messages:
-        typer.echo(f"farrier: {message}", err=True)
-    raise typer.Exit(code)
+def _end(error: FarrierError) -> NoReturn:
+    for message in error.messages:
+        print(f"farrier: {message}", file=sys.stderr)  # noqa: T201 - typer is gone here
+    sys.exit(error.exit_code)
 
 
 def main() -> None:
@@ -287,11 +287,13 @@ def main() -> None:
     try:
         app()
     except FarrierError as error:
-        for message in error.messages:
-            print(f"farrier: {message}", file=sys.stderr)  # noqa: T201 - typer is gone here
-        sys.exit(error.exit_code)
+        _end(error)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:  # a path of the command line or the project file that the system does not take
+        _end(InputError(f"{error.filename or 'the system'}: {(error.strerror or str(error)).lower()}"))
+    except RecursionError:
+        _end(InputError("what was read is nested too deeply to be used"))
     except KeyboardInterrupt:
         sys.exit(130)

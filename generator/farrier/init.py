@@ -1,13 +1,18 @@
 """Writes a first project file: what can be seen in a source directory, and what could not be found."""
 
+import os
+import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
+from pydantic import BaseModel, ValidationError
 
 from farrier.discover import Discovery, discover
 from farrier.errors import InputError
-from farrier.project import Application
+from farrier.project import Application, Environment, Project
+from farrier.render import yaml_block
 from farrier.units import shown
+from farrier.yaml_input import load
 
 HEADER = """\
 # What Farrier deploys, and where. Editors check it against farrier.schema.json of the Farrier repository.
@@ -38,17 +43,51 @@ def write_project_file(
     """
     if not directory.is_dir():
         raise InputError(f"{shown(str(directory), 200)} is no directory; name the application's source directory")
-    if target.exists() and not force:
+    if os.path.lexists(target) and not force:
         raise InputError(f"{target}: exists already; edit it, or overwrite it with --force")
+    smallest = {
+        "application": {"name": "notes", "wsgi": "notes:app"},
+        "environments": {environment: {"inventory": "hosts", "domain": "www.example.org"}},
+    }
+    _require("--environment", Project, smallest, environment, "environments")
+    _require("--domain", Environment, {"domain": domain}, domain, "domain")
+    _require("--inventory", Environment, {"inventory": inventory}, inventory, "inventory")
+    source = _source(directory, target)
+    _require("the directory", Application, {"source": source}, source, "source")
     seen = discover(directory)
-    text = _document(seen, _source(directory, target), environment, domain, inventory)
+    for key, value in list(seen.keys.items()):
+        if _wrong(Application, {key: value}, key):
+            del seen.keys[key]
+            seen.hints[key] = f"{shown(value)} was found, which a project file does not take"
+    text = _document(seen, source, environment, domain, inventory)
+    load(text.encode(), str(target))  # what cannot be read is not written
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        partial = target.with_name(f".{target.name}.part")
-        partial.write_text(text, encoding="utf-8")
+        with partial.open("x", encoding="utf-8") as file:
+            file.write(text)
         partial.replace(target)
     except OSError as error:
         raise InputError(f"{target}: cannot be written: {error.strerror}") from None
     return list(seen.found), list(seen.missing)
+
+
+def _wrong(model: type[BaseModel], document: Mapping[str, object], key: str) -> bool:
+    """Whether a model takes `key` not as it stands in a document, of which other keys may be missing."""
+    try:
+        model.model_validate(document)
+    except ValidationError as error:
+        mistakes = [each for each in error.errors() if each["type"] != "missing"]
+        return any(each["loc"][:1] in ((key,), ()) for each in mistakes)
+    return False
+
+
+def _require(what: str, model: type[BaseModel], document: Mapping[str, object], value: str, key: str) -> None:
+    if _wrong(model, document, key):
+        right = model.model_fields[key].description
+        right = (
+            "a name of lower-case letters, digits and single hyphens, such as production" if model is Project else right
+        )
+        raise InputError(f"{what}: {shown(value)} has a form that a project file does not take; expected {right}")
 
 
 def _source(directory: Path, target: Path) -> str:
@@ -92,5 +131,4 @@ def _document(seen: Discovery, source: str, environment: str, domain: str, inven
 
 
 def _indented(value: object, by: int) -> str:
-    text = yaml.safe_dump(value, sort_keys=False, default_flow_style=False, allow_unicode=True)
-    return "\n".join(" " * by + line for line in text.splitlines())
+    return textwrap.indent(yaml_block(value), " " * by)

@@ -9,7 +9,7 @@ from pydantic_core import ErrorDetails
 from farrier.errors import InputError
 from farrier.inputs import WorkloadInput
 from farrier.project import Environment, Project
-from farrier.units import shown
+from farrier.units import printable, shown
 from farrier.workload import Workload
 from farrier.yaml_input import MAXIMUM_BYTES, Document, Path, load
 
@@ -83,7 +83,7 @@ def _line(model: type[BaseModel], details: ErrorDetails, document: Document, pat
     """One mistake as a line: `farrier.yml:12: application.name: 'Notes' ...`."""
     key = _key(details, document.data)
     where = f"{path}:{document.line(key)}"
-    what = ".".join(str(part) for part in key)
+    what = ".".join(printable(str(part), 60) for part in key)
     prefix = f"{where}: {what}: " if what else f"{where}: "
     kind, given = details["type"], details["input"]
     expected = _expected(model, key)
@@ -95,7 +95,7 @@ def _line(model: type[BaseModel], details: ErrorDetails, document: Document, pat
     if kind == "value_error":
         message = str(details.get("ctx", {}).get("error", details["msg"]))
         return f"{prefix}{message}" if isinstance(given, dict) else f"{prefix}{shown(given)} {message}"
-    if isinstance(given, str) and not given.isascii() and key[-1:] in (("domain",),):
+    if isinstance(given, str) and len(given) < 254 and not given.isascii() and key[-1:] == ("domain",):
         return f"{prefix}{shown(given)} has to be written as {_punycode(given)}"
     if details["loc"][-1] == "[key]":
         right = f"; expected {_KEYS.get(str(key[-2]), _KEYS['environment'])}"
