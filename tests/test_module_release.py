@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -312,7 +313,13 @@ def test_a_link_within_the_release_is_kept(maker: Maker, monkeypatch: pytest.Mon
 def test_only_a_mark_of_roots_own_says_that_an_environment_is_whole(maker: Maker) -> None:
     maker.build()
     mark = next(maker.home.glob("venvs/*/.complete"))
-    for plant in (lambda: mark.symlink_to(maker.home), lambda: os.mkfifo(mark), lambda: os.link(__file__, mark)):
+    plants: list[Callable[[], None]] = [
+        lambda: mark.symlink_to(maker.root / "other"),
+        lambda: os.mkfifo(mark),
+        lambda: os.link(maker.root / "other", mark),
+    ]
+    (maker.root / "other").touch()
+    for plant in plants:
         mark.unlink()
         plant()
         again = Builder({**maker.params, "release": ID, "archive": None})
@@ -357,7 +364,7 @@ def test_an_archive_writes_nothing_elsewhere(tmp_path: Path, members: list[Any],
 
 
 def test_links_that_lead_out_over_other_links_are_found(tmp_path: Path) -> None:
-    members = [
+    members: list[tuple[str, int, bytes | str]] = [
         ("a/b/top", 0, "../.."),
         ("inside", 0, "a/b/top"),
         ("a/b/c/file", 0o644, b"x"),
@@ -450,7 +457,12 @@ def test_a_command_runs_in_the_cell_with_its_own_path_and_no_expansion_by_system
 def systemd(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The calls of systemd-run, which is not run."""
     seen: list[list[str]] = []
-    monkeypatch.setattr(farrier_cell, "run", lambda command: seen.append(command) or (0, ""))
+
+    def run(command: list[str]) -> tuple[int, str]:
+        seen.append(command)
+        return 0, ""
+
+    monkeypatch.setattr(farrier_cell, "run", run)
     return seen
 
 

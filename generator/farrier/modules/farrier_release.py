@@ -87,7 +87,7 @@ compileall.compile_dir(top, quiet=2, stripdir=top, prependdir=path)
 """Byte code goes where its user may write; what the compiler needs itself is found where it always is."""
 
 
-class Builder(Workplace):
+class Builder(Workplace):  # type: ignore[misc] # what Ansible finds under its own name has no types
     """Makes one release below `home`."""
 
     def collect_static(self, top: str, venv: str) -> None:
@@ -126,7 +126,7 @@ class Builder(Workplace):
         with self.working():
             environment = VirtualEnvironment(self, partial)
             environment.install()
-            venv = environment.path
+            venv = str(environment.path)
             self.collect_static(partial, venv)
             with self.step("compile", "Compiling"):
                 self.compile(partial, venv)
@@ -164,7 +164,7 @@ class Builder(Workplace):
             environment.install()
         if beneath.read_json(self.path, "RELEASE.json").get("venv") != os.path.basename(environment.path):
             self.note(self.path, environment.path)
-        return environment.path
+        return str(environment.path)
 
     def prune(self) -> list[str]:
         """Remove what is too old: releases beyond `keep`, leftovers, and virtual environments that none uses."""
