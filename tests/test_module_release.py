@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import pytest
 from ansible.module_utils import farrier_archive, farrier_cell, farrier_workplace
 from ansible.module_utils.farrier_archive import date_by_content, links_stay_inside, unpack
 from ansible.module_utils.farrier_beneath import Refused
-from ansible.module_utils.farrier_cell import as_user, end_of, ended, handed
+from ansible.module_utils.farrier_cell import as_user, end_of, ended, handed, of_pip
 from ansible.module_utils.farrier_play import Failure
 from ansible.module_utils.farrier_requirements import from_the_release, requirement_files, venv_key
 
@@ -52,6 +52,7 @@ class Maker:
             "python": sys.executable,
             "requirements": "requirements.txt",
             "gunicorn": "gunicorn==27.0.1",
+            "pip": None,
             "worker_class": None,
             "static_directory": "static_root",
             "static_command": "collect",
@@ -61,11 +62,13 @@ class Maker:
             "commit": "v1",
         }
 
-    def as_user(self, user: str, properties: list[str], command: list[str], environment: object = None) -> str:
+    def as_user(
+        self, user: str, properties: list[str], command: list[str], environment: Mapping[str, str] | None = None
+    ) -> str:
         assert user == ME.pw_name
         assert "ProtectSystem=strict" in properties
         assert ("PrivateNetwork=yes" in properties) is not ("pip" in command or command[0] in ("collect", "true"))
-        assert environment is None or "pip" in command
+        assert not environment or "pip" in command
         self.calls.append(command)
         if self.fails and self.fails in " ".join(command):
             raise Failure("no index in reach")
@@ -491,11 +494,24 @@ def test_a_failed_command_shows_the_end_of_what_it_said() -> None:
     assert end_of("x" * 10_000) == "x" * 8000
 
 
-def test_a_message_holds_no_control_characters_and_no_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_message_holds_no_control_characters_and_no_passwords() -> None:
     assert end_of("\x1b[31mred\x1b[0m\x07 \u202egnp\n\ttab") == "red\\x07 \\u202egnp\n\ttab"
-    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "https://example.org/ https://robot:h%40sh@example.org/simple")
+    variables = {"PIP_EXTRA_INDEX_URL": "https://example.org/ https://robot:h%40sh@example.org/simple"}
     said = "ERROR: https://other:word@example.org/x, git+ssh://git@example.org/y, h%40sh and h@sh"
-    assert end_of(said) == "ERROR: https://***@example.org/x, git+ssh://***@example.org/y, *** and ***"
+    assert end_of(said, variables) == "ERROR: https://***@example.org/x, git+ssh://***@example.org/y, *** and ***"
+
+
+def test_pips_variables_come_from_the_play_and_from_the_inventory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", {"PIP_RETRIES": "2", "https_proxy": "http://a", "HOME": "/root"})
+    assert of_pip(None) == {"PIP_RETRIES": "2", "https_proxy": "http://a"}
+    assert of_pip('{"PIP_RETRIES": 0, "CFLAGS": "-O1"}') == {
+        "PIP_RETRIES": "0",
+        "https_proxy": "http://a",
+        "CFLAGS": "-O1",
+    }
+    for wrong in ("[]", "{", '{"A B": "x"}', '"x"'):
+        with pytest.raises(Failure, match=r"^pip_environment is not a mapping from names of environment variables"):
+            of_pip(wrong)
 
 
 def test_what_systemd_says_by_a_status_is_told() -> None:

@@ -102,6 +102,12 @@ def _application(project: Project, environment: Environment, role: str) -> list[
             "Environment variables of the application that are not secret",
         ),
         variable(
+            "pip_environment",
+            {},
+            "dict",
+            "Environment variables of pip, such as PIP_INDEX_URL with a password or https_proxy; keep them in Ansible vault",
+        ),
+        variable(
             "keep_releases",
             policy.KEEP_RELEASES,
             "int",

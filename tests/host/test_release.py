@@ -1,6 +1,7 @@
 """How a release comes about on a host: whose code runs as whom, what may be planted, and what the host may be like."""
 
 import re
+import shutil
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -127,7 +128,9 @@ def test_what_the_static_command_plants_is_refused(operated: Deployed, plant: st
 
 def test_the_password_of_an_index_is_seen_nowhere(operated: Deployed) -> None:
     index = f"http://robot:{PASSWORD}@127.0.0.1:9/simple"
-    variables = f"  environment: {{PIP_INDEX_URL: '{index}', PIP_RETRIES: '0', PIP_TIMEOUT: '5'}}\n  become: true\n"
+    variables = f"notes_{ENVIRONMENT}_pip_environment: {{PIP_INDEX_URL: '{index}', PIP_RETRIES: 0, PIP_TIMEOUT: 5}}\n"
+    (operated.project / "group_vars").mkdir()
+    (operated.project / "group_vars/all.yml").write_text(variables)
     pattern = PASSWORD.replace("-", "[-]")
     watch = f"""while :; do
         (tr '\\0' ' ' </proc/$(pgrep -n -u notes -f 'pip install')/cmdline; echo) >>/run/watched 2>/dev/null
@@ -136,12 +139,10 @@ def test_the_password_of_an_index_is_seen_nowhere(operated: Deployed) -> None:
     done"""
     operated.shell(f"rm -f /run/watched; systemd-run --quiet --unit=watch sh -c {_quoted(watch)}")
     try:
-        with (
-            altered(operated.project / f"playbooks/{ENVIRONMENT}.yml", "  become: true\n", variables),
-            required(operated, "no-such-package-anywhere==1"),
-        ):
+        with required(operated, "no-such-package-anywhere==1"):
             told = refused(operated)
     finally:
+        shutil.rmtree(operated.project / "group_vars")
         operated.shell("systemctl stop watch")
     seen = operated.shell("cat /run/watched")
     assert "pip install" in seen, "the watch has seen the time that counts"

@@ -46,6 +46,7 @@ options:
   python: {type: str, default: python3, description: Interpreter for the virtual environment.}
   requirements: {type: str, required: true, description: Requirements or lock file inside the source.}
   gunicorn: {type: str, required: true, description: What to install when the requirements bring no Gunicorn.}
+  pip: {type: str, description: "Environment variables of pip, as a JSON object: those for package indexes and proxies."}
   worker_class: {type: str, description: Of Gunicorn; C(gevent) has to be among the requirements.}
   static_directory: {type: str, description: Where static files are, inside the release.}
   static_command: {type: str, description: Command that collects them there.}
@@ -198,6 +199,10 @@ def main() -> None:
             "python": {"type": "str", "default": "python3"},
             "requirements": {"type": "str", "required": True},
             "gunicorn": {"type": "str", "required": True},
+            "pip": {
+                "type": "str",
+                "no_log": True,
+            },  # as one string, so that not each short value of it is masked everywhere
             "worker_class": text,
             "static_directory": text,
             "static_command": text,
