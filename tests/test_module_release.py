@@ -282,6 +282,8 @@ def test_pip_builds_a_part_of_the_release_in_a_copy_of_it(maker: Maker) -> None:
     copy = next(call for call in maker.calls if call[0] == "cp")
     assert copy[-2:] == [f"{maker.home}/releases/{ID}.partial", f"{maker.home}/releases/{ID}.build/source"]
     assert names(maker.home / "releases") == [ID], "the copy is gone"
+    maker.build("bbbbbbbbbbbb", requirements_text="django==5.2.19\n./lib\n")
+    assert len(names(maker.home / "venvs")) == 2, "./lib may be another one"
 
 
 @pytest.mark.parametrize(
