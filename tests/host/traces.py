@@ -16,7 +16,7 @@ for unit in notes.socket notes@a notes@b notes-preflight notes-activate nginx; d
 done
 test -s /run/notes.lock && printf 'the lock\theld\n' || printf 'the lock\tfree\n'
 """
-LEFT = re.compile(r"(\.partial|\.new|\.pending|\.tar\.gz)\t|\theld|=failed|=activating|NeedDaemonReload=yes")
+LEFT = re.compile(r"(\.partial|\.build|\.new|\.pending|\.tar\.gz)\t|\theld|=failed|=activating|NeedDaemonReload=yes")
 RELEASE = re.compile(r"(/releases/)([0-9a-f]{12})")
 SLOT = re.compile(r"(notes[@-]|slots/)([ab])\b")
 
