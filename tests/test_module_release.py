@@ -309,6 +309,18 @@ def test_what_the_static_command_plants_is_not_published(
     assert not (maker.home / "releases" / ID).exists()
 
 
+@pytest.mark.parametrize(("directory", "link"), [("static_root", "static_root"), ("a/b", "a")])
+def test_static_files_are_collected_below_no_link(maker: Maker, directory: str, link: str) -> None:
+    archive = packed(
+        maker.home / "releases/x.tar.gz", ("requirements.txt", 0o644, b""), ("c/d", 0o644, b""), (link, 0, "c")
+    )
+    params = {**maker.params, "release": ID, "archive": archive, "static_directory": directory}
+    with pytest.raises(
+        Failure, match=f"^`collect` failed: .*/{link}: {link} is a link or a file, not a directory$"
+    ):
+        Builder(params).build()
+
+
 def test_a_link_within_the_release_is_kept(maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(maker, "plants", lambda static: (static / "x").symlink_to("../app.py"))
     maker.build()

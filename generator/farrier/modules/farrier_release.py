@@ -199,10 +199,8 @@ def main() -> None:
             "python": {"type": "str", "default": "python3"},
             "requirements": {"type": "str", "required": True},
             "gunicorn": {"type": "str", "required": True},
-            "pip": {
-                "type": "str",
-                "no_log": True,
-            },  # as one string, so that not each short value of it is masked everywhere
+            # As one string, so that not each short value of it is masked everywhere.
+            "pip": {"type": "str", "no_log": True},
             "worker_class": text,
             "static_directory": text,
             "static_command": text,
