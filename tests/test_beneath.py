@@ -55,7 +55,8 @@ def test_no_more_is_read_than_is_expected(top: Path) -> None:
 
 
 def test_what_is_written_replaces_a_link_and_goes_through_none(top: Path, outside: Path) -> None:
-    beneath.write(str(top), "a/secret", b"new", 0o640)
+    beneath.write(str(top), "a/secret", b"new", 0o640, SERVICE)
+    assert (top / "a/secret").lstat().st_gid == SERVICE
     assert (top / "a/secret").read_text() == "new"
     assert stat.S_IMODE((top / "a/secret").lstat().st_mode) == 0o640
     assert (outside / "secret").read_text() == "kept"
@@ -96,7 +97,7 @@ def test_a_tree_does_not_change_hands_with_what_is_not_ours(top: Path, outside: 
             beneath.give(str(top), "a/out", SERVICE, SERVICE)
     elif planted == "fifo":
         os.mkfifo(top / "a/fifo")
-        with pytest.raises(beneath.Refused, match="fifo: not a regular file"):
+        with pytest.raises(beneath.Refused, match="^a/fifo: not a regular file"):
             beneath.give(str(top), "a", SERVICE, SERVICE)
     elif planted == "foreign":
         os.chown(outside / "secret", 5, 5)
@@ -107,8 +108,11 @@ def test_a_tree_does_not_change_hands_with_what_is_not_ours(top: Path, outside: 
         os.link(outside / "secret", top / "a/b/hard")
         with pytest.raises(beneath.Refused, match="a/b/hard: another name of a file of root's"):
             beneath.give(str(top), "a", SERVICE, SERVICE)
+        with pytest.raises(beneath.Refused, match="a/b/hard: another name of a file of root's"):
+            beneath.give(str(top), "a", 0, 0, lambda _mode: 0o755)
     assert owner(outside) == 0
     assert owner(outside / "secret") in (0, 5)
+    assert stat.S_IMODE((outside / "secret").stat().st_mode) == 0o644
 
 
 def test_only_plain_numbers_are_process_ids(top: Path) -> None:

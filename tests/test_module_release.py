@@ -315,9 +315,7 @@ def test_static_files_are_collected_below_no_link(maker: Maker, directory: str, 
         maker.home / "releases/x.tar.gz", ("requirements.txt", 0o644, b""), ("c/d", 0o644, b""), (link, 0, "c")
     )
     params = {**maker.params, "release": ID, "archive": archive, "static_directory": directory}
-    with pytest.raises(
-        Failure, match=f"^`collect` failed: .*/{link}: {link} is a link or a file, not a directory$"
-    ):
+    with pytest.raises(Failure, match=f"^`collect` failed: .*/{link}: {link} is a link or a file, not a directory$"):
         Builder(params).build()
 
 
