@@ -97,7 +97,7 @@ def test_a_tree_does_not_change_hands_with_what_is_not_ours(top: Path, outside: 
             beneath.give(str(top), "a/out", SERVICE, SERVICE)
     elif planted == "fifo":
         os.mkfifo(top / "a/fifo")
-        with pytest.raises(beneath.Refused, match="^a/fifo: not a regular file"):
+        with pytest.raises(beneath.Refused, match=r"^a/fifo: not a regular file"):
             beneath.give(str(top), "a", SERVICE, SERVICE)
     elif planted == "foreign":
         os.chown(outside / "secret", 5, 5)
@@ -109,7 +109,7 @@ def test_a_tree_does_not_change_hands_with_what_is_not_ours(top: Path, outside: 
         with pytest.raises(beneath.Refused, match="a/b/hard: another name of a file of root's"):
             beneath.give(str(top), "a", SERVICE, SERVICE)
         with pytest.raises(beneath.Refused, match="a/b/hard: another name of a file of root's"):
-            beneath.give(str(top), "a", 0, 0, lambda _mode: 0o755)
+            beneath.give(str(top), "a", 0, 0, lambda _mode: 0o755, frozenset({SERVICE}))
     assert owner(outside) == 0
     assert owner(outside / "secret") in (0, 5)
     assert stat.S_IMODE((outside / "secret").stat().st_mode) == 0o644
