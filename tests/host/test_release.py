@@ -166,7 +166,7 @@ def _quoted(script: str) -> str:
 
 def test_a_hardened_umask_and_a_small_tmp_are_no_hindrance(operated: Deployed) -> None:
     operated.shell(
-        "echo 'Defaults umask=0077, umask_override' >/etc/sudoers.d/umask; mount -t tmpfs -o size=16M,mode=1777 tmpfs /tmp; "
+        "echo 'Defaults umask=0077, umask_override' >/etc/sudoers.d/umask; mount -t tmpfs -o size=4M,mode=1777 tmpfs /tmp; "
         "chmod 750 /srv/notes/releases /srv/notes/venvs"
     )
     try:
