@@ -2,6 +2,7 @@
 
 import fcntl
 import inspect
+import json
 import os
 import re
 import time
@@ -16,8 +17,8 @@ from module_runner import run_module
 pytestmark = pytest.mark.programs
 
 HINT = "-e notes_take_lock=true"
-# A machine: its name, its boot and user, the play's process, and all processes.
-FORGE = "forge\nboot-1 pid:[1] 1000\n{play}\n1 40 50 {living}\n"
+# A machine: its name, its boot and user, the play's process.
+FORGE = "forge\nboot-1 pid:[1] 1000\n{play}\n"
 
 
 @pytest.fixture
@@ -29,8 +30,9 @@ def ask(path: Path, by: str = "bob", controller: str = "anvil", **more: Any) -> 
     return run_module("farrier_lock", {"path": str(path), "by": by, "controller": controller, "hint": HINT, **more})
 
 
-def forge(play: int, *living: int) -> str:
-    return FORGE.format(play=play, living=" ".join(map(str, living)))
+def forge(play: int, *living: int) -> dict[str, str]:
+    """What a play tells of the machine that it runs on, and who lives there."""
+    return {"controller": FORGE.format(play=play), "living": " ".join(map(str, (1, 40, 50, *living)))}
 
 
 def age(path: Path, seconds: float) -> None:
@@ -80,9 +82,9 @@ def test_without_a_sign_of_life_it_is_stale_after_a_quarter_of_an_hour(
 
 
 def test_a_play_that_was_killed_is_known_where_it_ran(path: Path) -> None:
-    ask(path, "alice", forge(77, 77))
-    assert ask(path, "alice", forge(99, 77, 99))["failed"], "it lives"
-    result = ask(path, "alice", forge(99, 99))
+    ask(path, "alice", **forge(77, 77))
+    assert ask(path, "alice", **forge(99, 77, 99))["failed"], "it lives"
+    result = ask(path, "alice", **forge(99, 99))
     assert result["token"]
     assert "alice on forge has the lock" in str(result["warnings"])
 
@@ -90,15 +92,22 @@ def test_a_play_that_was_killed_is_known_where_it_ran(path: Path) -> None:
 @pytest.mark.parametrize(
     "elsewhere",
     [
-        pytest.param("forge\nboot-2 pid:[1] 1000\n99\n1 99\n", id="another boot"),
-        pytest.param("forge\nboot-1 pid:[2] 1000\n99\n1 99\n", id="another container"),
-        pytest.param("forge\nboot-1 pid:[1] 1001\n99\n1 99\n", id="a user who may not see it"),
+        pytest.param("forge\nboot-2 pid:[1] 1000\n99\n", id="another boot"),
+        pytest.param("forge\nboot-1 pid:[2] 1000\n99\n", id="another container"),
+        pytest.param("forge\nboot-1 pid:[1] 1001\n99\n", id="a user who may not see it"),
         pytest.param("forge\n", id="a machine that tells only its name"),
     ],
 )
 def test_elsewhere_nobody_knows_whether_it_lives(path: Path, elsewhere: str) -> None:
-    ask(path, "alice", forge(77, 77))
-    assert ask(path, "alice", elsewhere)["failed"]
+    ask(path, "alice", **forge(77, 77))
+    assert ask(path, "alice", elsewhere, living="1 99")["failed"]
+
+
+def test_the_processes_of_the_machine_are_never_shown(path: Path) -> None:
+    result = ask(path, "alice", **forge(77, 77, 123_456))
+    assert result["token"]
+    assert "123456" not in json.dumps(result)
+    assert "123456" not in path.read_text()
 
 
 def test_it_can_be_taken(path: Path) -> None:
@@ -109,11 +118,11 @@ def test_it_can_be_taken(path: Path) -> None:
 
 
 def test_while_a_step_runs_on_the_host_nobody_can_take_it(path: Path) -> None:
-    ask(path, "alice", forge(77, 77))
+    ask(path, "alice", **forge(77, 77))
     age(path, 10_000)
     with path.open() as step:
         fcntl.flock(step, fcntl.LOCK_EX)
-        refused = ask(path, "alice", forge(99, 99), take=True)
+        refused = ask(path, "alice", **forge(99, 99), take=True)
     assert "one of its steps runs on this host right now" in refused["msg"]
 
 

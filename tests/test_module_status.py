@@ -1,16 +1,19 @@
 """farrier_status reads what lives on a host: queues out of ss, workers out of /proc, the answer over HTTP."""
 
+import json
 import ssl
 import subprocess
 import threading
 import time
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
-from farrier.modules.farrier_status import ask, children, days_left, queues, told, waiting
+from farrier.modules import farrier_status
+from farrier.modules.farrier_status import ask, days_left, healthy, living, longest_queue, queues, told, waiting
 
 LISTING = """\
 u_str LISTEN 0      470                               /run/notes.sock 115739 * 0
@@ -35,34 +38,69 @@ def test_how_many_wait_in_each_queue() -> None:
     assert waiting(LISTING) == {"/run/notes.sock": 0, "/run/systemd/private": 0, "0.0.0.0:80": 3, "[::]:22": 0}
 
 
+STATUS: Mapping[str, Any] = {
+    "release": "0123456789ab",
+    "slot": "b",
+    "since": "2026-01-02T03:04:05Z",
+    "by": "alice",
+    "workers": [7, 9],
+    "expected": 3,
+    "waiting": {"/run/notes.sock": 5},
+    "queues": {"/run/notes.sock": 470},
+    "answer": 200,
+    "answer_seconds": 0.012,
+    "error": "",
+}
+
+
 def test_one_line_for_people() -> None:
-    status = {
-        "release": "0123456789ab",
-        "slot": "b",
-        "since": "2026-01-02T03:04:05Z",
-        "by": "alice",
-        "workers": [7, 9],
-        "waiting": {"/run/notes.sock": 5},
-        "queues": {"/run/notes.sock": 470},
-        "answer": 200,
-        "answer_seconds": 0.012,
-        "error": "",
-    }
-    assert told(status, 3, "/run/notes.sock") == (
+    assert told({**STATUS}, "/run/notes.sock") == (
         "release 0123456789ab in slot b since 2026-01-02T03:04:05Z by alice; 2 of 3 workers are ready, 5 of at most 470 requests "
         "wait; answers 200 in 0.012 s"
     )
-    gone = {**status, "answer": 0, "error": "[Errno 111] Connection refused"}
-    assert told(gone, 3, "/run/notes.sock").endswith("requests wait; [Errno 111] Connection refused")
-    assert told({**status, "release": None}, 3, "/run/notes.sock") == "nothing is served yet"
+    gone = {**STATUS, "answer": 0, "error": "[Errno 111] Connection\x1b[2J refused"}
+    assert told(gone, "/run/notes.sock").endswith("requests wait; [Errno 111] Connection\\x1b[2J refused")
+    assert told({**STATUS, "release": None}, "/run/notes.sock") == "nothing is served yet"
 
 
-def test_children_of_a_process_whatever_their_names(tmp_path: Path) -> None:
-    for pid, parent, name in ((11, 10, "python"), (12, 10, "a) S 99 (b"), (13, 99, "python")):
-        (tmp_path / str(pid)).mkdir()
-        (tmp_path / str(pid) / "stat").write_text(f"{pid} ({name}) S {parent} {pid} {pid} 0 -1\n")
-    assert children(10, tmp_path) == {11, 12}
-    assert children(0, tmp_path) == set()
+@pytest.mark.parametrize(
+    ("found", "well"),
+    [
+        pytest.param({"expected": 2}, True, id="all its workers, and an answer"),
+        pytest.param({"expected": 2, "answer": 302}, True, id="an answer that leads elsewhere"),
+        pytest.param({}, False, id="a worker too few"),
+        pytest.param({"expected": 2, "answer": 0, "error": "empty reply"}, False, id="no answer"),
+        pytest.param({"expected": 2, "answer": 502}, False, id="an error"),
+        pytest.param({"release": None, "workers": [], "expected": 0}, False, id="nothing is served"),
+    ],
+)
+def test_whether_visitors_are_served_as_they_should_be(found: dict[str, Any], well: bool) -> None:
+    assert healthy({**STATUS, **found}) is well
+
+
+@pytest.mark.parametrize(
+    ("slot", "expected"),
+    [
+        pytest.param({"release": "0123456789ab", "workers": 5}, 5, id="its configuration says so"),
+        pytest.param({"release": "0123456789ab"}, 3, id="one from before configurations"),
+        pytest.param({"workers": [1]}, 3, id="nonsense"),
+        pytest.param(None, 3, id="no file"),
+    ],
+)
+def test_what_the_slot_was_filled_with(tmp_path: Path, slot: Any, expected: int) -> None:
+    (tmp_path / "slots/a").mkdir(parents=True)
+    (tmp_path / "active").symlink_to("slots/a")
+    if slot:
+        (tmp_path / "slots/a/slot.json").write_text(json.dumps(slot))
+    found = living("no-such-application", str(tmp_path), 3)
+    assert (found["expected"], found["release"], found["workers"]) == (expected, (slot or {}).get("release"), [])
+
+
+def test_where_the_kernel_does_not_tell_its_longest_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(farrier_status, "SOMAXCONN", str(tmp_path / "nowhere"))
+    assert longest_queue() is None
+    (tmp_path / "nowhere").write_text("4096\n")
+    assert longest_queue() == 4096
 
 
 def test_no_answer_is_a_result_and_not_a_crash() -> None:

@@ -104,11 +104,13 @@ class Host:
     def configure(self, environment: str = 'KEY="secret"\n', workers: int = 2) -> str:
         """Lays a configuration out, as farrier_configuration does before a switch."""
         files = {"environment": environment, "gunicorn.conf.py": f"workers = {workers}\nbacklog = 64\n"}
-        return configurations.lay_out(self.home, {name: text.encode() for name, text in files.items()})
+        name: str = configurations.lay_out(self.home, {file: text.encode() for file, text in files.items()})
+        return name
 
     def switch(self, **params: Any) -> dict[str, Any]:
         self.systemd.log.clear()
-        return act({**self.params, **params}, False)[1]
+        result: dict[str, Any] = act({**self.params, **params}, False)[1]
+        return result
 
     def roll_back(self, release: str = "previous") -> dict[str, Any]:
         return self.switch(release=release, configuration=None)
@@ -120,7 +122,8 @@ class Host:
     @property
     def facts(self) -> dict[str, Any]:
         """What the slot that counts was filled with."""
-        return configurations.slot_facts(self.home, self.slot)
+        facts: dict[str, Any] = configurations.slot_facts(self.home, self.slot)
+        return facts
 
     @property
     def environment(self) -> str:
@@ -463,7 +466,13 @@ def test_check_mode_foresees_what_earlier_tasks_would_have_changed(serving: Host
 
 
 def test_check_mode_on_a_fresh_host_needs_nothing(tmp_path: Path) -> None:
-    params = {"application": "notes", "release": NEW, "configuration": None, "home": str(tmp_path), "coming": []}
+    params: dict[str, Any] = {
+        "application": "notes",
+        "release": NEW,
+        "configuration": None,
+        "home": str(tmp_path),
+        "coming": [],
+    }
     switch = Switch(params)
     assert switch.foresee() == [f"release None -> {NEW}"]
     assert (switch.active, switch.idle.name) == (None, "a")
@@ -484,7 +493,8 @@ def test_only_living_children_of_the_master_count_as_ready(tmp_path: Path) -> No
     process(proc, 13, 99)
 
     def ready(path: str, master: int) -> list[int]:
-        return ready_workers(path, master, str(tmp_path), str(proc))
+        found: list[int] = ready_workers(path, master, str(tmp_path), str(proc))
+        return found
 
     assert ready("notes-a/workers", 10) == [11, 12], "13 has another parent, 14 is dead"
     assert ready("notes-a/workers", 0) == []

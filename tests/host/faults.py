@@ -87,6 +87,13 @@ def write_release(project: Path, text: str = "") -> None:
     (project / "app/notes/wsgi.py").write_text(f"{original}{GREEDY}\n{text}\n", encoding="utf-8")
 
 
+def one_module(name: str, arguments: str) -> list[str]:
+    """The call of one of the role's modules by itself."""
+    role = f"roles/notes_{ENVIRONMENT}"
+    found = ["env", f"ANSIBLE_MODULE_UTILS={role}/module_utils", f"ANSIBLE_LIBRARY={role}/library"]
+    return [*found, "ansible", "all", "-i", "inventory.yml", "-b", "-m", name, "-a", arguments]
+
+
 @dataclass(frozen=True)
 class Living:
     """What runs: the active slot, its release and processes, and the states of both slots and the socket."""
@@ -229,17 +236,12 @@ class Stage:
 
     def switch(self, **parameters: Any) -> "subprocess.CompletedProcess[str]":
         """Calls the role's switch by itself."""
-        fixed = {"application": "notes", "home": "/srv/notes", "config": "/etc/notes", "workers": WORKERS}
-        wish = {**fixed, "host": DOMAIN, "health_path": "/health/", **parameters}
-        library = f"roles/notes_{ENVIRONMENT}/library"
-        module = ["-b", "-M", library, "-m", "farrier_switch", "-a", json.dumps(wish)]
-        return attempt(["ansible", "all", "-i", "inventory.yml", *module], self.stack.project)
+        wish = {"application": "notes", "home": "/srv/notes", "host": DOMAIN, "health_path": "/health/", **parameters}
+        return attempt(one_module("farrier_switch", json.dumps(wish)), self.stack.project)
 
     def ask_facts(self) -> str:
         """What Farrier knows of the host at this moment, as Ansible shows it."""
-        library = f"roles/notes_{ENVIRONMENT}/library"
-        module = ["-b", "-M", library, "-m", "farrier_facts", "-a", "application=notes"]
-        return run(["ansible", "all", "-i", "inventory.yml", *module], self.stack.project)
+        return run(one_module("farrier_facts", "application=notes"), self.stack.project)
 
     @contextmanager
     def altered(self, path: str, old: str, new: str, then: str = "true") -> Iterator[None]:

@@ -182,10 +182,10 @@ def test_a_play_that_is_killed_after_each_of_its_tasks(stage: Stage) -> None:
 def test_without_seeing_that_a_play_has_ended_its_lock_keeps_the_next_one_out(stage: Stage) -> None:
     stage.mutation = "what the lock knows of the play that has it"
     tasks = stage.stack.project / f"roles/notes_{ENVIRONMENT}/tasks/lock.yml"
-    controller = f'controller: "{{{{ __notes_{ENVIRONMENT}_controller }}}}"'
+    controller = f'told: "{{{{ __notes_{ENVIRONMENT}_controller.splitlines() }}}}"'
     try:
         with (
-            altered(tasks, controller, "controller: anvil"),
+            altered(tasks, controller, "told: [anvil]"),
             pytest.raises(AssertionError, match="has the lock for a deploy"),
         ):
             check_killed_plays(stage)
