@@ -116,33 +116,37 @@ def another_site(stage: Stage, listen: str, name: str = "blog.example.org") -> I
         stage.shell("rm /etc/nginx/sites-enabled/blog && nginx -t -q && nginx -s reload")
 
 
-def check_conflicting_site(stage: Stage, listen: str, name: str, words: str) -> None:
+DEFAULT_SERVER = "a duplicate default server for 0.0.0.0:80 in /etc/nginx/sites-enabled/"
+
+
+def check_conflicting_site(stage: Stage, what: str, listen: str, name: str, words: str) -> None:
     before = stage.look()
-    with stage.row(f"39: another site, {words}") as load, another_site(stage, listen, name):
+    with stage.row(f"39: another site with {what}") as load, another_site(stage, listen, name):
         files = stage.shell(LOOK_AT_FILES)
         said = re.sub(r"\s+", " ", stage.refused("# beside another site"))
         assert words in said, f"not refused before anything changed: {said}"
         load.stop().require_none_lost()
-        assert stage.look() == before
+        assert stage.look() == before, "a release was switched to before NGINX was asked"
         assert stage.shell(LOOK_AT_FILES) == files
 
 
 @pytest.mark.parametrize(
-    ("listen", "name", "words"),
+    ("what", "listen", "name", "words"),
     [
+        ("a default server", "80 default_server", "blog.example.org", DEFAULT_SERVER),
         (
-            "80 default_server",
+            "a queue of its own",
+            "80 backlog=99",
             "blog.example.org",
-            "a duplicate default server for 0.0.0.0:80 in /etc/nginx/sites-enabled/",
+            "duplicate listen options for 0.0.0.0:80 in /etc/nginx/",
         ),
-        ("80 backlog=99", "blog.example.org", "duplicate listen options for 0.0.0.0:80 in /etc/nginx/sites-enabled/"),
-        ("80", DOMAIN, f"another site of NGINX has the name {DOMAIN} too"),
+        ("the same name", "80", DOMAIN, f"another site of NGINX has the name {DOMAIN} too"),
     ],
 )
 def test_another_site_that_cannot_be_served_beside_the_application(
-    stage: Stage, listen: str, name: str, words: str
+    stage: Stage, what: str, listen: str, name: str, words: str
 ) -> None:
-    check_conflicting_site(stage, listen, name, words)
+    check_conflicting_site(stage, what, listen, name, words)
 
 
 def test_another_site_is_served_beside_the_application(stage: Stage) -> None:

@@ -37,7 +37,9 @@ from test_faults import (
 )
 from test_faults_of_deploys import ROLLBACK, check_deploys
 from test_faults_of_resources import (
+    DEFAULT_SERVER,
     RELOAD,
+    check_conflicting_site,
     check_cut_request,
     check_fork_bomb,
     check_full_disk,
@@ -64,6 +66,8 @@ NGINX = "/etc/nginx/nginx.conf"
 SITE = "/etc/nginx/sites-available/notes"
 SWITCH = "library/farrier_switch.py"
 ROOM = "module_utils/farrier_room.py"
+SITES = "module_utils/farrier_sites.py"
+NO_TRIAL = ("if not os.access(PROGRAM, os.X_OK):", "if True:")
 # The switch takes a slot for ready as soon as systemd has begun to start it; or its workers, as soon as their master is.
 NO_WAIT_FOR_THE_MASTER = ('run("systemctl", "start", self.unit)', 'run("systemctl", "start", "--no-block", self.unit)')
 NO_WAIT_FOR_WORKERS = ("if len(pids) >= count:", "if True:")
@@ -253,7 +257,7 @@ PROTECTIONS = (
         both(
             later_as_before(NGINX, "rm -f /run/notes.nginx.pending"),
             in_role("tasks/nginx.yml", ("validate: [nginx, -t, -q]", "validate: []")),
-            in_role("module_utils/farrier_sites.py", ("if not os.access(PROGRAM, os.X_OK):", "if True:")),
+            in_role(SITES, NO_TRIAL),
         ),
         check_broken_nginx_configuration,
         "what NGINX refuses is in place",
@@ -376,6 +380,15 @@ PROTECTIONS = (
         in_role(ROOM, ("if bound < self.cpus - 0.01 or usable < self.cpus * FEWEST_CPUS:", "if False:")),
         lambda stage: check_shrunk_host(stage, "--tags", "preflight"),
         "the play did not fail",
+    ),
+    Protection(
+        39,
+        "NGINX's word before anything changes",
+        in_role(SITES, NO_TRIAL),
+        lambda stage: check_conflicting_site(
+            stage, "a default server", "80 default_server", "blog.example.org", DEFAULT_SERVER
+        ),
+        "a release was switched to before NGINX was asked",
     ),
 )
 
