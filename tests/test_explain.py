@@ -142,7 +142,15 @@ def test_inputs_say_what_they_are_and_where_they_come_from() -> None:
                 "the smaller: 562 MB = 589,299,712 bytes",
             ),
         ),
-        ("systemd.TasksMax", ("1 master + 3 x (1 + 4) = 16", "2 x 16 + 64 = 96, rounded up: 96")),
+        (
+            "systemd.TasksMax",
+            ("1 master + 3 x (1 + 4) = 16", "2 x (1 + 3) x 2 = 16", "2 x 16 + 16 + 64 = 112, rounded up: 112"),
+        ),
+        ("gunicorn.limit_request_line", ("8,192 - 2 = 8,190 bytes",)),
+        ("gunicorn.limit_request_field_size", ("8,192 + 1 = 8,193 bytes",)),
+        ("gunicorn.limit_request_fields", ("128 fields",)),
+        ("nginx.proxy_buffer_size", ("16,384 bytes",)),
+        ("farrier.retry_after", ("max(1, 10) s",)),
         (
             "nginx.worker_connections",
             (

@@ -36,12 +36,15 @@ def test_two_cpus_and_four_gigabytes() -> None:
         "gunicorn.keepalive": 0,
         "gunicorn.max_requests": 10_000,  # 32.84 a second x 3 s / 1 % = 9,851, rounded up to 500
         "gunicorn.max_requests_jitter": 2_000,
+        "gunicorn.limit_request_line": 8_190,  # NGINX's buffer without the line's end
+        "gunicorn.limit_request_field_size": 8_193,  # ... and with the space that NGINX adds
+        "gunicorn.limit_request_fields": 128,
         "systemd.Backlog": 985,
         "systemd.TimeoutStopSec": 37,
         "systemd.MemoryHigh": 505 * MB,  # 90 % of MemoryMax
         "systemd.MemoryMax": 562 * MB,  # 2 x (35 + 3 x 82)
         "systemd.LimitNOFILE": 1024,
-        "systemd.TasksMax": 96,  # 2 x (1 + 3 x 5) + 64
+        "systemd.TasksMax": 112,  # 2 x (1 + 3 x 5) + 2 x (1 + 3) x 2 + 64
         "kernel.net.core.somaxconn": 4096,
         "nginx.worker_processes": 2,
         "nginx.worker_connections": 6_400,
@@ -50,10 +53,13 @@ def test_two_cpus_and_four_gigabytes() -> None:
         "nginx.proxy_send_timeout": 42,
         "nginx.proxy_read_timeout": 42,
         "nginx.client_max_body_size": 10 * MB,
+        "nginx.large_client_header_buffers": 8_192,
+        "nginx.proxy_buffer_size": 16_384,
         "nginx.client_header_timeout": 20,
         "nginx.client_body_timeout": 20,
         "nginx.keepalive_timeout": 65,
         "nginx.listen_backlog": 985,
+        "farrier.retry_after": 10,
         "farrier.switch": "overlap",
         "farrier.watchdog_timeout": 30,
     }

@@ -40,7 +40,7 @@ GEVENT_CHANGES: dict[str, Value] = {
     "gunicorn.timeout": 30,
     "farrier.watchdog_timeout": 0,
     "systemd.LimitNOFILE": 1024,  # 256 + 8 x 46
-    "systemd.TasksMax": 112,  # 2 x (1 + 2 x (1 + 10)) + 64 = 110
+    "systemd.TasksMax": 128,  # 2 x (1 + 2 x (1 + 10)) + 2 x (1 + 2) x 2 + 64 = 122
     "systemd.MemoryMax": 408 * MB,  # 2 x (35 + 2 x (80 + 4.6)) = 408.4
 }
 

@@ -21,19 +21,26 @@ def said(text: str) -> str:
 def test_a_setting_is_explained_with_its_numbers(project: Path) -> None:  # noqa: F811
     text = farrier(project, "plan", "production", "--explain", "systemd.TasksMax").stdout
     lines = [line.strip() for line in text.splitlines()]
-    start = lines.index("systemd.TasksMax = 96  (calculated)")
+    start = lines.index("systemd.TasksMax = 112  (calculated)")
     assert said(" ".join(lines[start:])).startswith(
-        "systemd.TasksMax = 96 (calculated) "
-        "why 2 x the 16 processes and threads of Gunicorn + 64 for what the application starts: a fork bomb ends here. "
-        "formula f (1 + P (1 + T)) + t, rounded up to 8: a fork bomb ends here "
+        "systemd.TasksMax = 112 (calculated) "
+        "why 2 x the 16 processes and threads of Gunicorn + 2 x 2 in each of 4 processes for libraries that start a thread "
+        "for each CPU they see + 64 for what the application starts: a fork bomb ends here. "
+        "formula f (1 + P (1 + T)) + l (1 + P) v + t, rounded up to 8: libraries start a thread for each CPU that they see, "
+        "whatever the quota; a fork bomb ends here "
         "inputs P = 3: gunicorn.workers, calculated "
         "T = 4: gunicorn.threads, calculated "
+        "v = 2: CPUs that a program sees, fact of the host "
         "f = 2 (policy.TASKS_FACTOR): TasksMax as a multiple of Gunicorn's own processes and threads: the application may "
         "start some, a fork bomb may not. "
+        "l = 2 (policy.TASKS_POOLS): Libraries in one process that start a thread for each CPU that they see, whatever the "
+        "quota: NumPy and SciPy each bring an OpenBLAS of their own. Where such a thread cannot be started, the import fails, "
+        "and with it the worker. "
         "t = 64 (policy.TASKS_BASE): Tasks beyond that, for subprocesses and libraries' helper threads. "
         "steps 1 master + 3 x (1 + 4) = 16 "
-        "2 x 16 + 64 = 96, rounded up: 96 "
-        "result 96 "
+        "2 x (1 + 3) x 2 = 16 "
+        "2 x 16 + 16 + 64 = 112, rounded up: 112 "
+        "result 112 "
         "would be "
     )
     assert "whatever `overrides: {systemd.TasksMax: ...}` in the project file says" in text

@@ -180,7 +180,7 @@ def own_text(files: Mapping[str, bytes]) -> str:
     ("environment", "words"),
     [
         ({"release_header": True}, ["X-Release", "_naming"]),
-        ({"metrics_directory": "/var/lib/textfiles"}, ["metrics.timer", "# HELP", "/.notes.shed", "metrics_seconds"]),
+        ({"metrics_directory": "/var/lib/textfiles"}, ["metrics.timer", "# HELP", "# shed", "metrics_seconds"]),
     ],
 )
 def test_what_is_switched_on_is_in_the_role_and_else_it_is_not(environment: dict[str, Any], words: list[str]) -> None:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from math import isfinite
+from math import ceil, isfinite
 from typing import Any, NamedTuple, Self
 
 from farrier.errors import InputError
@@ -173,7 +173,12 @@ class HostFacts:
     @property
     def size(self) -> tuple[object, ...]:
         """All that a plan depends on: hosts of the same size get the same plan."""
-        return self.cpus, self.memory_mb, self.somaxconn, self.nofile_hard, self.stated
+        return self.cpus, self.memory_mb, self.somaxconn, self.nofile_hard, self.visible_cpus, self.stated
+
+    @property
+    def visible_cpus(self) -> int:
+        """CPUs that a program counts, which knows of no quota: of the machine, and at least those that are usable."""
+        return max(self.cpus_online or 0, self.cpus_affinity or 0, ceil(self.cpus))
 
     def with_overrides(self, stated: Mapping[str, object]) -> Self:
         """These facts with what the operator states instead. InputError for a wrong name or value."""

@@ -134,6 +134,26 @@ NGINX_KEEPALIVE_SECONDS = 65
 NGINX_CLIENT_SECONDS = 20
 """How long a client may pause while it sends header or body: slow clients cost a connection each, not a worker."""
 
+REQUEST_HEADER_BUFFER = 8192
+"""Longest request line and header field: NGINX's own value, and the longest line that Gunicorn can be told to read (8,190
+bytes and its end). Proxies and browsers on the way hold about as much."""
+
+REQUEST_LINE_END = 2
+"""A carriage return and a line feed, which NGINX counts into its buffer and Gunicorn not into the line."""
+
+REQUEST_FIELD_GROWS = 1
+"""NGINX passes a header field on with a space behind the colon, also where the client left it out."""
+
+GUNICORN_REQUEST_LINE_MAXIMUM = 8190
+"""Gunicorn's limit_request_line goes no further; beyond it there is only 0, any length."""
+
+REQUEST_FIELDS = 128
+"""Header fields of a request: the 100 that Gunicorn (and Apache) allow by themselves, and room for those that NGINX adds."""
+
+ANSWER_HEADER_BUFFER = 16384
+"""Largest header of an answer: three cookies of the 4 KB that browsers keep, and a long Content-Security-Policy. NGINX's own
+4 KB turn a page that sets two such cookies into a 502."""
+
 FILES_PER_THREAD = 8
 """Open files one request may hold: its connection, database, cache, an upload, a template."""
 
@@ -148,6 +168,10 @@ TASKS_FACTOR = 2
 
 TASKS_BASE = 64
 """Tasks beyond that, for subprocesses and libraries' helper threads."""
+
+TASKS_POOLS = 2
+"""Libraries in one process that start a thread for each CPU that they see, whatever the quota: NumPy and SciPy each bring an
+OpenBLAS of their own. Where such a thread cannot be started, the import fails, and with it the worker."""
 
 KEEP_RELEASES = 3
 """Releases kept on a host: the one that serves, the one before, and one more to go back to."""

@@ -104,7 +104,7 @@ def _value(setting: Setting) -> str:
     """The value with its unit, as a person reads it."""
     unit = BY_NAME[setting.name].unit
     if unit == "bytes" and isinstance(setting.value, int):
-        return mb(setting.value / MB)
+        return mb(setting.value / MB) if setting.value >= MB else f"{number(setting.value)} bytes"
     if unit == "seconds":
         return f"{setting.value} s"
     if isinstance(setting.value, bool):

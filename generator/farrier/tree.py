@@ -5,7 +5,6 @@ from dataclasses import asdict
 from itertools import groupby
 from pathlib import PurePosixPath
 
-from farrier import policy
 from farrier.facts import HostFacts
 from farrier.plan import Plan, plans_document
 from farrier.project import Environment, Project
@@ -23,7 +22,7 @@ def environment_tree(
     role = project.role(name)
     tested = scenarios(project, name, facts, plans, workload)
     every_plan = [*plans.values(), *(plan for scenario in tested for plan in scenario.plans.values())]
-    context = _context(project, name, plans, workload) | {
+    context = _context(project, name, plans) | {
         "watched": any(map(_is_watched, every_plan)),
         "gevent": any(plan.value("gunicorn.worker_class") == "gevent" for plan in every_plan),
     }
@@ -48,7 +47,7 @@ def _is_watched(plan: Plan) -> bool:
     return plan.value("gunicorn.worker_class") == "gthread" and plan.value("farrier.watchdog_timeout") != 0
 
 
-def _context(project: Project, name: str, plans: Mapping[str, Plan], workload: Workload) -> dict[str, object]:
+def _context(project: Project, name: str, plans: Mapping[str, Plan]) -> dict[str, object]:
     environment = project.environments[name]
     variables = role_variables(project, name, plans)
     groups = sizes(plans)
@@ -72,11 +71,6 @@ def _context(project: Project, name: str, plans: Mapping[str, Plan], workload: W
         "differing": differing(groups),
         "plan_hosts": list(plans),
         "memory_assumed": workload.memory_is_assumed and "systemd.MemoryMax" not in environment.overrides,
-        "workload": {
-            "request_limit_seconds": workload.request_limit_seconds,
-            "queue_budget_seconds": workload.queue_budget_seconds,
-            "margin_seconds": policy.MARGIN_SECONDS,
-        },
     }
 
 

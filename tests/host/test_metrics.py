@@ -21,8 +21,10 @@ RUNS = 20
 # What the command and all that it starts use; systemd does not count it on every host.
 CPU_SECONDS = f"""
 import resource, subprocess
+user = {{"user": "nobody", "group": "notes", "extra_groups": ["adm"]}}
 for _ in range({RUNS}):
-    subprocess.run(["/usr/local/bin/notes-status", "/run/trial.prom"], check=True)
+    subprocess.run(["notes-status", "metrics"], stdout=open("/run/trial", "w"), check=True, **user)
+    subprocess.run(["/bin/sh", "-ec", "mv -fT /run/trial /run/trial.prom; mv -fT /run/trial.prom /run/trial"], check=True)
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
 print(used.ru_utime + used.ru_stime)
 """
@@ -129,3 +131,90 @@ def test_they_cost_less_than_a_thousandth_of_a_cpu(operated: Deployed) -> None:
     assert f"OnUnitActiveUSec={INTERVAL_SECONDS}s" in timer
     quiet = operated.shell("journalctl --no-pager --quiet --output cat -u notes-metrics.service --since=-10s")
     assert quiet == ""
+
+
+def running(stack: Deployed) -> str:
+    """The runtime directory of the slot that serves."""
+    return stack.shell(f"echo /run/notes-{SLOT}").strip()
+
+
+def test_odd_names_among_the_marks_are_not_counted(operated: Deployed) -> None:
+    marks = f"{running(operated)}/workers"
+    operated.shell(f"cd {marks} && touch -- ² 1² 1x 1.5 +1 -1 01 0 && mkdir 77 && ln -s /etc/passwd 78 && mkfifo 79")
+    try:
+        assert metrics(operated)["gunicorn_workers"] == 2
+        assert "workers  2 ready" in operated.shell("notes-status")
+    finally:
+        operated.shell(f"cd {marks} && rm -r ² 1² 1x 1.5 +1 ./-1 01 0 77 78 79")
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [
+        "ln -s /root/secret exits",
+        "mkfifo exits",
+        "mkdir exits",
+        "echo '4711 of-the-application' >exits",
+        "echo '1 0009' >exits",
+        "printf '1 99999999999999999999' >exits",
+        "head -c 100000000 /dev/zero >exits",
+        ": >exits",
+    ],
+)
+def test_what_gunicorn_did_not_write_is_not_published(operated: Deployed, plant: str) -> None:
+    operated.shell("echo '31 7 of-root' >/root/secret; chmod 644 /root/secret; chmod 711 /root")
+    here = running(operated)
+    operated.shell(
+        f"rm -rf {here}/exits && cd {here} && setpriv --reuid notes --regid notes --clear-groups sh -c {plant!r}"
+    )
+    try:
+        found = metrics(operated)  # which comes to an end
+        assert (found["gunicorn_workers"], found.get("recycled"), found.get("killed")) == (2, None, None)
+        assert "of-" not in operated.shell(f"cat {FILE}")
+        assert "2 ready; unknown were recycled and unknown killed" in operated.shell("timeout 10 notes-status")
+    finally:
+        operated.shell(f"rm -rf {here}/exits /root/secret; chmod 700 /root")
+
+
+def test_the_unit_may_do_nothing_else(operated: Deployed) -> None:
+    settings = "User,DynamicUser,NoNewPrivileges,TimeoutStartUSec,ProtectSystem,CapabilityBoundingSet"
+    found = set(operated.shell(f"systemctl show notes-metrics.service -p {settings}").splitlines())
+    assert found == {
+        "User=notes-metrics",
+        "DynamicUser=yes",
+        "NoNewPrivileges=yes",
+        f"TimeoutStartUSec={INTERVAL_SECONDS}s",
+        "ProtectSystem=strict",
+        "CapabilityBoundingSet=",
+    }
+    exposure = operated.shell("systemd-analyze security --no-pager notes-metrics.service | tail -n 1")
+    assert float(exposure.split("notes-metrics.service: ")[1].split()[0]) <= 1.2, exposure
+
+
+def test_it_ends_when_it_hangs_and_the_next_turn_writes_again(operated: Deployed) -> None:
+    drop_in = "/run/systemd/system/notes-metrics.service.d"
+    hang = "[Service]\\nTimeoutStartSec=1\\nExecStart=\\nExecStart=/bin/sleep 60"
+    operated.shell(f"mkdir {drop_in} && printf '{hang}' >{drop_in}/hang.conf && systemctl daemon-reload")
+    try:
+        before = operated.shell(f"cat {FILE}")
+        assert operated.shell(f"{WRITE} || systemctl show --value -p Result notes-metrics.service") == "timeout\n"
+        assert operated.shell(f"cat {FILE}") == before
+    finally:
+        operated.shell(f"rm -r {drop_in} && systemctl daemon-reload")
+    assert metrics(operated)["gunicorn_workers"] == 2
+
+
+def test_what_others_have_in_that_directory_stays(operated: Deployed) -> None:
+    operated.shell(f"echo other >{METRICS}/other.prom; echo precious >/root/precious")
+    operated.shell(f"ln -sf /root/precious {METRICS}/.notes.prom")  # whoever owns the directory could
+    assert metrics(operated)["gunicorn_workers"] == 2
+    assert operated.shell(f"cat {METRICS}/other.prom /root/precious") == "other\nprecious\n"
+    assert operated.shell(f"ls -A {METRICS}") == "notes.prom\nother.prom\n"
+    operated.shell(f"rm {METRICS}/other.prom /root/precious")
+
+
+@pytest.mark.parametrize(("user", "group"), [("admin", "admin"), ("www-data", "www-data"), ("nobody", "nogroup")])
+def test_whoever_may_not_look_is_told_so_and_sees_no_zeros(operated: Deployed, user: str, group: str) -> None:
+    refused = operated.shell(f"setpriv --reuid {user} --regid {group} --clear-groups notes-status 2>&1 || echo $?")
+    here = running(operated)
+    assert refused == f"notes-status: {user} may not look into {here}; root may: sudo notes-status\n1\n"

@@ -81,19 +81,24 @@ def limit_nofile(sheet: Sheet) -> Derivation:
 def tasks_max(sheet: Sheet) -> Derivation:
     """Processes and threads of a slot."""
     threads = policy.GEVENT_POOL_THREADS if sheet.draft.greenlets else sheet.threads
-    own = 1 + sheet.workers * (1 + threads)
-    raw = policy.TASKS_FACTOR * own + policy.TASKS_BASE
+    own, visible = 1 + sheet.workers * (1 + threads), sheet.draft.facts.visible_cpus
+    pools = policy.TASKS_POOLS * (1 + sheet.workers) * visible
+    raw = policy.TASKS_FACTOR * own + pools + policy.TASKS_BASE
     return Derivation(
-        "f (1 + P (1 + T)) + t, rounded up to 8: a fork bomb ends here",
+        "f (1 + P (1 + T)) + l (1 + P) v + t, rounded up to 8: libraries start a thread for each CPU that they see, whatever "
+        "the quota; a fork bomb ends here",
         (
             sheet.setting("P", "gunicorn.workers"),
             sheet.constant("T", "GEVENT_POOL_THREADS") if sheet.draft.greenlets else sheet.each("T"),
+            Input("v", "CPUs that a program sees", str(visible), "fact of the host"),
             sheet.constant("f", "TASKS_FACTOR"),
+            sheet.constant("l", "TASKS_POOLS"),
             sheet.constant("t", "TASKS_BASE"),
         ),
         (
             f"1 master + {sheet.workers} x (1 + {threads}) = {own}",
-            f"{policy.TASKS_FACTOR} x {own} + {policy.TASKS_BASE} = {raw}, rounded up: {ceil_to(raw, 8)}",
+            f"{policy.TASKS_POOLS} x (1 + {sheet.workers}) x {visible} = {pools}",
+            f"{policy.TASKS_FACTOR} x {own} + {pools} + {policy.TASKS_BASE} = {raw}, rounded up: {ceil_to(raw, 8)}",
         ),
         ceil_to(raw, 8),
     )
@@ -163,6 +168,37 @@ def body_size(sheet: Sheet) -> Derivation:
         "u x 1,048,576 bytes: a larger body gets 413 before it reaches the application",
         (sheet.workload("u", "upload_limit_mb"),),
         (f"{sheet.work.upload_limit_mb} x {number(MB)} = {number(value)} bytes",),
+        value,
+    )
+
+
+def request_line(sheet: Sheet) -> Derivation:
+    """As long as NGINX lets it be."""
+    buffer = sheet.draft.number("nginx.large_client_header_buffers")
+    line, most = buffer - policy.REQUEST_LINE_END, policy.GUNICORN_REQUEST_LINE_MAXIMUM
+    return Derivation(
+        "b - e, what NGINX lets through; 0, any length, where Gunicorn cannot count so far",
+        (
+            sheet.setting("b", "nginx.large_client_header_buffers"),
+            sheet.constant("e", "REQUEST_LINE_END"),
+            sheet.constant("at most", "GUNICORN_REQUEST_LINE_MAXIMUM"),
+        ),
+        (f"{number(buffer)} - {policy.REQUEST_LINE_END} = {number(line)} bytes",),
+        line if line <= most else 0,
+    )
+
+
+def request_field(sheet: Sheet) -> Derivation:
+    """As long as NGINX lets it be, and makes it."""
+    buffer = sheet.draft.number("nginx.large_client_header_buffers")
+    value = buffer + policy.REQUEST_FIELD_GROWS
+    return Derivation(
+        "b + s, what NGINX lets through, and the space that it puts behind the colon",
+        (
+            sheet.setting("b", "nginx.large_client_header_buffers"),
+            sheet.constant("s", "REQUEST_FIELD_GROWS"),
+        ),
+        (f"{number(buffer)} + {policy.REQUEST_FIELD_GROWS} = {number(value)} bytes",),
         value,
     )
 

@@ -83,7 +83,7 @@ def written(name: str, value: Value) -> str:
     if isinstance(value, str):
         return value
     if unit == "bytes":
-        return mb(value / MB)
+        return mb(value / MB) if value >= MB else f"{number(value)} bytes"
     return f"{number(value)} s" if unit == "seconds" else number(value)
 
 

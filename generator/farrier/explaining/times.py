@@ -158,6 +158,17 @@ def proxy_timeout(sheet: Sheet) -> Derivation:
     )
 
 
+def retry_after(sheet: Sheet) -> Derivation:
+    """When the queue that is full now has been answered."""
+    budget = sheet.draft.queue_budget
+    return Derivation(
+        "q, at least 1: whoever waited when the queue was full has been answered by then",
+        (_queue_budget(sheet),),
+        (f"max(1, {budget}) s",),
+        max(1, budget),
+    )
+
+
 def _queue_budget(sheet: Sheet) -> Input:
     """q, which may be shorter than asked for."""
     asked = sheet.workload("q", "queue_budget_seconds")

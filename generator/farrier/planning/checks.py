@@ -16,6 +16,7 @@ def check(draft: Draft) -> None:
         DoesNotFitError: with the need, the limit and where each comes from.
     """
     broken = [*_memory(draft), *_timeouts(draft), *_queue(draft), *_files(draft), *_greenlets(draft)]
+    _headers(draft)
     if broken:
         raise DoesNotFitError(*broken)
 
@@ -115,6 +116,20 @@ def _files(draft: Draft) -> Iterator[str]:
         draft.warnings.append(
             "max_requests_jitter is larger than max_requests: how often a worker is replaced is mostly chance"
         )
+
+
+def _headers(draft: Draft) -> None:
+    buffer = draft.number("nginx.large_client_header_buffers")
+    for name, passed in (
+        ("gunicorn.limit_request_line", buffer - policy.REQUEST_LINE_END),
+        ("gunicorn.limit_request_field_size", buffer + policy.REQUEST_FIELD_GROWS),
+    ):
+        limit = draft.number(name)
+        if 0 < limit < passed:
+            draft.warnings.append(
+                f"{name} {number(limit)} bytes is less than the {number(passed)} that NGINX lets through "
+                f"(nginx.large_client_header_buffers {number(buffer)}): what lies between gets Gunicorn's own error page"
+            )
 
 
 def _greenlets(draft: Draft) -> Iterator[str]:

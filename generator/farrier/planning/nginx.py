@@ -23,6 +23,7 @@ def limits(draft: Draft) -> None:
         "drops them first.",
     )
     _connections(draft)
+    _headers(draft)
     draft.calculated(
         "nginx.client_max_body_size",
         draft.workload.upload_limit_mb * MB,
@@ -36,6 +37,44 @@ def limits(draft: Draft) -> None:
             f"A client that pauses longer while it sends its {what} gets 408; it occupies a connection, never a "
             "worker.",
         )
+
+
+def _headers(draft: Draft) -> None:
+    draft.default(
+        "nginx.large_client_header_buffers",
+        policy.REQUEST_HEADER_BUFFER,
+        "A longer request line gets 414 and a longer header field 400 before they reach Gunicorn, which could be told to read "
+        f"no longer line than {number(policy.GUNICORN_REQUEST_LINE_MAXIMUM)} bytes.",
+    )
+    buffer = draft.number("nginx.large_client_header_buffers")
+    line = buffer - policy.REQUEST_LINE_END
+    draft.calculated(
+        "gunicorn.limit_request_line",
+        line if line <= policy.GUNICORN_REQUEST_LINE_MAXIMUM else 0,
+        f"What NGINX lets through: {number(buffer)} bytes with the line's end of {policy.REQUEST_LINE_END}"
+        + (
+            "."
+            if line <= policy.GUNICORN_REQUEST_LINE_MAXIMUM
+            else ", more than Gunicorn counts up to, so it counts none."
+        ),
+    )
+    draft.calculated(
+        "gunicorn.limit_request_field_size",
+        buffer + policy.REQUEST_FIELD_GROWS,
+        f"What NGINX lets through: {number(buffer)} bytes with the line's end, and the space that it puts behind the colon.",
+    )
+    draft.default(
+        "gunicorn.limit_request_fields",
+        policy.REQUEST_FIELDS,
+        "A client's 100 and those that NGINX adds; NGINX limits their size, not their number, so more of them get 431 from "
+        "Gunicorn, and the application is not asked.",
+    )
+    draft.default(
+        "nginx.proxy_buffer_size",
+        policy.ANSWER_HEADER_BUFFER,
+        "The header of an answer must fit into one buffer, or it is a 502; Gunicorn sets no limit, and browsers keep "
+        "cookies of 4 KB each.",
+    )
 
 
 def _connections(draft: Draft) -> None:

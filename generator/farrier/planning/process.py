@@ -14,11 +14,13 @@ def limits(draft: Draft) -> None:
     _files(draft, draft.each)
     if draft.greenlets:  # all in one thread, beside those of gevent's own pool
         threads = policy.GEVENT_POOL_THREADS
-    own = 1 + workers * (1 + threads)
+    own, visible = 1 + workers * (1 + threads), draft.facts.visible_cpus
+    pools = policy.TASKS_POOLS * (1 + workers) * visible
     draft.calculated(
         "systemd.TasksMax",
-        ceil_to(policy.TASKS_FACTOR * own + policy.TASKS_BASE, 8),
-        f"{policy.TASKS_FACTOR} x the {own} processes and threads of Gunicorn + {policy.TASKS_BASE} for what the "
+        ceil_to(policy.TASKS_FACTOR * own + pools + policy.TASKS_BASE, 8),
+        f"{policy.TASKS_FACTOR} x the {own} processes and threads of Gunicorn + {policy.TASKS_POOLS} x {visible} in each of "
+        f"{1 + workers} processes for libraries that start a thread for each CPU they see + {policy.TASKS_BASE} for what the "
         "application starts: a fork bomb ends here.",
     )
 

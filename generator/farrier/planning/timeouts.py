@@ -30,6 +30,11 @@ def chain(draft: Draft) -> None:
     _watchdog(draft, worker_class)
     _stopping(draft, links)
     _proxy(draft, links)
+    draft.calculated(
+        "farrier.retry_after",
+        max(1, links.queue_budget),
+        f"By then a queue that was full has been answered: no request waits in it for longer than {links.queue_budget} s.",
+    )
 
 
 def _gunicorn_timeout(draft: Draft, worker_class: str) -> None:
