@@ -231,3 +231,28 @@ def test_the_longest_cpu_segment_is_an_input_of_threads() -> None:
     assert found.derivation.value == found.setting.value == 3
     assert "4 with 5 ms instead of 100 ms (longest_cpu_segment_seconds)" in found.changes
     assert "l" not in {given.symbol for given in explained("gunicorn.threads").derivation.inputs}
+
+
+def test_what_other_services_compute_on_the_same_host_is_in_the_derivation() -> None:
+    work = Workload(
+        cpu_seconds=0.016,
+        wait_seconds=0.0066,
+        other_cpu_seconds=0.0153,
+        other_services=("postgresql.service",),
+        stated=STATED | {"other_cpu_seconds"},
+        measured=frozenset({"other_cpu_seconds"}),
+    )
+    one = HostFacts(host="web1", cpus=1.0, memory_mb=3936, somaxconn=4096, nofile_hard=524_288)
+    derivation = explained("gunicorn.workers", one, work).derivation
+    others = next(each for each in derivation.inputs if each.symbol == "O")
+    assert (others.value, others.provenance) == ("15.3 ms", "measured")
+    assert derivation.steps[3:6] == (
+        "C + O = 16.3 ms + 15.3 ms = 31.6 ms of the host's CPUs, 15.3 ms of it in postgresql.service on the same host",
+        "2 requests in service keep 1 of 1 CPU busy",
+        "X = min(1.4236 / 16.3 ms, 1 / 31.6 ms) = 31.65 of c / (C + O) = 31.65 requests a second",
+    )
+    assert derivation.formula.count("c / (C + O)") == 1
+    gevent = explained("gunicorn.workers", one, work, {"gunicorn.worker_class": "gevent"}).derivation
+    assert others in gevent.inputs
+    assert derivation.steps[3] in gevent.steps
+    assert not any("C + O" in step for step in explained("gunicorn.workers").derivation.steps)

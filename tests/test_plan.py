@@ -15,7 +15,7 @@ from farrier.planner import plan_all
 from farrier.settings import SPECS, Value
 from farrier.units import MB
 from farrier.workload import Workload
-from planned import ORDINARY, STATED, host, plan, refused, values
+from planned import ORDINARY, STATED, host, pair, plan, refused, values
 
 
 def test_two_cpus_and_four_gigabytes() -> None:
@@ -330,3 +330,34 @@ def test_whatever_the_host_a_plan_keeps_its_own_laws(
     assert number["nginx.listen_backlog"] <= number["kernel.net.core.somaxconn"]
     assert limit < number["gunicorn.graceful_timeout"] < number["systemd.TimeoutStopSec"]
     assert limit < number["nginx.proxy_read_timeout"] <= 60
+
+
+WITH_DATABASE = replace(
+    ORDINARY,
+    cpu_seconds=0.016,
+    wait_seconds=0.0066,
+    other_cpu_seconds=0.0153,
+    other_services=("postgresql@15-main.service",),
+)
+
+
+def test_a_database_on_the_same_host_counts_and_is_named() -> None:
+    found = plan(host(cpus=1), WITH_DATABASE)
+    assert found.capacity_rps == pytest.approx(31.65, abs=0.01)
+    assert pair(found) == (2, 1)
+    assert found.settings["gunicorn.workers"].reason == (
+        "2 processes of 1 thread keep 1 CPU busy: each reaches 71 % of a CPU under its GIL, together 31.6 of 31.6 requests a "
+        "second at 31.6 ms of CPU each, 0.3 ms of it NGINX's and 15.3 ms of it in postgresql@15-main.service on the same host."
+    )
+    assert "a request waits 6.6 ms for 16.3 ms of CPU" in found.settings["gunicorn.worker_class"].reason
+    several = replace(WITH_DATABASE, other_services=("a.service", "b.service"), proxy_cpu_seconds=0)
+    assert "15.3 ms of it in a.service and b.service on the same host." in (
+        plan(host(cpus=1), several).settings["gunicorn.workers"].reason
+    )
+    unnamed = plan(host(cpus=1), replace(WITH_DATABASE, other_services=()))
+    assert "15.3 ms of it in other services on the same host." in unnamed.settings["gunicorn.workers"].reason
+    gevent = plan(host(cpus=1), WITH_DATABASE, {"gunicorn.worker_class": "gevent"})
+    assert gevent.capacity_rps == pytest.approx(31.65, abs=0.01)
+    assert "as 15.3 ms of a request are computed in postgresql@15-main.service on the same host" in (
+        gevent.settings["gunicorn.workers"].reason
+    )

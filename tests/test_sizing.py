@@ -79,6 +79,31 @@ def test_the_choice_on_one_cpu_is_the_one_that_won_in_the_laboratory() -> None:
     assert choose(Demand(0.008, 25 / 8, 1.0), ORDINARY, 4000, 2) == Concurrency(2, 5, "cpu")
 
 
+def test_what_other_services_compute_on_the_same_cpu_halves_what_it_carries() -> None:
+    # C 16.3 ms and W 6.6 ms, all of it and more PostgreSQL's 15.3 ms on the one CPU: 1 / 31.6 ms, where 29 were carried.
+    demand = Demand(0.0163, 6.6 / 16.3, 1.0, other_cpu_seconds=0.0153)
+    assert choose(demand, ORDINARY, 4000, 2) == Concurrency(2, 1, "cpu")
+    assert demand.capacity(2, 1) == pytest.approx(31.65, abs=0.01)
+    service = Service(2, 1, 0.0163, 0.0066, 1.0, other_cpu_seconds=0.0153)
+    assert service.capacity_rps == pytest.approx(31.65, abs=0.01)
+    assert service.service_seconds == pytest.approx(0.0229)
+    # Erlang C for one server at rho = 0.8: ln(0.8 / 0.05) / (31.65 - 25.32).
+    assert service.cpu_wait_seconds(0.8 / 0.0316) == pytest.approx(0.4381, abs=1e-4)
+
+
+def test_threads_hide_only_the_part_of_a_wait_in_which_nothing_computes_here() -> None:
+    # C 10 ms, W 40 ms of which 10 are computed on the same CPU: a = 30 / 20 = 1.5, and 1 - B(6, 1.5) = 0.99647 of 1 / 20 ms.
+    demand = Demand(0.01, 4.0, 1.0, other_cpu_seconds=0.01)
+    assert demand.host_wait_ratio == pytest.approx(1.5)
+    assert choose(demand, ORDINARY, 4000, 2) == Concurrency(2, 3, "cpu")
+    assert demand.capacity(2, 3) == pytest.approx(49.82, abs=0.01)
+    # One worker of one thread: 1 / (10 + 40 ms), wherever the 40 are spent.
+    assert demand.capacity(1, 1) == pytest.approx(20)
+    # On 4 CPUs one worker is the limit by its GIL: 1 - B(8, 4) = 0.96958 of 1 / 10 ms.
+    wide = Demand(0.01, 4.0, 4.0, workers=1, threads=8, other_cpu_seconds=0.01)
+    assert wide.capacity(1, 8) == pytest.approx(96.958, abs=0.5)
+
+
 def test_fewer_threads_for_half_as_much_memory_again() -> None:
     # 2 x 19 take 35 + 2 x 89.5 = 214 MB and 3 x 13 take 294.5, below 1.5 x 214 = 321; 4 workers alone would take 355.
     demand, cheapest = Demand(0.002, 25, 1.0, few_threads=True), Concurrency(2, 19, "cpu")

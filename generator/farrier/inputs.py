@@ -89,6 +89,7 @@ HostName = Annotated[str, Field(pattern=HOST_NAME, max_length=253)]
 UrlPath = Annotated[str, Field(pattern=r"^/(\.?[A-Za-z0-9_~-][A-Za-z0-9._~-]*/?)*$", max_length=200)]
 RequestPath = Annotated[str, Field(pattern=REQUEST_PATH, max_length=500)]
 Weight = Annotated[float, Field(gt=0, le=1_000_000)]
+ServiceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9:_.\\@-]+$", max_length=200)]
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=100)]
 EnvironmentValue = Annotated[str, BeforeValidator(_text_of_scalar), Field(max_length=65_536, pattern="^[^\\x00]*$")]
 HostsPattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9_*!][A-Za-z0-9_.:,*&!\[\]-]*$", max_length=253)]
@@ -112,6 +113,7 @@ Measurable = Literal[
     "cpu_seconds",
     "wait_seconds",
     "busy_cpu_seconds",
+    "other_cpu_seconds",
     "cpu_scv",
     "service_scv",
     "longest_cpu_segment_seconds",
@@ -158,6 +160,13 @@ class WorkloadInput(Model):
         le=1,
         description="CPU seconds that NGINX and the kernel spend on a request outside Gunicorn, such as 0.0003",
     )
+    other_cpu_seconds: float = Field(
+        0,
+        ge=0,
+        le=600,
+        description="CPU seconds that other services on the same host spend on a request, such as 0.015",
+    )
+    other_services: list[ServiceName] = Field([], max_length=20, description="these, such as [postgresql.service]")
     memory_private_mb: float = Field(
         45, gt=0, le=1_000_000, description="memory of one worker that it shares with nobody, in MB"
     )
@@ -245,6 +254,7 @@ class WorkloadInput(Model):
     def workload(self) -> Workload:
         """The workload, knowing which of its figures were stated; the total is in its two parts."""
         figures = self.model_dump(exclude={"measured", "reference", "memory_total_mb"})
+        figures["other_services"] = tuple(self.other_services)
         stated = set(self.model_fields_set - {"measured", "reference"})
         if self.memory_total_mb is not None and "memory_private_mb" not in stated:
             figures["memory_private_mb"] = self.memory_total_mb - self.memory_shared_mb

@@ -63,7 +63,12 @@ def _workload_sentence(workload: Workload) -> str:
     source = "measured" if workload.is_measured else "assumed" if workload.is_assumed else "stated"
     peak = f", {number(workload.peak_rps)} requests a second at the peak" if workload.peak_rps else ""
     cpu, wait = milliseconds(workload.gunicorn_cpu_seconds), milliseconds(workload.wait_seconds)
-    return f"a request takes {cpu} of CPU and waits {wait} ({source}){peak}"
+    others = (
+        f", while {workload.other_names} on the same host takes {milliseconds(workload.other_cpu_seconds)} of CPU for it"
+        if workload.other_cpu_seconds
+        else ""
+    )
+    return f"a request takes {cpu} of CPU and waits {wait}{others} ({source}){peak}"
 
 
 def print_heading(console: Console, size: Size) -> None:

@@ -24,6 +24,8 @@ class Workload:
     service_scv: float = policy.SERVICE_SCV
     longest_cpu_segment_seconds: float | None = None
     proxy_cpu_seconds: float = policy.PROXY_CPU_SECONDS
+    other_cpu_seconds: float = 0.0
+    other_services: tuple[str, ...] = ()
     boot_seconds: float = 3.0
     preload_safe: bool = False
     database_connections: int | None = None
@@ -39,15 +41,29 @@ class Workload:
     @property
     def service_seconds(self) -> float:
         """H: how long one request takes when nothing else runs."""
-        return self.host_cpu_seconds + self.wait_seconds
+        return self.serving_cpu_seconds + self.wait_seconds
 
     @property
     def host_cpu_seconds(self) -> float:
-        """C: what a request takes of the host's CPUs when they are busy, inside Gunicorn and outside.
+        """What a request takes of the host's CPUs when they are busy: C, and what other services compute for it there.
+
+        While those compute the request waits, so that time is a part of W as well; no thread of a worker can hide it.
+        """
+        return self.serving_cpu_seconds + self.other_cpu_seconds
+
+    @property
+    def serving_cpu_seconds(self) -> float:
+        """C: what a request takes of the CPUs inside Gunicorn and in NGINX when they are busy.
 
         With warm caches and a CPU that never sleeps it is less than for a request that comes alone.
         """
         return self.gunicorn_cpu_seconds + self.proxy_cpu_seconds
+
+    @property
+    def other_names(self) -> str:
+        """`postgresql.service on the same host`."""
+        *some, last = self.other_services or ("other services",)
+        return f"{', '.join(some)} and {last}" if some else last
 
     @property
     def gunicorn_cpu_seconds(self) -> float:
@@ -62,7 +78,7 @@ class Workload:
     @property
     def wait_ratio(self) -> float:
         """W/C: seconds waited for each second of CPU."""
-        return self.wait_seconds / self.host_cpu_seconds
+        return self.wait_seconds / self.serving_cpu_seconds
 
     @property
     def holds_the_gil(self) -> bool:

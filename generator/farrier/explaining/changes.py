@@ -47,6 +47,7 @@ def _different(draft: Draft) -> dict[str, tuple[float | int | bool, ...]]:
         "nofile_hard": (1024,),
         "somaxconn": (2 * max(facts.somaxconn or 0, policy.DEFAULT_SOMAXCONN),),
         work.gunicorn_cpu_name: (2 * work.gunicorn_cpu_seconds,),
+        "other_cpu_seconds": (2 * work.other_cpu_seconds,) if work.other_cpu_seconds else (),
         "wait_seconds": (2 * work.wait_seconds or work.gunicorn_cpu_seconds,),
         "longest_cpu_segment_seconds": (policy.GIL_SWITCH_SECONDS,) if work.longest_cpu_segment_seconds else (),
         "memory_private_mb": (2 * work.memory_private_mb,),

@@ -1,24 +1,34 @@
 """Gunicorn's gevent worker, where the operator asks for it."""
 
 from farrier import policy
-from farrier.explaining.sheet import Derivation, Input, Sheet
+from farrier.explaining.sheet import Derivation, Sheet
 from farrier.planning.fitting import connection_sum
 from farrier.planning.gevent import in_service
-from farrier.sizing.capacity import busy_cpus, greenlet_utilisation
+from farrier.sizing.capacity import busy_cpus, greenlet_utilisation, host_wait_ratio
 from farrier.units import counted, mb, milliseconds, number
 
 
 def workers(sheet: Sheet) -> Derivation:
     """A process for each CPU."""
     draft, work, (p, g) = sheet.draft, sheet.work, (sheet.workers, sheet.threads)
-    used, busy = greenlet_utilisation(g, work.wait_ratio), busy_cpus(p * g, work.wait_ratio, sheet.cpus)
+    on_host = host_wait_ratio(work.serving_cpu_seconds, work.wait_ratio, work.other_cpu_seconds)
+    used, busy = greenlet_utilisation(g, work.wait_ratio), busy_cpus(p * g, on_host, sheet.cpus)
+    own, whole = milliseconds(work.serving_cpu_seconds), milliseconds(work.host_cpu_seconds)
+    others: tuple[str, ...] = ()
+    reached = f"X = {number(min(p * used, busy), 4)} / {own}"
+    if work.other_cpu_seconds:
+        o = milliseconds(work.other_cpu_seconds)
+        others = (
+            f"C + O = {own} + {o} = {whole} of the host's CPUs, {o} of it in {work.other_names} on the same host",
+        )
+        reached = f"X = min({number(p * used, 4)} / {own}, {number(busy, 4)} / {whole})"
     return Derivation(
         "c rounded up, at least P: greenlets of one process take turns on one CPU; fewer where o slots of S do not fit into M "
         "or their requests into the database's connections",
         (
             sheet.fact("c", "cpus"),
             sheet.constant("P >=", "MINIMUM_WORKERS"),
-            *_work(sheet),
+            *sheet.work_inputs(),
             sheet.setting("G", "gunicorn.worker_connections"),
             sheet.slot(),
             sheet.budget(),
@@ -26,11 +36,11 @@ def workers(sheet: Sheet) -> Derivation:
             *sheet.connections(),
         ),
         (
-            f"a = W / C = {milliseconds(work.wait_seconds)} / {milliseconds(work.host_cpu_seconds)} = {number(work.wait_ratio)}",
+            f"a = W / C = {milliseconds(work.wait_seconds)} / {own} = {number(work.wait_ratio)}",
+            *others,
             f"1 - B({g}, a) = {number(used)}: {counted(p, 'process', 'processes')} can use {number(p * used)} CPUs",
             f"{counted(p * g, 'request')} in service keep {number(busy, 4)} of {counted(sheet.cpus, 'CPU')} busy",
-            f"X = {number(min(p * used, busy), 4)} / {milliseconds(work.host_cpu_seconds)} = {number(draft.capacity_rps)} "
-            "requests a second",
+            f"{reached} = {number(draft.capacity_rps)} requests a second",
             f"{counted(draft.copies, 'slot')} of {number(draft.slot_mb, 1)} MB take {mb(draft.copies * draft.slot_mb)} of "
             f"{mb(draft.budget.gunicorn_mb)}",
             *_connections(sheet),
@@ -55,7 +65,11 @@ def worker_class(sheet: Sheet) -> Derivation:
     used = connection_sum(sheet.draft, sheet.draft.copies, p, g)
     return Derivation(
         "gevent where the operator says so; Farrier itself chooses sync where T = 1, else gthread",
-        (sheet.setting("P", "gunicorn.workers"), sheet.setting("G", "gunicorn.worker_connections"), *_work(sheet)),
+        (
+            sheet.setting("P", "gunicorn.workers"),
+            sheet.setting("G", "gunicorn.worker_connections"),
+            *sheet.work_inputs(),
+        ),
         (
             f"P follows from the CPUs alone: a process uses one CPU at most, however many greenlets it has; here {p}",
             f"G, the requests at once in a worker, takes the place of threads, which are 1; here {g}",
@@ -85,7 +99,7 @@ def worker_connections(sheet: Sheet) -> Derivation:
         "most what memory and the database's connections hold",
         (
             sheet.constant("m", "GREENLET_MARGIN"),
-            *_work(sheet),
+            *sheet.work_inputs(),
             sheet.fact("c", "cpus"),
             sheet.setting("P", "gunicorn.workers"),
             sheet.constant("", "GREENLET_MB", "MB"),
@@ -109,15 +123,6 @@ def preload_app(sheet: Sheet) -> Derivation:
         (sheet.setting("", "gunicorn.worker_class"),),
         ("what the master imported would keep locks and connections that block all requests of a worker",),
         False,
-    )
-
-
-def _work(sheet: Sheet) -> tuple[Input, ...]:
-    work = sheet.work
-    return (
-        sheet.workload("g", work.gunicorn_cpu_name),
-        sheet.workload("n", "proxy_cpu_seconds"),
-        sheet.workload("W", "wait_seconds"),
     )
 
 

@@ -6,22 +6,24 @@ from dataclasses import replace
 from farrier import policy
 from farrier.explaining.sheet import Derivation, Input, Sheet
 from farrier.planning.fitting import connection_sum
-from farrier.sizing.capacity import busy_cpus, erlang_b, process_utilisation
+from farrier.sizing.capacity import busy_cpus, erlang_b, host_wait_ratio, process_utilisation
 from farrier.units import ceil_to, counted, mb, milliseconds, number
 
 
 def workers(sheet: Sheet) -> Derivation:
     """P, from the CPUs, the GIL, memory and the database."""
     connected = ""
+    if sheet.work.other_cpu_seconds:
+        connected = "; what other services compute on the same CPUs counts: E[...] / (C + O) with (W - O) / (C + O) for a, and c / (C + O)"
     if sheet.draft.connections:
-        connected = "; h hosts x o slots x P T requests in service may hold D connections, one each"
+        connected += "; h hosts x o slots x P T requests in service may hold D connections, one each"
     return Derivation(
         "the P and T with the least memory at which X = min(P U(T), E[min(k, c)]) / C reaches s of c / C, C = g + n "
         "being the CPU time of a request in Gunicorn and outside, U(T) what a process uses under its GIL (see "
         "gunicorn.threads) and E[min(k, c)] the CPUs that P T requests keep busy; o slots of S fit into M, else the P "
         "and T in M with the largest X" + connected,
         (
-            *_work(sheet),
+            *sheet.work_inputs(),
             sheet.fact("c", "cpus"),
             sheet.constant("s", "KNEE"),
             sheet.constant("GIL", "GIL_CEILING"),
@@ -70,7 +72,7 @@ def threads(sheet: Sheet) -> Derivation:
             else ""
         ),
         (
-            *_work(sheet),
+            *sheet.work_inputs(),
             sheet.setting("P", "gunicorn.workers"),
             sheet.constant("s", "KNEE"),
             sheet.constant("GIL", "GIL_CEILING"),
@@ -91,7 +93,7 @@ def worker_class(sheet: Sheet) -> Derivation:
     one = sheet.threads == 1
     return Derivation(
         "sync where T = 1, gthread where T > 1 or the operator says so",
-        (sheet.setting("T", "gunicorn.threads"), *_work(sheet)),
+        (sheet.setting("T", "gunicorn.threads"), *sheet.work_inputs()),
         (f"T = {sheet.threads}, as a request waits {number(sheet.work.wait_ratio)} s for each second of CPU",),
         "sync" if one and sheet.draft.overrides.get("gunicorn.worker_class") != "gthread" else "gthread",
     )
@@ -195,15 +197,6 @@ def switch(sheet: Sheet) -> Derivation:
     )
 
 
-def _work(sheet: Sheet) -> tuple[Input, ...]:
-    """What C and W come from."""
-    return (
-        sheet.workload("g", sheet.work.gunicorn_cpu_name),
-        sheet.workload("n", "proxy_cpu_seconds"),
-        sheet.workload("W", "wait_seconds"),
-    )
-
-
 def _capacity(sheet: Sheet) -> tuple[str, ...]:
     """From g, n and W to X."""
     work, (p, t), cpus = sheet.work, (sheet.workers, sheet.threads), sheet.cpus
@@ -211,15 +204,30 @@ def _capacity(sheet: Sheet) -> tuple[str, ...]:
     by_erlang, used = 1 - erlang_b(t, ratio), process_utilisation(t, ratio)
     capped = f", under the GIL {number(used)}" if used < by_erlang - 0.005 else ""
     parts = f"{milliseconds(work.gunicorn_cpu_seconds)} + {milliseconds(work.proxy_cpu_seconds)}"
-    busy = busy_cpus(p * t, ratio, cpus)
+    own, whole = milliseconds(work.serving_cpu_seconds), milliseconds(work.host_cpu_seconds)
+    busy = busy_cpus(p * t, host_wait_ratio(work.serving_cpu_seconds, ratio, work.other_cpu_seconds), cpus)
+    reached: tuple[str, ...]
+    if work.other_cpu_seconds:
+        o = milliseconds(work.other_cpu_seconds)
+        each = min(p * used / work.serving_cpu_seconds, busy / work.host_cpu_seconds)
+        reached = (
+            f"C + O = {own} + {o} = {whole} of the host's CPUs, {o} of it in {work.other_names} on the same host",
+            f"{counted(p * t, 'request')} in service keep {number(busy, 4)} of {counted(cpus, 'CPU')} busy",
+            f"X = min({number(p * used, 4)} / {own}, {number(busy, 4)} / {whole}) = {number(each)} of c / (C + O) = "
+            f"{number(cpus / work.host_cpu_seconds)} requests a second",
+        )
+    else:
+        reached = (
+            f"{counted(p * t, 'request')} in service keep {number(busy, 4)} of {counted(cpus, 'CPU')} busy",
+            f"X = {number(min(p * used, busy), 4)} / {own} = {number(sheet.draft.capacity_rps)} "
+            f"of c / C = {number(cpus / work.host_cpu_seconds)} requests a second",
+        )
     return (
-        f"C = g + n = {parts} = {milliseconds(work.host_cpu_seconds)}",
-        f"a = W / C = {milliseconds(work.wait_seconds)} / {milliseconds(work.host_cpu_seconds)} = {number(ratio)}",
+        f"C = g + n = {parts} = {own}",
+        f"a = W / C = {milliseconds(work.wait_seconds)} / {own} = {number(ratio)}",
         f"U({t}) = 1 - B({t}, {number(ratio)}) = {number(by_erlang)}{capped}: {counted(p, 'process', 'processes')} can "
         f"use {p} x {number(used)} = {number(p * used)} CPUs",
-        f"{counted(p * t, 'request')} in service keep {number(busy, 4)} of {counted(cpus, 'CPU')} busy",
-        f"X = {number(min(p * used, busy), 4)} / {milliseconds(work.host_cpu_seconds)} = {number(sheet.draft.capacity_rps)} "
-        f"of c / C = {number(cpus / work.host_cpu_seconds)} requests a second",
+        *reached,
     )
 
 

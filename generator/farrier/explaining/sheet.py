@@ -41,6 +41,7 @@ MEANINGS = {
     "service_scv": "how much CPU and wait of requests vary together",
     "longest_cpu_segment_seconds": "longest time that a request computes without a pause",
     "proxy_cpu_seconds": "CPU time of one request outside Gunicorn",
+    "other_cpu_seconds": "CPU time that other services of the host spend on one request",
     "boot_seconds": "time that a worker takes to start",
     "preload_safe": "importing before the fork is safe",
     "database_connections": "connections that the database grants to all hosts",
@@ -57,7 +58,14 @@ MEANINGS = {
 """Workload figures and host facts by the name under which they are stated."""
 
 
-MILLISECONDS = ("cpu_seconds", "wait_seconds", "busy_cpu_seconds", "proxy_cpu_seconds", "longest_cpu_segment_seconds")
+MILLISECONDS = (
+    "cpu_seconds",
+    "wait_seconds",
+    "busy_cpu_seconds",
+    "proxy_cpu_seconds",
+    "other_cpu_seconds",
+    "longest_cpu_segment_seconds",
+)
 """Figures in seconds that are so short that they are written in milliseconds."""
 
 
@@ -102,6 +110,12 @@ class Sheet:
         known = "stated in the workload" if name in self.work.stated else "assumed"
         known = "measured" if name in self.work.measured else known
         return Input(symbol, f"{MEANINGS[name]} ({name})", quantity(name, getattr(self.work, name)), known)
+
+    def work_inputs(self) -> tuple[Input, ...]:
+        """What C, W and O come from; no O where nobody found any."""
+        others = (self.workload("O", "other_cpu_seconds"),) if self.work.other_cpu_seconds else ()
+        figures = {"g": self.work.gunicorn_cpu_name, "n": "proxy_cpu_seconds", "W": "wait_seconds"}
+        return (*(self.workload(symbol, name) for symbol, name in figures.items()), *others)
 
     def fact(self, symbol: str, name: str) -> Input:
         """A fact of the host: gathered, stated by the operator, or unknown."""

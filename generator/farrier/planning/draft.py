@@ -110,9 +110,10 @@ class Draft:
         return Service(
             self.number("gunicorn.workers"),
             self.each,
-            work.host_cpu_seconds,
+            work.serving_cpu_seconds,
             work.wait_seconds,
             self.facts.cpus,
             work.service_scv,
             self.greenlets,
+            work.other_cpu_seconds,
         )

@@ -20,7 +20,14 @@ def demand(draft: Draft) -> Demand:
     """The work, and what the operator has fixed."""
     work = draft.workload
     fixed = draft.fixed("gunicorn.workers"), draft.fixed("gunicorn.worker_connections")
-    return Demand(work.host_cpu_seconds, work.wait_ratio, draft.facts.cpus, *fixed, greenlets=True)
+    return Demand(
+        work.serving_cpu_seconds,
+        work.wait_ratio,
+        draft.facts.cpus,
+        *fixed,
+        greenlets=True,
+        other_cpu_seconds=work.other_cpu_seconds,
+    )
 
 
 def settings(draft: Draft, chosen: Concurrency) -> None:
@@ -33,7 +40,7 @@ def settings(draft: Draft, chosen: Concurrency) -> None:
         "gunicorn.workers",
         chosen.workers,
         f"A process for each of {counted(cpus, 'CPU')}, at least {policy.MINIMUM_WORKERS}, as greenlets of one take turns on "
-        f"one CPU: together {number(draft.capacity_rps, 1)} of {number(ideal, 1)} requests a second"
+        f"one CPU: together {number(draft.capacity_rps, 1)} of {number(ideal, 1)} requests a second{others(work)}"
         f"{limit.get(chosen.bound, '')}.",
     )
     draft.default("gunicorn.threads", 1, "A gevent worker has no use for threads: its greenlets share one.")
@@ -42,7 +49,7 @@ def settings(draft: Draft, chosen: Concurrency) -> None:
         chosen.threads,
         f"{number(policy.GREENLET_MARGIN)} x the {number(in_service(draft, chosen.workers), 1)} requests that Little's law finds in "
         f"service in a worker at its capacity, as one waits {milliseconds(work.wait_seconds)} for "
-        f"{milliseconds(work.host_cpu_seconds)} of CPU; the rest waits in the queue that all workers share"
+        f"{milliseconds(work.serving_cpu_seconds)} of CPU; the rest waits in the queue that all workers share"
         f"{limit.get(chosen.bound, '')}.",
     )
     draft.default(
@@ -56,7 +63,18 @@ def settings(draft: Draft, chosen: Concurrency) -> None:
 
 def in_service(draft: Draft, workers: int) -> float:
     """Requests in service in one of the workers at capacity: (1 + W/C) min(1, c / P)."""
-    return (1 + draft.workload.wait_ratio) * min(1.0, draft.facts.cpus / workers)
+    work = draft.workload
+    own_cpus = draft.facts.cpus * (work.serving_cpu_seconds / work.host_cpu_seconds)
+    return (1 + work.wait_ratio) * min(1.0, own_cpus / workers)
+
+
+def others(work: Workload) -> str:
+    """`, as 15.3 ms of a request are computed in postgresql.service on the same host`, or nothing."""
+    if not work.other_cpu_seconds:
+        return ""
+    return (
+        f", as {milliseconds(work.other_cpu_seconds)} of a request are computed in {work.other_names} on the same host"
+    )
 
 
 def _what_changes(draft: Draft, chosen: Concurrency) -> Iterator[str]:
@@ -84,5 +102,5 @@ def _warnings(draft: Draft) -> Iterator[str]:
     if work.wait_ratio < 1:
         yield (
             f"gevent brings nothing here: a request waits {milliseconds(work.wait_seconds)} for "
-            f"{milliseconds(work.host_cpu_seconds)} of CPU, and greenlets only help while requests wait"
+            f"{milliseconds(work.serving_cpu_seconds)} of CPU, and greenlets only help while requests wait"
         )

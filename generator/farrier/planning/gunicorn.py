@@ -25,7 +25,14 @@ def concurrency(draft: Draft) -> None:
     if draft.greenlets:
         draft.cost = gevent.cost(work)
     draft.budget = budget(facts.memory_mb, math.ceil(facts.cpus))
-    demand = Demand(work.host_cpu_seconds, work.wait_ratio, facts.cpus, *_fixed(draft), few_threads=work.makes_convoys)
+    demand = Demand(
+        work.serving_cpu_seconds,
+        work.wait_ratio,
+        facts.cpus,
+        *_fixed(draft),
+        few_threads=work.makes_convoys,
+        other_cpu_seconds=work.other_cpu_seconds,
+    )
     if draft.greenlets:
         demand = gevent.demand(draft)
     chosen = _choose(draft, demand)
@@ -123,13 +130,16 @@ def _cpu_each(draft: Draft) -> str:
     """`20.3 ms of CPU each, 0.3 ms of it NGINX's`."""
     work = draft.workload
     proxy = f", {milliseconds(work.proxy_cpu_seconds)} of it NGINX's" if work.proxy_cpu_seconds else ""
+    if work.other_cpu_seconds:
+        joint = " and " if proxy else ", "
+        proxy += f"{joint}{milliseconds(work.other_cpu_seconds)} of it in {work.other_names} on the same host"
     known = work.if_measured(work.gunicorn_cpu_name, "wait_seconds")
     return f"{milliseconds(work.host_cpu_seconds)} of CPU each{known}{proxy}"
 
 
 def _threads(draft: Draft, chosen: Concurrency) -> None:
     work = draft.workload
-    ratio = f"a request waits {milliseconds(work.wait_seconds)} for {milliseconds(work.host_cpu_seconds)} of CPU"
+    ratio = f"a request waits {milliseconds(work.wait_seconds)} for {milliseconds(work.serving_cpu_seconds)} of CPU"
     ratio += work.if_measured(work.gunicorn_cpu_name, "wait_seconds")
     if chosen.threads == 1 and draft.overrides.get("gunicorn.worker_class") != "gthread":
         kind, why = (

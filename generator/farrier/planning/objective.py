@@ -45,7 +45,7 @@ def _unmet(draft: Draft) -> Iterator[str]:
         varying = f"; as they vary, 95 % take up to {milliseconds(alone)}" if work.service_scv else ""
         yield (
             f"no number of CPUs meets the latency objective of {milliseconds(objective)}: a request alone takes "
-            f"{milliseconds(work.service_seconds)}, {milliseconds(work.host_cpu_seconds)} of CPU and "
+            f"{milliseconds(work.service_seconds)}, {milliseconds(work.serving_cpu_seconds)} of CPU and "
             f"{milliseconds(work.wait_seconds)} of waiting{varying}"
         )
     if peak is None:

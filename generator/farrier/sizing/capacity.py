@@ -1,6 +1,7 @@
 """How many requests a second a number of workers and threads can carry.
 
-C is the CPU seconds of a request, W the seconds it waits, a = W/C, c the usable CPUs, P the workers, T the threads each.
+C is the CPU seconds of a request, W the seconds it waits, a = W/C, c the usable CPUs, P the workers, T the threads each;
+O is what other services on the same CPUs compute for it, which for a process is a part of W.
 """
 
 import math
@@ -92,13 +93,27 @@ def greenlet_utilisation(greenlets: int, wait_ratio: float) -> float:
     return 1.0 - erlang_b(greenlets, wait_ratio)
 
 
+def host_wait_ratio(cpu_seconds: float, wait_ratio: float, other_cpu_seconds: float) -> float:
+    """(W - O) / (C + O): seconds in which a request keeps no CPU of the host busy, for each in which it does."""
+    if not other_cpu_seconds:
+        return wait_ratio
+    return max(0.0, wait_ratio * cpu_seconds - other_cpu_seconds) / (cpu_seconds + other_cpu_seconds)
+
+
 def capacity_rps(
-    workers: int, threads: int, cpu_seconds: float, wait_ratio: float, cpus: float, *, greenlets: bool = False
+    workers: int,
+    threads: int,
+    cpu_seconds: float,
+    wait_ratio: float,
+    cpus: float,
+    *,
+    greenlets: bool = False,
+    other_cpu_seconds: float = 0.0,
 ) -> float:
-    """Requests a second at saturation: what the processes can do under their GILs, and what the CPUs can do for them."""
+    """Requests a second at saturation: what the processes can do under their GILs, and what the CPUs can do for all."""
     each = greenlet_utilisation if greenlets else process_utilisation
-    processes = workers * each(threads, wait_ratio)
-    return min(processes, busy_cpus(workers * threads, wait_ratio, cpus)) / cpu_seconds
+    busy = busy_cpus(workers * threads, host_wait_ratio(cpu_seconds, wait_ratio, other_cpu_seconds), cpus)
+    return min(workers * each(threads, wait_ratio) / cpu_seconds, busy / (cpu_seconds + other_cpu_seconds))
 
 
 def slots_for(share: float, wait_ratio: float, cpus: float) -> int:

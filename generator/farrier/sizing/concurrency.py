@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from farrier import policy
-from farrier.sizing.capacity import busy_cpus, capacity_rps, slots_for, threads_for, utilisations
+from farrier.sizing.capacity import busy_cpus, capacity_rps, host_wait_ratio, slots_for, threads_for, utilisations
 from farrier.sizing.memory import Cost, largest_threads, largest_workers
 
 
@@ -23,15 +23,35 @@ class Demand:
     """Whether threads hold each other up, so that processes are worth some memory."""
     greenlets: bool = False
     """Whether what is counted as threads are gevent's."""
+    other_cpu_seconds: float = 0.0
+    """O: what other services on the same CPUs compute for a request, while it waits."""
 
     def capacity(self, workers: int, threads: int) -> float:
         """Requests a second at saturation."""
-        return capacity_rps(workers, threads, self.cpu_seconds, self.wait_ratio, self.cpus, greenlets=self.greenlets)
+        return capacity_rps(
+            workers,
+            threads,
+            self.cpu_seconds,
+            self.wait_ratio,
+            self.cpus,
+            greenlets=self.greenlets,
+            other_cpu_seconds=self.other_cpu_seconds,
+        )
 
     @property
     def ideal_rps(self) -> float:
-        """What the CPUs could do if nothing stood in the way: c / C."""
-        return self.cpus / self.cpu_seconds
+        """What the CPUs could do if nothing stood in the way: c / (C + O)."""
+        return self.cpus / (self.cpu_seconds + self.other_cpu_seconds)
+
+    @property
+    def own_cpus(self) -> float:
+        """CPUs that are left for Gunicorn and NGINX when all are busy: c C / (C + O)."""
+        return self.cpus * (self.cpu_seconds / (self.cpu_seconds + self.other_cpu_seconds))
+
+    @property
+    def host_wait_ratio(self) -> float:
+        """What a request waits for something else than this host's CPUs, for each second in which it keeps one busy."""
+        return host_wait_ratio(self.cpu_seconds, self.wait_ratio, self.other_cpu_seconds)
 
 
 @dataclass(frozen=True)
@@ -126,7 +146,7 @@ def _at_the_knee(demand: Demand, cost: Cost) -> tuple[tuple[float, Concurrency],
     if demand.workers is not None and demand.threads is not None:
         chosen = Concurrency(demand.workers, demand.threads, "override")
         return ((cost.slot_mb(chosen.workers, chosen.threads), chosen),)
-    slots = slots_for(policy.KNEE, demand.wait_ratio, demand.cpus)
+    slots = slots_for(policy.KNEE, demand.host_wait_ratio, demand.cpus)
     pairs = []
     for workers in _worker_range(demand, slots):
         threads = _threads_beside(workers, slots, demand)
@@ -153,7 +173,7 @@ def _worker_range(demand: Demand, slots: int) -> range:
 
 def _threads_beside(workers: int, slots: int, demand: Demand) -> int | None:
     """The fewest threads with which `workers` processes hold `slots` requests and keep the CPUs busy under their GILs."""
-    least = threads_for(policy.KNEE * demand.cpus / workers, demand.wait_ratio)
+    least = threads_for(policy.KNEE * demand.own_cpus / workers, demand.wait_ratio)
     if least is None:
         return None
     least = max(least, math.ceil(slots / workers))
@@ -179,7 +199,7 @@ def _fitting(demand: Demand, cost: Cost, slot_mb: int, connections: int | None) 
                 yield workers, demand.threads
         elif most >= 1:
             yield workers, min(most, enough)
-        if busy_cpus(workers, demand.wait_ratio, demand.cpus) >= policy.KNEE * demand.cpus:
+        if busy_cpus(workers, demand.host_wait_ratio, demand.cpus) >= policy.KNEE * demand.cpus:
             return
 
 

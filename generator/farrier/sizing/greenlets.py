@@ -33,7 +33,7 @@ def choose(
 
 def in_service(demand: Demand, workers: int) -> int:
     """Little's law at the capacity of one process, which is C / c of a CPU, times the margin: m (1 + W/C) min(1, c / P)."""
-    return math.ceil(policy.GREENLET_MARGIN * (1 + demand.wait_ratio) * min(1.0, demand.cpus / workers))
+    return math.ceil(policy.GREENLET_MARGIN * (1 + demand.wait_ratio) * min(1.0, demand.own_cpus / workers))
 
 
 def _bound(demand: Demand, wanted: int, fits: int, granted: int) -> str:

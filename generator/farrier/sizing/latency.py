@@ -42,6 +42,8 @@ class Service:
     service_scv: float = 0.0
     greenlets: bool = False
     """Whether what is counted as threads are gevent's."""
+    other_cpu_seconds: float = 0.0
+    """O: what other services on the same CPUs compute for a request, while it waits."""
 
     @property
     def slots(self) -> int:
@@ -69,7 +71,13 @@ class Service:
         """X: requests a second at saturation."""
         wait_ratio = self.wait_seconds / self.cpu_seconds
         return capacity_rps(
-            self.workers, self.threads, self.cpu_seconds, wait_ratio, self.cpus, greenlets=self.greenlets
+            self.workers,
+            self.threads,
+            self.cpu_seconds,
+            wait_ratio,
+            self.cpus,
+            greenlets=self.greenlets,
+            other_cpu_seconds=self.other_cpu_seconds,
         )
 
     def thread_wait_seconds(self, rate: float) -> float:
@@ -80,11 +88,12 @@ class Service:
         return max(1.0, (1 + self.service_scv) / 2) * wait_p95_seconds(self.slots, rate, self.capacity_rps)
 
     def cpu_wait_seconds(self, rate: float) -> float:
-        """p95 of the wait for a CPU: Erlang C over the usable CPUs, which carry c / C.
+        """p95 of the wait for a CPU: Erlang C over the usable CPUs, which carry c / C, or with other services c / (C + O).
 
         Kernel and GIL share a CPU in slices, and the wait for a shared server does not depend on the spread.
         """
-        return wait_p95_seconds(self.usable_cpus, rate, self.usable_cpus / self.cpu_seconds)
+        carried = min(self.workers / self.cpu_seconds, self.cpus / (self.cpu_seconds + self.other_cpu_seconds))
+        return wait_p95_seconds(self.usable_cpus, rate, carried)
 
     def p95_seconds(self, rate: float) -> float:
         """95 % of requests are answered within this: p95 alone and the larger of the two waits; infinite from X on."""
