@@ -17,6 +17,7 @@ LAYERS = [
     {"project", "asked"},
     {"pace"},
     {"measured"},
+    {"measure_answer"},
     {"measurement"},
     {"access_log", "locust_requests"},
     {"workload_file"},
@@ -46,7 +47,7 @@ LAYERS = [
 PURE = {
     "errors", "units", "events", "reserved", "trust", "facts", "setup_documents", "fact_documents",
     "settings", "policy", "workload", "inputs", "project", "plan", "sizing",
-    "planning", "planner", "explaining", "role_variables", "scenario", "pace", "measured", "measurement",
+    "planning", "planner", "explaining", "role_variables", "scenario", "pace", "measured", "measure_answer", "measurement",
     "workload_file", "asked", "access_log", "locust_requests",
 }  # fmt: skip
 IMPURE = {

@@ -149,9 +149,15 @@ def test_the_playbook_measures_on_one_host_and_always_cleans_up(tmp_path: Path) 
     assert [phase.get("threads") for phase in phases] == [None, 32, 32, 32]
     assert request == {"name": "/", "method": "GET", "path": "/", "headers": {}, "body": "", "weight": 3.0}
     assert block["always"][0]["application_measurement"] == {"phase": "clean"}
+    # Whatever ansible.cfg and the inventory say: steps in order, no sudo here, and no pipelining where sudo needs a terminal.
+    assert play["strategy"] == "linear"
+    packing = next(task for task in play["tasks"] if task["name"] == "The source is packed")
+    assert (packing["become"], packing["vars"]["ansible_become"]) == (False, False)
+    assert "ansible_pipelining" not in play["vars"]
     _write(tmp_path, project, "production", tmp_path, ASKED, How("web2", 60, local=True))
     (clean,) = yaml.safe_load((tmp_path / "clean.yml").read_text())
     assert (clean["hosts"], clean["vars"]["ansible_connection"]) == ("web2", "local")
+    assert clean["vars"]["ansible_pipelining"] is True
     assert "ansible_connection" not in play["vars"]
     assert play["become"] is True
 
@@ -188,13 +194,12 @@ def test_addresses_are_readable(living: ModuleType) -> None:
     assert living.address("00000000000000000000000001000000:1F90") == "::1:8080"
 
 
-def test_what_the_machine_computed_and_what_was_stolen(living: ModuleType, tmp_path: Path) -> None:
-    ticks = os.sysconf("SC_CLK_TCK")
-    (tmp_path / "stat").write_text("cpu  500 20 300 9000 70 10 70 50 40 0\ncpu0 500 20 300 9000 70 10 70 50 40 0\n")
-    assert living.machine_seconds(str(tmp_path / "stat")) == (900 / ticks, 50 / ticks)
-    computed, stolen = living.machine_seconds()
-    assert computed > 0
-    assert stolen >= 0
+def test_what_was_stolen_of_each_cpu(living: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "stat").write_text(
+        "cpu  500 20 300 9000 70 10 70 50 40 0\ncpu0 5 2 3 9 7 1 7 20 4 0\ncpu1 0 0 0 0 0 0 0 30 0 0\n"
+    )
+    assert living.stolen_seconds(str(tmp_path / "stat")) == 25 / os.sysconf("SC_CLK_TCK")
+    assert living.stolen_seconds() >= 0
 
 
 def error_of(call: Callable[[], object]) -> Exception:

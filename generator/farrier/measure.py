@@ -25,9 +25,11 @@ from farrier.collect import (
     run_ansible,
 )
 from farrier.errors import DoesNotFitError, FarrierError, HostError, InputError
+from farrier.measure_answer import LARGEST_ANSWER
 from farrier.project import Project
 from farrier.render import render_file, templates_directory
 from farrier.tree import application_context
+from farrier.units import line as one_line
 from farrier.units import number, shown
 
 PHASES = {
@@ -38,6 +40,13 @@ PHASES = {
 
 FAULTS: Mapping[str, type[FarrierError]] = {"input": InputError, "fit": DoesNotFitError, "host": HostError}
 """Whose fault a failure is, as the module says it."""
+
+
+CHATTER = 200
+"""Lines of Ansible's own that are kept; they explain why it ended."""
+
+OUTPUT_LINES, OUTPUT_WIDTH = 60, 400
+"""Of what the application said: its end, which holds the reason."""
 
 
 HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -70,39 +79,74 @@ class _Run:
     """One run of the playbook while it goes on."""
 
     on_event: Callable[[MeasureEvent], None]
+    phases: Mapping[str, str]
+    """Phases by the names of their tasks, of which alone an answer is taken."""
     hosts: list[str] | None = None
-    found: list[dict[str, Any]] = field(default_factory=list)
+    found: dict[str, Any] = field(default_factory=dict)
     error: FarrierError | None = None
     task: str = ""
     chatter: list[str] = field(default_factory=list)
 
     def take(self, line: str) -> None:
-        """One line of Ansible's standard output."""
+        """One line of Ansible's standard output; what a host has put into it may be anything."""
         if not line.startswith(MARK):
-            self.chatter.append(line.rstrip())
+            self.chatter = [*self.chatter[1 - CHATTER :], one_line(line, OUTPUT_WIDTH)]
             return
-        event = json.loads(line[len(MARK) :])
+        try:
+            event = _parsed(line[len(MARK) :])
+        except (ValueError, RecursionError) as error:
+            why = "is nested too deeply" if isinstance(error, RecursionError) else one_line(error, 100)
+            self.error = self.error or HostError(f"host {self.host}: its answer cannot be read: {why}")
+            return
         match event["kind"]:
             case "start":
                 self.hosts = event["hosts"]
             case "task":
                 self.task = event["name"]
                 self.on_event(MeasureEvent("step", self.task))
-            case "ok" if event.get("measured"):
-                self.found.append(event["measured"])
+            case "ok" if event.get("measured") and self.task in self.phases:
+                self.found[self.phases[self.task]] = event["measured"]
             case "failed" | "unreachable":
                 self.fail(event)
+
+    @property
+    def host(self) -> str:
+        """The one that is measured."""
+        return displayable(self.hosts[0]) if self.hosts else "unknown"
 
     def fail(self, event: Mapping[str, Any]) -> None:
         """Keep the first failure; what comes after it is cleaning up."""
         if self.error:
             return
+        event = {key: value for key, value in event.items() if isinstance(value, str)}
         reason = reason_of(event)
         if event.get("output"):
-            self.on_event(MeasureEvent("output", event["output"]))
+            lines = event["output"].splitlines()[-OUTPUT_LINES:]
+            text = "\n".join(_printable(each) for each in lines)
+            self.on_event(MeasureEvent("output", text))
         kind = HostError if event["kind"] == "unreachable" else FAULTS.get(str(event.get("fault")), InputError)
         step = "" if event.get("fault") or kind is HostError else f"{self.task}: "
         self.error = kind(f"host {displayable(event['host'])}: {step}{reason}")
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    """An event of the callback's; ValueError where it is none, or larger than any may be."""
+    if len(text) > LARGEST_ANSWER:
+        raise ValueError(f"it is longer than {number(LARGEST_ANSWER)} characters")
+
+    def refuse(constant: str) -> float:
+        raise ValueError(f"it holds {constant}, which is no number")
+
+    event = json.loads(text, parse_constant=refuse)
+    if not isinstance(event, dict) or "kind" not in event:
+        raise ValueError("it is no event of Ansible's")
+    return event
+
+
+def _printable(text: str) -> str:
+    """A line of output with its indentation."""
+    shortened = text if len(text) <= OUTPUT_WIDTH else text[: OUTPUT_WIDTH - 1] + "…"
+    return "".join(c if c.isprintable() else "?" for c in shortened.expandtabs())
 
 
 def measure(
@@ -134,7 +178,7 @@ def measure(
             "ANSIBLE_MODULE_UTILS": str(PACKAGE / "ansible_plugins/module_utils"),
             "ANSIBLE_RETRY_FILES_ENABLED": "0",
         }
-        run = _Run(on_event)
+        run = _Run(on_event, {task: phase for phase, task in phase_tasks(how.seconds).items()})
         try:
             notes, code = run_ansible([*command, str(place / "measure.yml")], root, run.take, variables)
         except BaseException:
@@ -150,8 +194,15 @@ def measure(
         selection = f"--host {shown(host)}" if host else "all"
         raise InputError(nothing_to_do(shown(inventory, 200), selection, notes, code if run.hosts is None else None))
     if len(run.found) < len(PHASES):
-        raise HostError(f"host {displayable(run.hosts[0])}: Ansible ended with code {code} before all was measured")
-    return run.hosts[0], dict(zip(PHASES, run.found, strict=True))
+        raise HostError(f"host {run.host}: Ansible ended with code {code} before all was measured")
+    return run.hosts[0], run.found
+
+
+def phase_tasks(seconds: float) -> dict[str, str]:
+    """What the task of each phase is called."""
+    return {
+        phase: task.format(seconds=number(policy.MEASURE_PHASES[phase] * seconds, 0)) for phase, task in PHASES.items()
+    }
 
 
 def most_threads(connections: int | None) -> int:
@@ -203,12 +254,8 @@ def _write(place: Path, project: Project, name: str, root: Path, asked: Asked, h
         "become": not (how.local and os.geteuid() == 0),  # root needs no sudo to be itself
         "reserve_mb": policy.RESERVE_MINIMUM_MB,
         "phases": [
-            {
-                "phase": phase,
-                "task": task.format(seconds=number(policy.MEASURE_PHASES[phase] * how.seconds, 0)),
-                "seconds": round(policy.MEASURE_PHASES[phase] * how.seconds, 1),
-            }
-            for phase, task in PHASES.items()
+            {"phase": phase, "task": task, "seconds": round(policy.MEASURE_PHASES[phase] * how.seconds, 1)}
+            for phase, task in phase_tasks(how.seconds).items()
         ],
     }
     for phase in ("measure", "clean"):

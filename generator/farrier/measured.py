@@ -51,14 +51,21 @@ class Measured:
     unsafe: tuple[str, ...]
     delayed_share: float
     stolen_share: float
-    """For each second that the CPUs computed, how long the hypervisor kept them from it."""
+    """Of the time, how much the hypervisor kept each CPU from computing."""
     python: str
     reference_seconds: float
+    others: tuple[tuple[str, float], ...] = ()
+    """CPU seconds of other services of the host for a request, the largest first."""
 
     @property
     def requests(self) -> int:
         """Measured requests of all paths."""
         return sum(url.requests for url in self.urls)
+
+    @property
+    def other_cpu_seconds(self) -> float:
+        """What other services of the host compute for a request, together."""
+        return sum(seconds for _, seconds in self.others)
 
     @property
     def cpu_seconds(self) -> float:

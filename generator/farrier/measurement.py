@@ -1,27 +1,38 @@
 """From what was seen on a host to what a request costs: means, spread, memory, whether preload is safe. Pure."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
 from farrier import policy
 from farrier.errors import DoesNotFitError, InputError
+from farrier.measure_answer import checked
 from farrier.measured import Measured, Memory, UrlCost
 from farrier.pace import follows_speed
-from farrier.units import ceil_to, counted, mb, milliseconds, number
+from farrier.units import ceil_to, counted, few, mb, milliseconds, number
 
 Document = Mapping[str, Any]
 
+MOST_STOLEN = 0.9
+"""Beyond it hardly anything was computed, and what was can tell nothing."""
+
 
 def evaluate(
-    found: Document, weights: Mapping[str, float], notes: Sequence[str] = (), seconds: float | None = None
+    answer: object,
+    weights: Mapping[str, float],
+    notes: Sequence[str] = (),
+    seconds: float | None = None,
+    host: str = "measured",
 ) -> Measured:
     """What the phases `plain`, `preload` and `threads` of a measurement of `seconds` say together; `weights` by name.
 
     Raises:
-        InputError: no path was answered often enough, or at random speed.
+        HostError: the answer is none to what was asked for.
+        InputError: paths that matter were not answered often enough, or at random speed.
         DoesNotFitError: the workers grew all the time.
     """
+    found = checked(answer, host, set(weights))
     plain = found["plain"]
     skipped = [*notes, *(_not_answered(probe) for probe in plain["probes"] if not 200 <= probe["status"] < 400)]
     urls = []
@@ -35,7 +46,8 @@ def evaluate(
         elif len(good) == len(samples):
             skipped.append(f"{path}: {len(good)} answers are too few; measure for longer with --seconds")
     if not urls:
-        raise InputError("no URL could be measured: " + "; ".join(skipped))
+        raise InputError("no URL could be measured: " + few(skipped))
+    _refuse_gaps(weights, {url.path for url in urls}, skipped[len(notes) :])
     _refuse_growth(plain["growth_kb"], len(plain["samples"]))
     walls = sum(sample[4] for sample in plain["samples"])
     preloaded, threads = found["preload"], found["threads"]
@@ -61,7 +73,42 @@ def evaluate(
         _average([sample[8] for sample in plain["samples"]]) / 1e6,
     )
     _refuse_chance(measured, seconds)
-    return measured
+    others, unclear = others_of(plain["others"], len(plain["samples"]), measured.cpu_seconds)
+    return replace(measured, others=others, skipped=(*measured.skipped, *unclear))
+
+
+def _refuse_gaps(weights: Mapping[str, float], measured: set[str], reasons: Sequence[str]) -> None:
+    """Paths that were not measured may be the ones that cost."""
+    absent = [path for path in weights if path not in measured]
+    missing = sum(weights[path] for path in absent) / sum(weights.values())
+    if missing > policy.MEASURE_MISSING:
+        raise InputError(
+            f"{number(100 * missing, 0)} % of the requests could not be measured, more than the "
+            f"{number(100 * policy.MEASURE_MISSING, 0)} % without which a plan may do: {few(reasons or absent)}; mend these "
+            "paths, measure for longer with --seconds, or ask for others with `application.urls`"
+        )
+
+
+def others_of(
+    found: Document, requests: int, cpu_seconds: float
+) -> tuple[tuple[tuple[str, float], ...], tuple[str, ...]]:
+    """What other services computed for each of the requests, beyond what they do by themselves; and where that is not clear."""
+    clear: list[tuple[str, float]] = []
+    unclear: list[str] = []
+    idle, busy = found["seconds"]["idle"], found["seconds"]["busy"]
+    for service, used in found["used_us"].items():
+        by_itself = used["idle"] / idle * busy if idle else 0.0
+        each = (used["busy"] - by_itself) / 1e6 / requests
+        if each < policy.MEASURE_OTHER_SHARE * cpu_seconds:
+            continue
+        if used["busy"] - by_itself > policy.MEASURE_OTHER_STEADY * by_itself:
+            clear.append((service, each))
+        else:
+            unclear.append(
+                f"{service} computes so much by itself ({number(by_itself / 1e4 / busy, 0)} % of a CPU) that what it does for a request "
+                "cannot be told and does not count; measure when it has less to do"
+            )
+    return tuple(sorted(clear, key=lambda item: -item[1])), tuple(unclear)
 
 
 def _not_answered(probe: Document) -> str:
@@ -75,8 +122,11 @@ def _cost(path: str, weight: float, samples: Sequence[Sequence[int]], stolen_sha
     """
     cpu = [sample[3] / 1e6 for sample in samples]
     # Who computes, there or here, makes the other one stand ready: the larger figure holds the smaller one. What the hypervisor
-    # takes from a CPU that computes is in no process' clock: its mean is taken out. The rest is waiting for somebody else.
-    wait = [(w - c - max(delay, own) - stolen_share * (c + own + ref)) / 1e6 for *_, w, c, delay, own, ref in samples]
+    # takes from a CPU while it computes for us is in no process' clock: its mean for so long a time is taken out, s / (1 - s)
+    # for each second of ours. What it takes while a request sleeps costs nothing. The rest is waiting for somebody else.
+    share = min(stolen_share, MOST_STOLEN)
+    stolen = share / (1 - share)
+    wait = [(w - c - max(delay, own) - stolen * (c + own + ref)) / 1e6 for *_, w, c, delay, own, ref in samples]
     mean_cpu, mean_wait = max(1e-6, _average(cpu)), max(0.0, _average(wait))
     variance = _variance([max(0.0, c + w) for c, w in zip(cpu, wait, strict=True)])
     return UrlCost(
@@ -125,7 +175,7 @@ def unsafe_to_preload(plain: Document, preloaded: Document) -> list[str]:
     native = len(held["native"]) - len(plain["native"]) - len(held["threads"])
     if native > 0:
         found.append(
-            f"import starts {counted(native, 'thread')} outside Python ({', '.join(sorted(set(held['native'])))})"
+            f"import starts {counted(native, 'thread')} outside Python ({few(sorted(set(held['native'])), ', ')})"
         )
     before = list(plain["sockets"])
     for each in held["sockets"]:

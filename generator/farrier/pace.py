@@ -61,8 +61,10 @@ def follows_speed(pairs: Sequence[tuple[float, float]]) -> bool:
         return True
     cpu, reference = ([sum(pair[i] for pair in block) / BLOCK for block in blocks] for i in (0, 1))
     mean_cpu, mean = sum(cpu) / len(cpu), sum(reference) / len(reference)
+    if not mean or not mean_cpu:
+        return True
     spread = sum((each / mean - 1) ** 2 for each in reference)
-    if spread < STEADY**2 * len(blocks) or not mean_cpu:
+    if spread < STEADY**2 * len(blocks):
         return True
     points = [(y / mean_cpu - 1, x / mean - 1) for y, x in zip(cpu, reference, strict=True)]
     slope = sum(y * x for y, x in points) / spread

@@ -226,6 +226,17 @@ database: of `database_connections`, the half that only a deploy takes is free f
 MEASURE_MINIMUM_REQUESTS = 5
 """Answers of one path below which a mean says nothing."""
 
+MEASURE_MISSING = 0.1
+"""Share of the requests, by weight, of whose paths none may be missing for a plan: what a tenth costs moves the mean by about as
+much as a machine's speed does from minute to minute, and more of it could be all that matters."""
+
+MEASURE_OTHER_SHARE = 0.05
+"""What another service computes for a request counts from this share of the request's own CPU on: below, the service manager
+and the journal are seen, whose work is no request's, and a plan would not change."""
+
+MEASURE_OTHER_STEADY = 0.5
+"""... and where it is more than this share of what the service computes by itself in the same time, which varies by that."""
+
 MEASURE_UNCERTAIN = 0.05
 """Standard error of the CPU per request, as a share of it, above which a plan may come out differently next time."""
 
@@ -237,6 +248,7 @@ MEASURE_AGREES = {
     "cpu_seconds": (0.1, 0.0),
     "wait_seconds": (0.1, 0.001),
     "busy_cpu_seconds": (0.1, 0.0),
+    "other_cpu_seconds": (0.1, 0.001),
     "cpu_scv": (0.25, 0.2),
     "service_scv": (0.25, 0.2),
     "longest_cpu_segment_seconds": (0.5, 0.005),

@@ -111,7 +111,7 @@ class Session:
         asked = asked_for(self.project, source)
         how = how._replace(threads=most_threads(earlier.database_connections))
         where, found = measure(self.project, name, self.root, asked, how, on_event)
-        measured = evaluate(found, asked.names, asked.notes, how.seconds)
+        measured = evaluate(found, asked.names, asked.notes, how.seconds, where)
         before = read_measured(self.root / relative)
         pace = pace_of(measured, where, before)
         measured = replace(measured, skipped=(*measured.skipped, *compared(measured, pace, before)))

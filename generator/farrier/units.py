@@ -2,7 +2,7 @@
 
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 MB = 1024 * 1024
 """Bytes in a megabyte as Linux tools count it (`free -m`, systemd's `M`, NGINX's `m`)."""
@@ -43,6 +43,18 @@ def printable(text: str, width: int) -> str:
     """A text of others for one line: control characters escaped, cut at `width` characters."""
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: width + 1])
     return f"{line[:width]}…" if len(line) > width else line
+
+
+def line(text: object, width: int) -> str:
+    """Somebody else's text as one printable line of bearable length."""
+    whole = "".join(c if c.isprintable() else "?" for c in " ".join(str(text)[: 4 * width].split()))
+    return whole if len(whole) <= width else whole[: width - 1] + "…"
+
+
+def few(items: Sequence[str], joint: str = "; ", most: int = 5) -> str:
+    """The first of many, joined, and how many more there are."""
+    more = len(items) - most
+    return joint.join([*items[:most], *([f"{number(more)} more"] if more > 0 else [])])
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

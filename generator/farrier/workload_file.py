@@ -3,18 +3,26 @@
 from collections.abc import Mapping
 from math import floor, log10
 
+import yaml
+from pydantic import ValidationError
+
 from farrier import policy
+from farrier.errors import InputError
 from farrier.inputs import Reference, WorkloadInput
 from farrier.measured import Measured
 from farrier.pace import Pace, pace
-from farrier.units import mb, milliseconds, number
+from farrier.units import few, line, mb, milliseconds, number
+from farrier.yaml_input import load
+
+SLOWEST_REFERENCE = 60
+"""Seconds of the fixed work, of which a real machine needs a few thousandths."""
 
 
 def pace_of(measured: Measured, host: str, before: WorkloadInput | None) -> Pace:
     """How the CPU times are brought to the speed that the host had at its first measurement."""
-    seconds = measured.reference_seconds
-    on = f"{host} with Python {measured.python}"
-    return pace(Reference(on=on, seconds=round(seconds, 6)) if seconds > 0 else None, before)
+    seconds = round(measured.reference_seconds, 6)
+    on = f"{line(host, 300)} with Python {measured.python}"
+    return pace(Reference(on=on, seconds=seconds) if 0 < seconds <= SLOWEST_REFERENCE else None, before)
 
 
 def figures_of(measured: Measured, pace: Pace) -> dict[str, float | bool]:
@@ -34,6 +42,8 @@ def figures_of(measured: Measured, pace: Pace) -> dict[str, float | bool]:
     }
     if measured.longest_segment_seconds > 0:  # an old kernel keeps no account of it
         found["longest_cpu_segment_seconds"] = measured.longest_segment_seconds
+    if measured.others:
+        found["other_cpu_seconds"] = pace.factor * measured.other_cpu_seconds
     return {**found, "preload_safe": measured.preload_safe}
 
 
@@ -87,17 +97,24 @@ def workload_text(
     found |= staying(found, before)
     found["memory_total_mb"] = found["memory_private_mb"] + found["memory_shared_mb"]
     figures = {name: written(value) for name, value in found.items()}
+    not_kept = {"measured", "reference", "other_services"}
+    if "other_cpu_seconds" in earlier.measured:  # and not any more
+        not_kept.add("other_cpu_seconds")
     kept = {
         name: value
-        for name, value in earlier.model_dump(exclude={"measured", "reference"}, exclude_none=True).items()
+        for name, value in earlier.model_dump(exclude=not_kept, exclude_none=True).items()
         if name in earlier.model_fields_set and name not in figures
     }
+    services = [service for service, _ in measured.others]
+    if "other_cpu_seconds" in kept:
+        services = list(earlier.other_services)
     lines = [
-        f"# What a request costs in {environment}, measured on {host} by `farrier measure {environment}`.",
+        f"# What a request costs in {environment}, measured on {line(host, 300)} by `farrier measure {environment}`.",
         "# Measure again rather than editing a figure.",
-        *(f"# {line}".rstrip() for line in facts(measured)),
+        *(f"# {each}".rstrip() for each in facts(measured)),
         "",
         *(f"{name}: {value}" for name, value in figures.items()),
+        *([f"other_services: {in_flow(services)}"] if services else []),
         f"measured: [{', '.join(figures)}]",
     ]
     if pace.reference:
@@ -105,11 +122,30 @@ def workload_text(
         lines += [
             "",
             "# How fast the host was: CPU time of fixed work, to whose speed later measurements are brought.",
-            f"reference: {{on: {at.on}, seconds: {at.seconds:f}}}",
+            f"reference: {{on: {in_flow([at.on])[1:-1]}, seconds: {at.seconds:f}}}",
         ]
     if kept:
         lines += ["", "# Stated, not measured; edit these here.", *(f"{name}: {value}" for name, value in kept.items())]
-    return "\n".join(lines) + "\n"
+    text = "\n".join(lines) + "\n"
+    _require_workload(text)
+    return text
+
+
+def in_flow(values: list[str]) -> str:
+    """A list of texts as YAML on one line."""
+    return yaml.safe_dump(values, default_flow_style=True, allow_unicode=True, width=10**6).strip()
+
+
+def _require_workload(text: str) -> None:
+    """What is written is read again one day; InputError where figures are beyond what a workload may hold."""
+    try:
+        WorkloadInput.model_validate(load(text.encode(), "measured").data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "together"
+        raise InputError(
+            f"the figures that were measured make no workload, {where}: {line(first['msg'], 300)}; measure again"
+        ) from None
 
 
 def facts(measured: Measured) -> list[str]:
@@ -135,9 +171,12 @@ def facts(measured: Measured) -> list[str]:
             f"memory with preload: {mb(preloaded.private_mb)} for each worker, {mb(preloaded.shared_mb)} together"
         )
     lines.append(f"memory of each further busy thread: {number(measured.thread_mb)} MB")
+    if measured.others:
+        each = ", ".join(f"{service} {milliseconds(seconds)}" for service, seconds in measured.others)
+        lines.append(f"CPU of other services on the host for each request: {each}")
     lines.append(preload_sentence(measured))
     lines += [f"note: {warning}" for warning in warnings(measured)]
-    return [line.rstrip() for line in lines]
+    return [each.rstrip() for each in lines]
 
 
 def sentence(measured: Measured) -> str:
@@ -171,8 +210,8 @@ def warnings(measured: Measured) -> list[str]:
         )
     if measured.stolen_share > policy.MEASURE_BUSY:
         found.append(
-            f"the hypervisor was busy: for each second that the CPUs computed it kept them from it for "
-            f"{milliseconds(measured.stolen_share)}; that is taken out of waiting, but caches were shared"
+            f"the hypervisor was busy: it kept the CPUs from computing for {number(100 * measured.stolen_share, 0)} % of the time; "
+            "what it took while requests computed is taken out of waiting, but caches were shared"
         )
     return found
 
@@ -180,7 +219,7 @@ def warnings(measured: Measured) -> list[str]:
 def preload_sentence(measured: Measured) -> str:
     """Whether preload is safe, and what it saves."""
     if measured.unsafe:
-        return "preload is not safe: " + ", ".join(measured.unsafe)
+        return "preload is not safe: " + few(measured.unsafe, ", ")
     saving = ""
     if measured.preloaded:
         before, after = mb(measured.plain.private_mb), mb(measured.preloaded.private_mb)

@@ -29,6 +29,7 @@ graceful_timeout = 2
 worker_tmp_dir = "/dev/shm"
 control_socket_disable = True
 errorlog = "-"
+umask = 0o177  # Gunicorn sets it around the making of its socket, over the unit's: root asks, and nobody else
 
 _runtime = os.environ["RUNTIME_DIRECTORY"]
 _WANTED = os.path.join(_runtime, "references-wanted")

@@ -52,13 +52,33 @@ def application(environ, start_response):
         held.append(b"x" * {bytes})
     return answer(environ, start_response)
 """
+PLANTED = """
+import os, threading, time
+runtime = os.environ["RUNTIME_DIRECTORY"]
+for name in ("worker--1", "worker-1", "worker-²", "worker-{canary}", "worker-0"):
+    with open(os.path.join(runtime, name), "w") as file:
+        file.write('{"boot_seconds": 0.5}')
+for name, target in (("references-wanted", "{kept}"), ("worker-2", "/dev/zero")):
+    if not os.path.lexists(os.path.join(runtime, name)):
+        os.symlink(target, os.path.join(runtime, name))
+if not os.path.lexists(os.path.join(runtime, "worker-3")):
+    os.mkfifo(os.path.join(runtime, "worker-3"))
+threading.Thread(target=time.sleep, args=(600,), name="a\\ncpu_seconds: 7", daemon=True).start()
+"""
+IN_THE_WAY = """
+import os
+mark = os.path.join(os.environ["RUNTIME_DIRECTORY"], "master")
+if not os.path.lexists(mark) or not os.path.islink(mark):
+    os.symlink("/dev/zero", mark + "-aside")
+    os.replace(mark + "-aside", mark)
+"""
 USERS = """
 from locust import HttpUser, constant, task
 
 class Visitor(HttpUser):
     wait_time = constant(0.4)
 
-    @task(3)
+    @task(9)
     def compute(self):
         self.client.get("/work/?cpu_ms=8&wait_ms=2")
 
@@ -285,6 +305,76 @@ def test_a_broken_application_gives_its_traceback(stack: Deployed) -> None:
     assert code == 2
     assert "ModuleNotFoundError: No module named 'horseshoes'" in progress
     assert f"farrier: host {stack.name}: the application does not start" in progress
+
+
+@pytest.fixture
+def canary(stack: Deployed) -> Iterator[str]:
+    """The number of a process of root's, which is still there afterwards; and /etc/kept, which is as it was."""
+    pid = "systemctl show --value -p MainPID canary"
+    made = stack.shell(
+        f"echo kept >/etc/kept; systemd-run -q --unit canary sleep infinity; {pid}; stat -c %Y%z /etc/kept"
+    )
+    number, changed = made.split("\n", 1)
+    try:
+        yield number
+        assert stack.shell(f"cat /etc/kept; {pid}; stat -c %Y%z /etc/kept") == f"kept\n{number}\n{changed}"
+    finally:
+        stack.shell("systemctl stop canary; rm /etc/kept")
+
+
+def test_what_an_application_plants_signals_nobody_and_writes_nowhere(stack: Deployed, canary: str) -> None:
+    """Names like process numbers, links and FIFOs in its runtime directory: it is measured in spite of them."""
+    with appended(stack, PLANTED.replace("{canary}", canary).replace("{kept}", "/etc/kept")):
+        code, said, progress = measure(stack)
+    assert code == 0, progress
+    path = stack.project / f"workloads/{ENVIRONMENT}.yml"
+    found = yaml.safe_load(path.read_text())
+    path.unlink()
+    assert 0.01 < found["cpu_seconds"] < 0.06
+    assert found["preload_safe"] is False
+    assert "import starts a thread named a?cpu_seconds: 7" in said
+
+
+def test_a_mark_of_the_masters_that_is_replaced_is_told(stack: Deployed, canary: str) -> None:
+    with appended(stack, IN_THE_WAY):
+        code, _, progress = measure(stack)
+    assert code == 2, progress
+    assert (
+        f"farrier: host {stack.name}: the application puts something into its runtime directory: master: not a regular file"
+        in progress
+    )
+
+
+@pytest.mark.parametrize("wait_ms", [0, 20])
+def test_another_services_cpu_counts(stack: Deployed, wait_ms: int) -> None:
+    """A small service on a socket computes 10 ms for each request, as a database on the same host does."""
+
+
+def test_the_directory_of_another_application_is_left_alone(stack: Deployed) -> None:
+    stack.shell("mkdir -p /srv/notes-measure/releases")
+    try:
+        code, _, progress = measure(stack)
+        assert stack.shell("ls -A /srv/notes-measure") == "releases\n"
+    finally:
+        stack.shell("rm -r /srv/notes-measure")
+    assert code == 4
+    message = "/srv/notes-measure is there and belongs to no measurement: rename it, or the application that it is of"
+    assert f"farrier: host {stack.name}: {message}" in progress
+
+
+def test_only_root_may_use_the_socket_that_is_measured(stack: Deployed) -> None:
+    with start(stack, "--seconds", "30") as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "One request after the other" in line:
+                break
+        seen = stack.shell(
+            "until [ -S /run/farrier-measure-notes/gunicorn.sock ]; do sleep 0.1; done; "
+            "stat -c '%a %U' /run/farrier-measure-notes /run/farrier-measure-notes/gunicorn.sock /srv/notes-measure/log"
+        )
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert seen == "700 notes\n600 notes\n600 root\n"
 
 
 def memory_left_mb(stack: Deployed) -> int:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.farrier_beneath import Refused
 from ansible.module_utils.measured_gunicorn import ANSWER_SECONDS, Gunicorn
 from ansible.module_utils.measured_place import Failure, Place
 from ansible.module_utils.measured_process import (
@@ -18,9 +19,10 @@ from ansible.module_utils.measured_process import (
     SegmentWatch,
     cpu_ns,
     delay_ns,
-    machine_seconds,
     schedule_ns,
+    stolen_seconds,
 )
+from ansible.module_utils.measured_services import Others
 
 DOCUMENTATION = r"""
 module: application_measurement
@@ -69,6 +71,12 @@ WORKERS = 2
 WARM_SHARE = 0.25
 """Share of the time for requests that are not measured: caches fill, code is imported late."""
 
+IDLE_SECONDS = 1.0
+"""How long nothing is asked, before, between and after the requests: what do other services compute by themselves?"""
+
+MOST_OTHERS = 20
+"""Services that are told of; a request that needs more of them is none that one host should answer."""
+
 LEAST_THREADS = 8
 BUSY = 2.0
 """As many requests under way as keep a worker's CPU busy, times this, so that it hardly ever has nothing to do."""
@@ -111,7 +119,9 @@ def samples_of(gunicorn: Gunicorn, seconds: float, pids: list[int]) -> list[list
             inside = [(end - begin) // 1000 for begin, end in zip(begun, ended)]  # noqa: B905 - for the oldest Python
             reference = references.last_ns // 1000
             inside[0] -= reference
-            samples.append([which, status, size, (ended[1] - before) // 1000, *inside, reference])
+            # What a worker notes of its fixed work is its own word: no figure may become less than nothing by it.
+            figures = [(ended[1] - before) // 1000, *inside, reference]
+            samples.append([which, status, size, *(max(0, each) for each in figures)])
             before = ended[1]
     finally:
         references.close()
@@ -146,14 +156,21 @@ def plain(place: Place, workers: int) -> dict[str, Any]:
         found["boots"] = gunicorn.boots()
         gunicorn.warm(WARM_SHARE * seconds, workers)
         pids, growth, samples = gunicorn.pids(), [], []
-        before = machine_seconds()
+        stolen = took = 0.0
+        others = Others(place.unit)
         for _ in range(2):
+            time.sleep(IDLE_SECONDS)
+            others.count("idle")
             growth.append(gunicorn.resident_kb())
+            begun, before = time.monotonic(), stolen_seconds()
             samples += samples_of(gunicorn, (1 - WARM_SHARE) * seconds / 2, pids)
-        computed, stolen = (end - begin for begin, end in zip(before, machine_seconds()))  # noqa: B905 - for the oldest Python
+            stolen, took = stolen + stolen_seconds() - before, took + time.monotonic() - begun
+            others.count("busy")
         growth.append(gunicorn.resident_kb())
-        found |= {"samples": samples, "stolen_share": stolen / computed if computed else 0.0}
-        found |= {"growth_kb": growth, "memory": gunicorn.memory()}
+        time.sleep(IDLE_SECONDS)
+        others.count("idle")
+        found |= {"samples": samples, "stolen_share": min(1.0, max(0.0, stolen / took))}
+        found |= {"growth_kb": growth, "memory": gunicorn.memory(), "others": others.document(MOST_OTHERS)}
         found |= {"held": gunicorn.held_by_master(), "longest_segment": longest_segment(gunicorn, pids)}
     return found
 
@@ -231,6 +248,10 @@ def main() -> None:
         getattr(place, phase)()
     except Failure as failure:
         module.fail_json(msg=str(failure), fault=failure.kind, output=failure.output)
+    except Refused as error:
+        module.fail_json(
+            msg=f"the application puts something into its runtime directory: {error}", fault="input", output=""
+        )
     except OSError as error:
         module.fail_json(msg=str(error), fault="host", output="")
     module.exit_json(changed=False, measured={})

@@ -17,15 +17,18 @@ from typing import Any
 
 from ansible.module_utils.measured_place import Failure, Place
 from ansible.module_utils.measured_process import (
+    MOST_NAMES,
     children,
     cpu_ns,
+    harmless,
     in_turn,
     memory_kb,
     native_threads,
     request_content,
+    signal_child,
     sockets,
 )
-from ansible.module_utils.measured_unit import BOOTS, POLL_SECONDS, Unit
+from ansible.module_utils.measured_unit import BOOT_MARGIN_SECONDS, BOOTS, POLL_SECONDS, Unit
 
 STATUS = re.compile(rb"HTTP/1\.[01] [23]")
 ANSWER_BYTES = 65536
@@ -74,8 +77,15 @@ class Gunicorn(Unit):  # type: ignore[misc]  # found by Ansible only, on the hos
             self.connect(request) as connection,
             http.client.HTTPResponse(connection, method=request["method"]) as answer,
         ):
+            begun, size = time.monotonic(), 0
             answer.begin()
-            return answer.status, len(answer.read())
+            while piece := answer.read(ANSWER_BYTES):
+                size += len(piece)
+                if time.monotonic() - begun > ANSWER_SECONDS:  # each piece may come in time, and the last one never
+                    raise TimeoutError
+            if answer.length:
+                raise http.client.IncompleteRead(b"", answer.length)
+            return answer.status, size
 
     def probe(self) -> list[dict[str, Any]]:
         """Ask for each path twice: what answers, and what does not."""
@@ -89,12 +99,13 @@ class Gunicorn(Unit):  # type: ignore[misc]  # found by Ansible only, on the hos
                 found.append({"path": path, "status": status, "seconds": time.monotonic() - begun, "error": ""})
             except TimeoutError:
                 found.append({"path": path, "status": 0, "error": f"does not answer within {ANSWER_SECONDS} s"})
-                for pid in children(self.master):  # They would wait with it, and count.
-                    os.kill(pid, signal.SIGABRT)
+                master = self.master
+                for pid in children(master):  # They would wait with it, and count.
+                    signal_child(pid, master, signal.SIGABRT)
                 self.settle()
             except (OSError, http.client.HTTPException) as error:
                 self.settle()
-                found.append({"path": path, "status": 0, "error": f"gives no answer: {error}"})
+                found.append({"path": path, "status": 0, "error": f"gives no answer: {harmless(error)}"})
         return found
 
     def only(self, probes: list[dict[str, Any]]) -> None:
@@ -111,11 +122,14 @@ class Gunicorn(Unit):  # type: ignore[misc]  # found by Ansible only, on the hos
         found: list[float] = []
         limit = time.monotonic() + self.params["seconds"] / 3
         while len(found) < BOOTS and (not found or time.monotonic() < limit):
-            before = set(self.marks())
-            os.kill(min(before), signal.SIGTERM)
-            while not (new := set(self.ready()) - before):
+            before = set(self.ready())
+            signal_child(min(before), self.master, signal.SIGTERM)
+            ends = time.monotonic() + self.params["boot_seconds"] + BOOT_MARGIN_SECONDS
+            while not (new := {pid: took for pid, took in self.ready().items() if pid not in before}):
+                if time.monotonic() > ends:
+                    raise Failure("a worker that is told to end goes on, or none takes its place", output=self.said())
                 time.sleep(POLL_SECONDS)
-            found.append(self.marks()[new.pop()])
+            found.append(next(iter(new.values())))
         return found
 
     def warm(self, seconds: float, concurrency: int, turn: Iterator[int] | None = None) -> list[int]:
@@ -134,7 +148,8 @@ class Gunicorn(Unit):  # type: ignore[misc]  # found by Ansible only, on the hos
                     with self.connect(request) as connection:
                         first = connection.recv(ANSWER_BYTES)
                         while connection.recv(ANSWER_BYTES):  # to look into it would cost CPU that the worker needs
-                            pass
+                            if time.monotonic() > limit + ANSWER_SECONDS:
+                                return
                 except OSError:
                     return
                 (good if STATUS.match(first) else bad)[number] += 1
@@ -170,5 +185,8 @@ class Gunicorn(Unit):  # type: ignore[misc]  # found by Ansible only, on the hos
 
     def held_by_master(self) -> dict[str, Any]:
         """Threads and sockets of the master, which a fork would break."""
-        master = json.loads((self.place.runtime / "master").read_text())
-        return {**master, "native": native_threads(self.master), "sockets": sockets(self.master)}
+        left = self.of_master()
+        names = left.get("threads")
+        threads = [harmless(name) for name in names[:MOST_NAMES]] if isinstance(names, list) else []
+        held = {"native": native_threads(self.master), "sockets": sockets(self.master)}
+        return {"python": harmless(left.get("python")), "threads": threads, **held}

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import pwd
 import shutil
@@ -14,6 +13,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from ansible.module_utils import farrier_beneath as beneath
+
+MARK = ".farrier-measurement"
+"""Stands in the directory of a measurement, which root owns; one without it is somebody else's, and stays."""
 
 EXPIRY_SECONDS = 900
 """So long after the time for requests all is removed, whatever has become of the control machine."""
@@ -46,7 +50,7 @@ class Place:
         self.params = params
         self.application: str = params["application"]
         self.unit = f"farrier-measure-{self.application}"
-        self.timer = f"{self.unit}-expiry"
+        self.timer = f"farrier-measure:expiry:{self.application}"  # no application's own name can make that
         self.home = Path(f"{params['home']}-measure")
         self.runtime = Path("/run", self.unit)
         self.lock = Path("/run", f"{self.unit}.lock")
@@ -68,8 +72,27 @@ class Place:
                     time.sleep(0.1)
             yield
 
+    def require_own(self) -> None:
+        """Failure when something of this name is there that no measurement has made."""
+        if os.path.lexists(self.home) and not self.is_marked():
+            message = f"{self.home} is there and belongs to no measurement: rename it, or the application that it is of"
+            raise Failure(message, "host")
+        fragment = run(
+            "systemctl", "show", "--value", "-p", "FragmentPath", f"{self.unit}.service", check=False
+        ).strip()
+        if fragment and not fragment.startswith("/run/systemd/transient/"):
+            raise Failure(f"{fragment} is a unit of somebody else's; measurements use this name: rename it", "host")
+
+    def is_marked(self) -> bool:
+        """Whether a measurement has made the directory, or it is empty, as one that came no further leaves it."""
+        with contextlib.suppress(OSError):
+            found = beneath.names(str(self.home))
+            return self.home.is_dir() and not self.home.is_symlink() and (MARK in found or not found)
+        return False
+
     def clean(self) -> None:
         """Remove all that a measurement makes, whoever made it."""
+        self.require_own()
         run("systemctl", "stop", self.unit, check=False)
         with self.held(20):
             run("systemctl", "stop", self.unit, f"{self.timer}.timer", check=False)
@@ -92,17 +115,18 @@ class Place:
             with self.held(0):
                 pass
         self.clean()
+        self.home.mkdir(mode=0o755)
+        (self.home / MARK).touch(mode=0o600)
         for part in ("releases", "venvs"):
-            (self.home / part).mkdir(mode=0o755, parents=True)
+            (self.home / part).mkdir(mode=0o755)
         live = Path(home, "venvs")
         for venv in live.iterdir() if live.is_dir() else []:
             if (venv / ".complete").exists():
                 (self.home / "venvs" / venv.name).symlink_to(venv)
         release = Path(home, "releases", self.params["release"])
-        with contextlib.suppress(OSError, ValueError):
-            facts = json.loads((release / "RELEASE.json").read_text(encoding="utf-8"))
-            if (live / str(facts["venv"]) / ".complete").exists():
-                (self.home / "releases" / release.name).symlink_to(release)
+        venv = beneath.read_json(home, f"releases/{release.name}/RELEASE.json").get("venv")
+        if isinstance(venv, str) and os.path.lexists(self.home / "venvs" / os.path.basename(venv)):
+            (self.home / "releases" / release.name).symlink_to(release)
         for file, content in (("environment", self.params["environment"]), ("gunicorn.conf.py", self.params["config"])):
             with open(os.open(self.home / file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as target:
                 target.write(content)

@@ -4,15 +4,27 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.client
 import os
 import re
+import signal
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from ansible.module_utils import farrier_beneath as beneath
+from ansible.module_utils.measured_place import Failure
+
+LONGEST_NAME = 200
+"""Characters of a thread's or a socket's name, which the application chooses."""
+
+MOST_NAMES = 100
+MOST_REFERENCE_BYTES = 1 << 20
+"""What workers note of their fixed work at a time; real ones write eight bytes for each request."""
 
 
 def cpu_ns(pid: int) -> int:
@@ -56,11 +68,11 @@ def delay_ns(before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int
     return max(changes, default=(0, 0))[1]
 
 
-def machine_seconds(stat: str = "/proc/stat") -> tuple[float, float]:
-    """How long all CPUs together have computed, and how long the hypervisor kept them from it (its "steal")."""
-    user, nice, system, _, _, irq, softirq, steal = (int(word) for word in Path(stat).read_text().split(None, 9)[1:9])
-    ticks = os.sysconf("SC_CLK_TCK")
-    return (user + nice + system + irq + softirq) / ticks, steal / ticks
+def stolen_seconds(stat: str = "/proc/stat") -> float:
+    """How long the hypervisor kept each CPU from computing (its "steal"), in the mean of all CPUs."""
+    lines = Path(stat).read_text().splitlines()
+    cpus = sum(bool(re.match(r"cpu\d", line)) for line in lines)
+    return int(lines[0].split()[8]) / os.sysconf("SC_CLK_TCK") / max(1, cpus)
 
 
 def memory_kb(pid: int) -> dict[str, int]:
@@ -73,15 +85,41 @@ def memory_kb(pid: int) -> dict[str, int]:
     }
 
 
+def parent(pid: int) -> int:
+    """The process' parent; 0 when it is gone. Its own name, of whatever bytes, is passed over."""
+    with contextlib.suppress(OSError, IndexError):
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
+    return 0
+
+
 def children(pid: int) -> list[int]:
     """Processes whose parent this is."""
-    found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            with contextlib.suppress(OSError, IndexError):
-                if int(Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()[1]) == pid:
-                    found.append(int(entry))
-    return sorted(found)
+    return [each for each in beneath.numbers("/proc") if pid and parent(each) == pid]
+
+
+def signal_child(pid: int, master: int, what: signal.Signals) -> None:
+    """Send a signal to a child of `master`, and to nothing else: a number may by now be that of another process."""
+    if pid <= 1 or master <= 1:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        try:
+            handle = os.pidfd_open(pid)
+        except OSError as error:
+            if error.errno != errno.ENOSYS:  # before Linux 5.3 the moment between look and signal stays
+                raise
+            if parent(pid) == master:
+                os.kill(pid, what)
+            return
+        try:
+            if parent(pid) == master:
+                signal.pidfd_send_signal(handle, what)
+        finally:
+            os.close(handle)
+
+
+def harmless(text: object) -> str:
+    """What an application calls something, as one bearable line."""
+    return "".join(c if c.isprintable() else "?" for c in str(text)[:LONGEST_NAME])
 
 
 def address(word: str) -> str:
@@ -102,23 +140,25 @@ def sockets(pid: int) -> list[str]:
     named = []
     for protocol in ("tcp", "tcp6"):
         with contextlib.suppress(OSError):
-            for line in Path(f"/proc/{pid}/net/{protocol}").read_text().splitlines()[1:]:
+            for line in Path(f"/proc/{pid}/net/{protocol}").read_text(errors="replace").splitlines()[1:]:
                 words = line.split()
                 if words[9] in inodes:
                     listens = words[3] == "0A"
                     named.append(f"{'listening on' if listens else 'to'} {address(words[1 if listens else 2])}")
     with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/net/unix").read_text().splitlines()[1:]:
+        for line in Path(f"/proc/{pid}/net/unix").read_bytes().decode("utf-8", "replace").split("\n")[1:]:
             words = line.split()
-            if words[6] in inodes and words[4] == "0001":  # datagrams survive a fork
-                named.append(f"unix {words[7]}" if len(words) > 7 else "unix, connected")
-    return sorted(named)
+            # Datagrams survive a fork; a name may hold a line break, after which there is no such line.
+            if len(words) > 6 and words[6] in inodes and words[4] == "0001":
+                named.append(harmless(f"unix {words[7]}") if len(words) > 7 else "unix, connected")
+    return sorted(named)[:MOST_NAMES]
 
 
 def native_threads(pid: int) -> list[str]:
     """Names of all threads of a process but the main one, as the kernel has them."""
     tasks = Path(f"/proc/{pid}/task")
-    return sorted((tasks / each / "comm").read_text().strip() for each in os.listdir(tasks) if each != str(pid))
+    names = ((tasks / each / "comm").read_text(errors="replace") for each in os.listdir(tasks) if each != str(pid))
+    return sorted(harmless(name.strip()) for name in names)[:MOST_NAMES]
 
 
 def in_turn(weights: list[float]) -> Iterator[int]:
@@ -152,27 +192,40 @@ class References:
     """The CPU time of the work that workers do before each request only to show how fast the machine is."""
 
     def __init__(self, runtime: Path, pids: list[int]) -> None:
-        """Begin with what comes from now on; before, workers do no such work."""
-        self._wanted = runtime / "references-wanted"
-        self._wanted.touch()
+        """Begin with what comes from now on; before, workers do no such work.
+
+        The directory is the application's: what lies there under these names may be anything.
+        """
+        self._runtime = str(runtime)
         self.total_ns = self.last_ns = 0
-        self._files = [open(runtime / f"references-{pid}", "rb") for pid in pids]  # noqa: SIM115 - kept until close
-        self.read()
+        self._files: list[int] = []
+        try:
+            beneath.write(self._runtime, "references-wanted", b"")
+            with beneath.directory(self._runtime) as fd:
+                for pid in pids:
+                    self._files.append(beneath.regular(fd, f"references-{pid}"))
+            self.read()
+        except BaseException:
+            self.close()
+            raise
         self.total_ns = 0
 
     def read(self) -> None:
         """Take what is new."""
         for file in self._files:
-            new = file.read()
+            new = os.read(file, MOST_REFERENCE_BYTES)
+            if len(new) == MOST_REFERENCE_BYTES:
+                raise Failure("something else writes into the file in which a worker notes how fast the machine is")
             for start in range(0, len(new), 8):
                 self.last_ns = int.from_bytes(new[start : start + 8], "little")
                 self.total_ns += self.last_ns
 
     def close(self) -> None:
         """No more."""
-        self._wanted.unlink(missing_ok=True)
+        with contextlib.suppress(OSError), beneath.directory(self._runtime) as fd:
+            os.unlink("references-wanted", dir_fd=fd)
         for file in self._files:
-            file.close()
+            os.close(file)
 
 
 class SegmentWatch:
@@ -203,7 +256,7 @@ class SegmentWatch:
 
     def _look(self, task: str) -> None:
         used = int(Path(task, "schedstat").read_text().split()[0])
-        paused = Path(task, "status").read_text().rpartition("\nvoluntary_ctxt_switches:")[2].split()[0]
+        paused = Path(task, "status").read_text(errors="replace").rpartition("\nvoluntary_ctxt_switches:")[2].split()[0]
         if self._begun.setdefault(task, (paused, used))[0] != paused:
             self._begun[task] = (paused, used)
         self.longest_ns = max(self.longest_ns, used - self._begun[task][1])

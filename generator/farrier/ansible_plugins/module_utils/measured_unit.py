@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
+import math
+import os
 import re
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ansible.module_utils import farrier_beneath as beneath
 from ansible.module_utils.measured_place import Failure, Place, run
-from ansible.module_utils.measured_process import vanished
+from ansible.module_utils.measured_process import parent, vanished
 
 if TYPE_CHECKING:
     from typing import Self  # hosts may have an older Python
@@ -22,7 +24,16 @@ NOISE = re.compile(r'\[INFO\]|^  File "[^"]*(gunicorn|/usr/lib/python|<frozen)[^
 """Gunicorn's own progress, and what is not the application's own in a dump of where it stands."""
 
 LAST_LINES = 40
+LOG_BYTES = 1 << 18
+"""The end of the log that is looked at: an application may write without end."""
+
+MARK = re.compile(r"worker-([1-9][0-9]{0,6})")
+"""What a worker leaves when it is ready; anything may lie beside it, as the directory is the application's."""
+
 POLL_SECONDS = 0.02
+BOOT_MARGIN_SECONDS = 5
+"""How much longer than a worker may take is waited for one: Gunicorn's own abort shows a traceback."""
+
 
 KILLED = "was sent SIGKILL"
 """What Gunicorn's master logs of a worker that the kernel killed for memory,"""
@@ -43,12 +54,16 @@ class Unit:
     def __enter__(self) -> Self:
         """Start it and wait for its workers."""
         place, params = self.place, self.params
+        if not any(each.startswith("User=") and each != "User=root" for each in params["sandbox"]):
+            raise Failure("the sandbox names no user of the application's own, and root runs nothing of it", "host")
         place.log.unlink(missing_ok=True)
+        os.close(os.open(place.log, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         release = place.home / "releases" / params["release"]
         settings = [
             *params["sandbox"],
             "Type=exec",
             f"RuntimeDirectory={place.unit}",
+            "RuntimeDirectoryMode=0700",
             f"WorkingDirectory={release}",
             f"Environment=PATH={params['venv']}/bin:/usr/local/bin:/usr/bin:/bin",
             f"EnvironmentFile={place.home}/environment",
@@ -95,18 +110,35 @@ class Unit:
         return int(run("systemctl", "show", "--value", "-p", "MainPID", self.place.unit).strip() or 0)
 
     def marks(self) -> dict[int, float]:
-        """Boot seconds of the workers that are ready."""
-        found = {}
-        with contextlib.suppress(OSError):
-            for each in self.place.runtime.glob("worker-*"):
-                with contextlib.suppress(OSError, ValueError):
-                    found[int(each.name[7:])] = float(json.loads(each.read_text())["boot_seconds"])
+        """Boot seconds of the workers that are ready: of processes that are the master's own, whatever else is named so."""
+        found: dict[int, float] = {}
+        master = self.master
+        for name in beneath.names(str(self.place.runtime)):
+            mark = MARK.fullmatch(name)
+            if mark and master and parent(int(mark[1])) == master:
+                seconds = beneath.read_json(str(self.place.runtime), name).get("boot_seconds")
+                if isinstance(seconds, float) and math.isfinite(seconds) and seconds >= 0:
+                    found[int(mark[1])] = seconds
+        return found
+
+    def of_master(self) -> dict[str, Any]:
+        """What the master has left when it was complete; empty before. Refused or Failure when it is something else."""
+        try:
+            found = json.loads(beneath.read(str(self.place.runtime), "master"))
+        except FileNotFoundError:
+            return {}
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            raise Failure(
+                f"the application overwrites {self.place.runtime}/master, where Gunicorn's master leaves a note"
+            )
         return found
 
     def ready(self) -> dict[int, float]:
         """Wait until all workers can answer."""
-        limit = time.monotonic() + self.params["boot_seconds"] + 5  # Gunicorn's own abort shows a traceback
-        while len(marks := self.marks()) < self.workers or not (self.place.runtime / "master").exists():
+        limit = time.monotonic() + self.params["boot_seconds"] + BOOT_MARGIN_SECONDS
+        while len(marks := self.marks()) < self.workers or not self.of_master():
             if not self.master:
                 raise Failure("the application does not start", output=self.said())
             if KILLED in self.log():
@@ -128,9 +160,11 @@ class Unit:
         self.ready()
 
     def log(self) -> str:
-        """What it has logged."""
+        """The end of what it has logged."""
         try:
-            return str(self.place.log.read_text(encoding="utf-8", errors="replace"))
+            with open(self.place.log, "rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - LOG_BYTES))
+                return file.read(LOG_BYTES).decode("utf-8", "replace")
         except OSError:
             return ""
 
