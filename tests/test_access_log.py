@@ -7,7 +7,7 @@ import pytest
 
 from farrier.access_log import Entry, asked_in_log, entry
 from farrier.asked import clean, kind
-from farrier.asked_sources import Source, asked_for, lines
+from farrier.asked_sources import Source, asked_for, lines, recorded
 from farrier.errors import InputError
 from farrier.project_file import read_project
 
@@ -83,12 +83,79 @@ def test_only_the_ten_most_frequent_kinds_are_asked_for_and_the_rest_is_told() -
         ("/reset/?token=s3cret", "/reset/"),
         ("/cb?code=abc&state=xyz&lang=de", "/cb?lang=de"),
         ("/x?csrfmiddlewaretoken=1&q=a", "/x?q=a"),
-        ("/x?author=ann&keyboard=de", "/x?author=ann&keyboard=de"),
+        ("/x?author=ann&keyboard=de&monkey=1&shard=2&pinned=1", "/x?author=ann&keyboard=de&monkey=1&shard=2&pinned=1"),
+        ("/x?jwt=a&hmac=b&invite=c&sig=d&otp=e&reset=f&confirm=g&magic=h&share=i&X-Amz-Signature=j&a=1", "/x?a=1"),
+        ("/x?inviteCode=a&resetToken=b&accessKey=c&%6awt=d&API_KEY=e&oauth_verifier=f&a=1", "/x?a=1"),
+        ("/x?r=eyJhbGciOiJIUzI1NiJ9.e30.abc&u=3f2504e0-4f89-11d3-9a0c-0305e82c3301&t=9fceb02d0ae598e9", None),
+        (
+            "/x?next=%2Fcb%3Fx%3D0123456789abcdef0123456789abcdef&q=a-rather-long-sentence-of-2024",
+            "/x?q=a-rather-long-sentence-of-2024",
+        ),
         ("/x?", "/x"),
     ],
 )
-def test_what_is_secret_or_means_nothing_is_left_out_of_a_query(target: str, expected: str) -> None:
-    assert clean(target) == expected
+def test_what_is_secret_or_means_nothing_is_left_out_of_a_query(target: str, expected: str | None) -> None:
+    assert clean(target) == (expected or "/x?u=3f2504e0-4f89-11d3-9a0c-0305e82c3301&t=9fceb02d0ae598e9")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/reset/MQ/c5x2v1-0a8f3be1c2d3e4f5a6b7c8d9e0f1a2b3/",
+        "/invite/a1b2c3d4",
+        "/accounts/verify-email/7Hk29f/x",
+        "/v/eyJhbGciOiJIUzI1NiJ9.e30.Zm9v",
+        "/f/dGhpc0lzQVRva2VuMTIzNDU2",
+        "/%72eset/a1b2c3d4",
+        "/d/0123456789abcdef0123456789abcdef",
+    ],
+)
+def test_paths_with_a_token_are_not_asked_for_and_that_is_told(path: str) -> None:
+    log = [combined("GET / HTTP/1.1").encode(), combined(f"GET {path}?a=1 HTTP/1.1").encode()]
+    asked = asked_in_log(log, "'access.log'")
+    assert [request.path for request in asked.weights] == ["/"]
+    assert "not asked for: 50 % of the requests have what looks like a token in their path" in asked.notes
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/notes/17/", "/n/3f2504e0-4f89-11d3-9a0c-0305e82c3301/x", "/c/507f1f77bcf86cd799439011", "/reset/done/", "/share/page/",
+     "/blog/2024/05/what-nobody-knows-about-python-3-13/", "/IMG_20240115_123456.jpg", "/verify/email/"],
+)  # fmt: skip
+def test_ordinary_paths_are_asked_for(path: str) -> None:
+    assert [request.path for request in asked_in_log([combined(f"GET {path} HTTP/1.1").encode()], "'a'").weights] == [
+        path
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "Invalid JSON"),
+        (b"[" * 100_000, "Invalid JSON"),
+        (b"{}", "Input should be a valid "),
+        (
+            b'[{"name": "V", "weight": NaN, "seconds": 1, "requests": [], "notes": []}]',
+            "0.weight: Input should be a finite number",
+        ),
+        (
+            b'[{"name": "V", "weight": 1, "seconds": 1, "requests": [{}], "notes": []}]',
+            "0.requests.0.method: Field required",
+        ),
+        (
+            b'[{"name": null, "weight": 1, "seconds": 1, "requests": [], "notes": []}]',
+            "0.name: Input should be a valid string",
+        ),
+        (b'[{"name": "\xff", "weight": 1, "seconds": 1, "requests": [], "notes": []}]', "Invalid JSON"),
+    ],
+)
+def test_what_a_locust_file_makes_of_its_record_is_one_sentence(content: bytes, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        recorded(content, Path("users.py"))
+    (said,) = caught.value.messages
+    assert said.startswith("users.py: its users cannot be used: ")
+    assert message in said
+    assert len(said) < 300
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
-from farrier.asked import Asked, Request, Tally, clean, kind, share
+from farrier.asked import Asked, Request, Tally, clean, has_token, kind, share
 from farrier.errors import InputError
 from farrier.inputs import REQUEST_PATH
 from farrier.units import counted, number, shown
@@ -59,6 +59,7 @@ class _Seen:
     by_nginx: int = 0
     refused: int = 0
     odd: int = 0
+    tokens: int = 0
     methods: dict[str, int] = field(default_factory=dict)
     first_unread: str = ""
 
@@ -98,6 +99,8 @@ def _look(seen: _Seen, line: str, methods: Collection[str], static_url: str | No
         seen.refused += 1
     elif method not in methods:
         seen.methods[method] = seen.methods.get(method, 0) + 1
+    elif has_token(target):
+        seen.tokens += 1
     else:
         target = clean(target)
         name = kind(target) if method == "GET" else f"{method} {kind(target)}"
@@ -110,6 +113,7 @@ def _notes(seen: _Seen) -> list[str]:
         (seen.by_nginx, "were answered by NGINX itself"),
         (seen.odd, "ask for no path that a browser would"),
         (seen.unread, "are lines of another format"),
+        (seen.tokens, "have what looks like a token in their path"),
     ]
     left += [(many, f"are {method}, which a log holds no body for") for method, many in sorted(seen.methods.items())]
     return [f"not asked for: {share(many, seen.lines)} {what}" for many, what in left if many]

@@ -2,6 +2,7 @@
 
 import base64
 import re
+import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -16,11 +17,25 @@ TRACKING = re.compile(r"utm_.*|fbclid|gclid|msclkid|_", re.IGNORECASE)
 """Parameters that applications do not look at: advertising, and what keeps caches from answering."""
 
 SECRET = re.compile(
-    r"(.*[_-])?(access|api|auth|code|csrf\w*|key|nonce|otp|passw\w*|pwd|secret|session\w*|sid|sig|signature|state|ticket|"
-    r"token)([_-].*)?|.*(token|password|secret|apikey|email)",
+    r"(.*[_-])?(access|activat\w*|api|assertion|auth|bearer|code|confirm\w*|credentials?|csrf\w*|hash|hmac|invit\w*|jwt|"
+    r"key|mac|magic|nonce|otp|passw\w*|pin|pwd|reset\w*|secret|session\w*|share\w*|sid|sig|signature|signed|state|ticket|token|"
+    r"unsubscribe\w*|verif\w*)([_-].*)?|.*(token|password|passwd|secret|apikey|email|signature)",
     re.IGNORECASE,
 )
 """Parameters whose values do not belong into a file; without them a path may answer something else, or not at all."""
+
+HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+"""Where `resetCode` has its second word."""
+
+HANDED = re.compile(
+    r"(.*[_-])?(activat\w*|confirm\w*|invit\w*|jwt|magic\w*|otp|reset\w*|share\w*|tokens?|unsubscribe\w*|verif\w*)([_-].*)?",
+    re.IGNORECASE,
+)
+"""Parts of a path after which a part that is no word is what somebody was given to be known by."""
+
+LEAST_HANDED = 6
+RANDOM_LETTERS, RANDOM_HEX = 16, 32
+"""Characters in a row, of all kinds or hexadecimal ones, that nobody writes by hand: 96 bits and more, 128 bits."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +100,34 @@ def clean(target: str) -> str:
     path, _, query = target.partition("?")
     kept = []
     for each in query.split("&"):
-        name = each.partition("=")[0]
-        if each and not TRACKING.fullmatch(name) and not SECRET.fullmatch(name):
+        name, _, value = each.partition("=")
+        name = HUMP.sub("_", urllib.parse.unquote_plus(name))
+        if each and not TRACKING.fullmatch(name) and not SECRET.fullmatch(name) and not is_random(value):
             kept.append(each)
     return path + ("?" + "&".join(kept) if kept else "")
+
+
+def is_random(text: str) -> bool:
+    """Whether it holds a run of characters as only a machine makes them: a key, a signature, a token."""
+    for run in re.findall(r"[A-Za-z0-9_+=-]+", urllib.parse.unquote(text)):
+        for word in re.split(r"[_+=-]", run):
+            if len(word) >= RANDOM_HEX and re.fullmatch(r"[0-9a-fA-F]*[0-9][0-9a-fA-F]*", word):
+                return True
+            kinds = [re.search(kind, word) for kind in ("[A-Z]", "[a-z]", "[0-9]")]
+            if len(word) >= RANDOM_LETTERS and all(kinds):
+                return True
+    return False
+
+
+def has_token(target: str) -> bool:
+    """Whether a part of the path is a secret by itself: without it there is nothing to ask for."""
+    before = ""
+    for part in urllib.parse.unquote(target.partition("?")[0]).split("/"):
+        handed = HANDED.fullmatch(before) and len(part) >= LEAST_HANDED and re.search("[0-9]", part)
+        if handed or is_random(part):
+            return True
+        before = part
+    return False
 
 
 class Tally:

@@ -1,7 +1,6 @@
 """Where a measurement's requests come from: the project file, an access log, a Locust file."""
 
 import gzip
-import json
 import subprocess
 import sys
 import tempfile
@@ -9,18 +8,50 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from farrier.access_log import LONGEST_LINE, UNCHANGING, asked_in_log
 from farrier.asked import Asked, of_urls
 from farrier.errors import InputError
 from farrier.locust_requests import asked_by_users
 from farrier.project import Project
-from farrier.units import shown
+from farrier.units import line, shown
 
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 GZIP = b"\x1f\x8b"
+LARGEST_RECORD = 1 << 28
+"""Bytes of what the users of a Locust file may ask for together; four hundred of the largest bodies take 140 MB."""
+
 RECORD_SECONDS = 60
 """For all users of a Locust file; each has its own limit besides."""
+
+
+class _Recorded(BaseModel):
+    model_config = ConfigDict(strict=True, allow_inf_nan=False, extra="forbid")
+
+    method: Annotated[str, Field(pattern=r"^[A-Za-z_-]{1,20}$")]
+    target: str
+    headers: dict[str, str]
+    body: Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]*={0,2}$")] | None
+    name: str
+    starting: bool
+
+
+class _User(BaseModel):
+    """What the recorder writes of one kind of user; its code is the operator's, and may do anything."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False, extra="forbid")
+
+    name: str
+    weight: float = Field(ge=0, le=1_000_000)
+    seconds: float = Field(ge=0, le=1e9)
+    requests: list[_Recorded]
+    notes: list[str]
+
+
+USERS = TypeAdapter(list[_User])
 
 
 @dataclass(frozen=True)
@@ -103,5 +134,16 @@ def record(path: Path) -> list[dict[str, object]]:
         if not result.exists():
             said = (done.stderr or done.stdout).strip().splitlines() or [f"it ended with status {done.returncode}"]
             raise InputError(f"{path}: its users cannot be run: {shown(said[-1], 300)}")
-        users: list[dict[str, object]] = json.loads(result.read_text(encoding="utf-8"))
-    return users
+        if result.stat().st_size > LARGEST_RECORD:
+            raise InputError(f"{path}: its users ask with more than {LARGEST_RECORD >> 20} MB; use smaller bodies")
+        return recorded(result.read_bytes(), path)
+
+
+def recorded(content: bytes, path: Path) -> list[dict[str, object]]:
+    """What the recorder has written, as plain data; InputError where its users have made something else of it."""
+    try:
+        return [user.model_dump() for user in USERS.validate_json(content)]
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{path}: its users cannot be used: {line(where, 80)}: {line(first['msg'], 200)}") from None

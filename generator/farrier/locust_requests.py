@@ -5,9 +5,10 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from farrier.asked import Asked, Request, Tally, clean, kind, share
+from farrier.asked import Asked, Request, Tally, clean, has_token, kind, share
 from farrier.errors import InputError
 from farrier.inputs import REQUEST_PATH
+from farrier.units import line
 
 TARGET = re.compile(REQUEST_PATH)
 HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")
@@ -20,7 +21,7 @@ ANSWER_SECONDS = 0.1
 """How long an answer is taken to be when users of different pace are set beside each other."""
 
 LONGEST_PATH = 500
-SHOWN = 60
+SHOWN = 120
 """Characters of a name in Farrier's own output."""
 
 
@@ -35,10 +36,10 @@ def asked_by_users(
     tally, notes, total = Tally(), [f"paths are from {source}"], 0.0
     left: dict[str, float] = {}
     for user in users:
-        own = str(user["name"])
-        notes += [f"{own}: {_line(each)}" for each in user["notes"][:3]]
+        own = line(user["name"], SHOWN)
+        notes += [f"{own}: {line(each, SHOWN)}" for each in user["notes"][:3]]
         repeated = [each for each in user["requests"] if not each["starting"]]
-        if once := {f"{each['method']} {_line(each['target'])}" for each in user["requests"] if each["starting"]}:
+        if once := {f"{each['method']} {line(each['target'], SHOWN)}" for each in user["requests"] if each["starting"]}:
             notes.append(
                 f"{own} asks once, when it starts, for {', '.join(sorted(once)[:3])}; requests are measured without the "
                 "session that this may begin"
@@ -72,11 +73,13 @@ def _refused(each: Mapping[str, Any], methods: Collection[str], static_url: str 
         return "have a path that is too long, or with characters that are not quoted"
     if static_url and target.startswith(static_url):
         return "are answered by NGINX itself"
+    if has_token(target):
+        return "have what looks like a token in their path"
     return None
 
 
 def _request(each: Mapping[str, Any]) -> Request:
-    method, target, name = each["method"], clean(each["target"]), _line(each["name"])
+    method, target, name = each["method"], clean(each["target"]), line(each["name"], SHOWN)
     label = kind(target) if each["name"] == each["target"] else name
     headers = tuple(
         (header, value)
@@ -88,9 +91,3 @@ def _request(each: Mapping[str, Any]) -> Request:
     )
     body = base64.b64decode(each["body"])
     return Request(label if method == "GET" else f"{method} {label}", method, target, headers, body)
-
-
-def _line(text: object) -> str:
-    """Somebody else's text on one bearable line."""
-    line = "".join(c if c.isprintable() else "?" for c in " ".join(str(text).split()))
-    return line if len(line) <= 2 * SHOWN else line[: 2 * SHOWN - 1] + "…"

@@ -72,6 +72,29 @@ if not os.path.lexists(mark) or not os.path.islink(mark):
     os.symlink("/dev/zero", mark + "-aside")
     os.replace(mark + "-aside", mark)
 """
+BASE = """
+import os, socket, time
+server = socket.socket(socket.AF_UNIX)
+server.bind("/run/base/socket")
+os.chmod("/run/base/socket", 0o666)
+server.listen(64)
+while True:
+    with server.accept()[0] as connection:
+        end = time.process_time() + 0.010
+        while time.process_time() < end:
+            pass
+        connection.sendall(b"x")
+"""
+ASKS_BASE = """
+import socket
+answer = application
+
+def application(environ, start_response):
+    with socket.socket(socket.AF_UNIX) as base:
+        base.connect("/run/base/socket")
+        base.recv(1)
+    return answer(environ, start_response)
+"""
 USERS = """
 from locust import HttpUser, constant, task
 
@@ -345,9 +368,44 @@ def test_a_mark_of_the_masters_that_is_replaced_is_told(stack: Deployed, canary:
     )
 
 
-@pytest.mark.parametrize("wait_ms", [0, 20])
-def test_another_services_cpu_counts(stack: Deployed, wait_ms: int) -> None:
-    """A small service on a socket computes 10 ms for each request, as a database on the same host does."""
+@contextmanager
+def database(stack: Deployed) -> Iterator[None]:
+    """A service on a socket that computes 10 ms for each connection: what a database on the same host does, only smaller."""
+    stack.shell(
+        f"mkdir -p /opt/base && cat >/opt/base/serve.py <<'END'\n{BASE}END\n"
+        "systemd-run -q --unit base -p RuntimeDirectory=base python3 /opt/base/serve.py; "
+        "until [ -S /run/base/socket ]; do sleep 0.1; done"
+    )
+    try:
+        yield
+    finally:
+        stack.shell("systemctl stop base; rm -r /opt/base")
+
+
+@pytest.mark.clock
+def test_what_another_service_computes_for_a_request_is_measured_and_planned_with(stack: Deployed) -> None:
+    """8 ms in the application and 10 ms in the service on the one CPU carry 55 requests a second, less what Gunicorn takes."""
+    path = stack.project / "farrier.yml"
+    text = path.read_text()
+    change(stack.project, urls={"/work/?cpu_ms=8": 1})
+    try:
+        with database(stack), appended(stack, ASKS_BASE):
+            code, said, progress = measure(stack)
+        assert code == 0, progress
+        found = yaml.safe_load((stack.project / f"workloads/{ENVIRONMENT}.yml").read_text())
+        assert found["other_services"] == ["base.service"], said
+        assert 0.009 <= found["other_cpu_seconds"] <= 0.012, said
+        assert "other_cpu_seconds" in found["measured"]
+        description = yaml.safe_load(path.read_text())
+        description["environments"][ENVIRONMENT]["workload"] = f"workloads/{ENVIRONMENT}.yml"
+        path.write_text(yaml.safe_dump(description))
+        plan = json.loads(farrier(stack.project, "plan", ENVIRONMENT, "--json"))["hosts"][stack.name]
+        print(json.dumps([found, plan["capacity_rps"]]))  # noqa: T201 - pytest -s shows what was seen
+        assert plan["capacity_rps"] == pytest.approx(1 / 0.018, rel=0.2)
+        assert "ms of it in base.service on the same host." in plan["settings"]["gunicorn.workers"]["reason"]
+    finally:
+        path.write_text(text)
+        (stack.project / f"workloads/{ENVIRONMENT}.yml").unlink(missing_ok=True)
 
 
 def test_the_directory_of_another_application_is_left_alone(stack: Deployed) -> None:
