@@ -205,6 +205,12 @@ class References:
                 for pid in pids:
                     self._files.append(beneath.regular(fd, f"references-{pid}"))
             self.read()
+        except FileNotFoundError:
+            self.close()
+            raise ProcessLookupError(f"worker {pids}") from None
+        except IsADirectoryError:
+            self.close()
+            raise Failure("the application puts a directory where its workers look for what is wanted") from None
         except BaseException:
             self.close()
             raise
