@@ -318,7 +318,7 @@ def test_what_a_hidden_proc_keeps_back_is_incomplete(project: Project, over_ssh:
     name = "test-facts-1"
 
     def on_host(command: str) -> str:
-        tool = [sys.executable, HOST_TOOL, "ssh", name, command]
+        tool = [sys.executable, str(HOST_TOOL), "ssh", name, command]
         return subprocess.run(tool, check=True, capture_output=True, text=True).stdout
 
     project.collect(limit=name)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from farrier.errors import FarrierError, HostError
+from farrier.events import MARK
 from farrier.inputs import WorkloadInput
 from farrier.measure import MeasureEvent, _Run, phase_tasks
 from farrier.measurement import evaluate
@@ -17,7 +18,6 @@ from farrier.yaml_input import load
 from test_measurement import found, sample
 
 WEIGHTS = {"/": 9.0, "/slow/": 1.0}
-MARK = "farrier-event-of-this-run "
 LONGEST_MESSAGE = 2000
 
 
@@ -139,7 +139,7 @@ def test_names_and_versions_with_line_breaks_write_no_keys_of_their_own() -> Non
 def a_run() -> tuple[_Run, list[MeasureEvent]]:
     """A run that has begun with its first phase."""
     events: list[MeasureEvent] = []
-    run = _Run(events.append, {task: phase for phase, task in phase_tasks(60).items()}, MARK)
+    run = _Run(events.append, {task: phase for phase, task in phase_tasks(60).items()})
     run.take(MARK + json.dumps({"kind": "start", "hosts": ["web1"]}))
     run.take(
         MARK + json.dumps({"kind": "task", "name": "One request after the other, after boots and warm traffic: 36 s"})

@@ -52,7 +52,12 @@ class Loader(yaml.SafeLoader):
     """Knows the tag of what Ansible is not to evaluate."""
 
 
-Loader.add_constructor("!unsafe", lambda loader, node: loader.construct_scalar(node))
+def as_it_is(loader: yaml.SafeLoader, node: yaml.Node) -> object:
+    """What has the tag, without it."""
+    return loader.construct_scalar(node) if isinstance(node, yaml.ScalarNode) else None
+
+
+Loader.add_constructor("!unsafe", as_it_is)
 
 
 def loaded(files: Mapping[str, bytes], path: str) -> Any:

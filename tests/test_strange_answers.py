@@ -174,7 +174,7 @@ def test_mutated_lines_of_ansible_are_no_events(recorded: dict[str, Any], tmp_pa
         MARK + '{"kind": "start", "hosts": [1]}', MARK + '{"kind": "gathered"}', MARK + '{"kind": "task"}',
         MARK + '{"kind": ["start"]}', MARK + "[" * 100_000, MARK + "1" * 5000, MARK + '{"host": "web1"}',
     ],
-    ids=range(13),  # not the lines themselves: their mark is another one in each process
+    ids=range(14),  # not the lines themselves: their mark is another one in each process
 )  # fmt: skip
 def test_what_is_no_event_is_chatter(line: str, tmp_path: Path) -> None:
     assert event_of(line) is None

@@ -178,7 +178,8 @@ def _asgi(tree: ast.Module, name: str) -> str | None:
         )
         if not any(isinstance(target, ast.Name) and target.id == name for target in targets):
             continue
-        made = node.value.func if isinstance(node.value, ast.Call) else None  # type: ignore[union-attr]
+        value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
+        made = value.func if isinstance(value, ast.Call) else None
         found = makers.get(made.id) if isinstance(made, ast.Name) else None
         if isinstance(made, ast.Attribute) and isinstance(made.value, ast.Name):
             package = modules.get(made.value.id, "")

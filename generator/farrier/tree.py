@@ -22,7 +22,7 @@ def environment_tree(
     role = project.role(name)
     tested = scenarios(project, name, facts, plans, workload)
     every_plan = [*plans.values(), *(plan for scenario in tested for plan in scenario.plans.values())]
-    context = _context(project, name, plans) | {
+    context = _context(project, name, plans, workload) | {
         "watched": any(map(_is_watched, every_plan)),
         "gevent": any(plan.value("gunicorn.worker_class") == "gevent" for plan in every_plan),
     }
@@ -47,7 +47,7 @@ def _is_watched(plan: Plan) -> bool:
     return plan.value("gunicorn.worker_class") == "gthread" and plan.value("farrier.watchdog_timeout") != 0
 
 
-def _context(project: Project, name: str, plans: Mapping[str, Plan]) -> dict[str, object]:
+def _context(project: Project, name: str, plans: Mapping[str, Plan], workload: Workload) -> dict[str, object]:
     environment = project.environments[name]
     variables = role_variables(project, name, plans)
     groups = sizes(plans)

@@ -99,11 +99,12 @@ def told(status: dict[str, Any], queue: str) -> str:
     if not status["release"]:
         return "nothing is served yet"
     answer = f"answers {status['answer']} in {status['answer_seconds']} s" if status["answer"] else status["error"]
-    return printable(
+    line: str = printable(
         f"release {status['release']} in slot {status['slot']} since {status['since']} by {status['by']}; "
         f"{len(status['workers'])} of {status['expected']} workers are ready, {status['waiting'].get(queue, 0)} of at most "
         f"{status['queues'].get(queue, 0)} requests wait; {answer}"
     )
+    return line
 
 
 def healthy(status: dict[str, Any]) -> bool:
