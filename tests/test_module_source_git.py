@@ -1,5 +1,6 @@
 """farrier_source and git: a repository as the source, one around it, and what neither may do to this machine."""
 
+import fcntl
 import os
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -77,11 +78,24 @@ def test_a_url_that_proves_nothing_is_refused(tmp_path: Path, url: str) -> None:
     assert said.endswith(("use https or ssh", "https://, ssh://, file:/// and USER@HOST:PATH can"))
 
 
-def test_two_packings_of_one_repository_at_once(tmp_path: Path) -> None:
+def is_waited_for(file: int) -> bool:
+    """Whether somebody waits for the lock on a file, as the kernel's list says it."""
+    inode = os.fstat(file).st_ino
+    return any(f":{inode} " in line and " -> " in line for line in Path("/proc/locks").read_text().splitlines())
+
+
+def test_two_packings_of_one_repository_wait_for_each_other(tmp_path: Path) -> None:
     source, cache = repository(tmp_path / "source"), tmp_path / "c"
-    with ThreadPoolExecutor(4) as pool:
-        packed = list(pool.map(lambda _: pack(f"file://{source}", cache, ref="main"), range(4)))
-    assert [each.get("release", each) for each in packed] == ["88a9f5c7d523"] * 4
+    url = f"file://{source}"
+    pack(url, cache, ref="main")
+    (lock,) = (cache / "git").glob("*.lock")
+    with lock.open() as file, ThreadPoolExecutor(1) as pool:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        packing = pool.submit(pack, url, cache, ref="main")
+        while not is_waited_for(file.fileno()):
+            assert not packing.done(), "it did not wait"
+        fcntl.flock(file, fcntl.LOCK_UN)
+        assert packing.result()["release"] == "88a9f5c7d523"
 
 
 def with_submodules(tmp_path: Path) -> Path:

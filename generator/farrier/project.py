@@ -50,7 +50,11 @@ class Application(Model):
     """What is deployed."""
 
     name: Name = Field(description="lower-case letters, digits and single hyphens, at most 30, such as notes")
-    source: str = Field(".", description="a directory relative to farrier.yml, or a git URL", max_length=500)
+    source: str = Field(
+        ".",
+        description="a directory relative to farrier.yml, or a git URL; what git or a .farrierignore in it ignores stays out",
+        max_length=500,
+    )
     ref: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=200)] | None = Field(
         None, description="the tag, branch or commit to deploy from a git URL, such as v1.2.0"
     )
