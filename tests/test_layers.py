@@ -13,7 +13,7 @@ LAYERS = [
     {"facts", "settings", "policy"},
     {"setup_documents"},
     {"fact_documents", "workload", "yaml_input"},
-    {"inputs"},
+    {"inputs", "git_url"},
     {"project", "asked"},
     {"pace"},
     {"measured"},
@@ -46,7 +46,7 @@ LAYERS = [
 
 PURE = {
     "errors", "units", "events", "reserved", "trust", "facts", "setup_documents", "fact_documents",
-    "settings", "policy", "workload", "inputs", "project", "plan", "sizing",
+    "settings", "policy", "workload", "inputs", "git_url", "project", "plan", "sizing",
     "planning", "planner", "explaining", "role_variables", "scenario", "pace", "measured", "measure_answer", "measurement",
     "workload_file", "asked", "access_log", "locust_requests",
 }  # fmt: skip

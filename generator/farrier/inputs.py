@@ -10,7 +10,7 @@ from farrier.facts import FACTS, Number, Text, is_a, quoted
 from farrier.reserved import why_not_a_variable
 from farrier.settings import BY_NAME, SPECS, SettingSpec, Value
 from farrier.trust import HEADER, MARKS
-from farrier.units import nearest, shown
+from farrier.units import nearest
 from farrier.workload import Workload
 
 NAME = r"^[a-z](-?[a-z0-9])*$"
@@ -18,15 +18,6 @@ HOST_NAME = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a
 INNER_PATH = r"^[A-Za-z0-9_][A-Za-z0-9._+-]*(/[A-Za-z0-9_][A-Za-z0-9._+-]*)*$"
 COMMAND = r"^[A-Za-z0-9_./][A-Za-z0-9_@+=:,./ -]*$"
 REQUEST_PATH = r"^/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*$"
-_GIT_HOST, _GIT_USER, _GIT_PATH = (
-    r"[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]+)?",
-    r"[A-Za-z0-9_][A-Za-z0-9_.-]*",
-    r"[A-Za-z0-9_.~/@:+-]+",
-)
-GIT_URL = re.compile(
-    f"https://{_GIT_HOST}/{_GIT_PATH}|ssh://({_GIT_USER}@)?{_GIT_HOST}/{_GIT_PATH}|file:///{_GIT_PATH}"
-    f"|{_GIT_USER}@[A-Za-z0-9][A-Za-z0-9.-]*:{_GIT_PATH}"
-)
 SOURCE_DIRECTORY = re.compile(r"(\.{1,2}|[A-Za-z0-9_][A-Za-z0-9._+-]*)(/(\.{1,2}|[A-Za-z0-9_.][A-Za-z0-9._+-]*))*/?")
 
 
@@ -60,19 +51,6 @@ def _text_of_scalar(value: object) -> object:
     if isinstance(value, bool | float):
         raise ValueError("has more than one spelling as text; put it in quotes")  # noqa: TRY004 - pydantic wants ValueError
     return _plain(value)
-
-
-def git_url_fault(url: str) -> str | None:
-    """Why a URL may not be written into files that are kept in git; it tells no password."""
-    masked = shown(re.sub("://[^/@]*@", "://***@", url))
-    if re.match(r"(https?|file)://[^/]*@|[a-z+]+://[^/@]*:[^/@]*@", url):
-        return (
-            f"source {masked} holds a user, password or token, which would be written into files that are kept in git; "
-            "leave it out and let git's credential helper answer, or use an SSH key with git@HOST:PATH"
-        )
-    if url.startswith(("git://", "http://")):
-        return f"source {masked}: anybody on the way could send other code, as nothing proves whose it is; use https or ssh"
-    return None
 
 
 def inside(value: str) -> str:

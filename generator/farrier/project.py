@@ -5,8 +5,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Discriminator, Field, StrictBool, Tag, field_validator, model_validator
 
+from farrier.git_url import GIT_URL, git_url_fault
 from farrier.inputs import (
-    GIT_URL,
     SOURCE_DIRECTORY,
     Command,
     EnvironmentValue,
@@ -24,7 +24,6 @@ from farrier.inputs import (
     Weight,
     WorkloadInput,
     check_variables,
-    git_url_fault,
     inside,
 )
 from farrier.reserved import why_not_a_name
