@@ -121,6 +121,7 @@ def test_a_release_is_whole_and_says_what_it_is(maker: Maker) -> None:
     assert (maker.home / "venvs" / facts["venv"] / ".complete").exists()
     assert (release / "static_root/style.css").exists()
     assert list(release.glob("__pycache__/app.*.pyc"))
+    assert any("compileall" in " ".join(call) for call in maker.calls), "as the service's user, like all else"
     assert builder.changed is True
     assert list(builder.seconds) == ["unpack", "venv", "pip", "gunicorn", "finish", "static", "compile"]
     assert maker.calls[2][-1] == "gunicorn==27.0.1", "the requirements brought none"
