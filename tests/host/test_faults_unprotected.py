@@ -64,7 +64,7 @@ ACTIVATE = f"{UNITS}/notes-activate.service"
 CONFIG = "/srv/notes/active/gunicorn.conf.py"
 NGINX = "/etc/nginx/nginx.conf"
 SITE = "/etc/nginx/sites-available/notes"
-SWITCH = "library/farrier_switch.py"
+SWITCH, SLOT = "library/farrier_switch.py", "module_utils/farrier_slot.py"
 ROOM = "module_utils/farrier_room.py"
 SITES = "module_utils/farrier_sites.py"
 NO_TRIAL = ("if not os.access(PROGRAM, os.X_OK):", "if True:")
@@ -72,9 +72,9 @@ NO_TRIAL = ("if not os.access(PROGRAM, os.X_OK):", "if True:")
 NO_WAIT_FOR_THE_MASTER = ('run("systemctl", "start", self.unit)', 'run("systemctl", "start", "--no-block", self.unit)')
 NO_WAIT_FOR_WORKERS = ("if len(pids) >= count:", "if True:")
 NO_PREFLIGHT = ("tried = old is None or self.check_memory(old)", "tried = False")
-START = """            with self.step("start"):
-                pids = new.start(self.params["workers"])
-            swing"""
+START = """                with self.step("start"):
+                    pids = new.start(self.workers)
+                self.point_to"""
 ANY_INTERVAL = ("^StartLimitIntervalSec=.*", "StartLimitIntervalSec=10")
 
 
@@ -169,14 +169,14 @@ PROTECTIONS = (
     Protection(
         2,
         "preflight, and a switch that waits",
-        in_role(SWITCH, NO_PREFLIGHT, NO_WAIT_FOR_THE_MASTER, NO_WAIT_FOR_WORKERS),
+        both(in_role(SWITCH, NO_PREFLIGHT), in_role(SLOT, NO_WAIT_FOR_THE_MASTER, NO_WAIT_FOR_WORKERS)),
         lambda stage: check_unimportable(stage, partial(switch_to, stage)),
         "the switch did not fail",
     ),
     Protection(
         3,
         "a switch that waits for workers",
-        in_role(SWITCH, NO_WAIT_FOR_WORKERS),
+        in_role(SLOT, NO_WAIT_FOR_WORKERS),
         lambda stage: check_crashing(stage, partial(switch_to, stage)),
         "the switch did not fail",
     ),
@@ -275,7 +275,7 @@ PROTECTIONS = (
         both(
             # The play that is killed has it.
             commands("true", undo=": >/run/notes.lock"),
-            in_role(SWITCH, (START, f'            swing(self.link, f"slots/{{new.name}}")\n{START}')),
+            in_role(SWITCH, (START, f"                self.point_to(new)\n{START}")),
         ),
         lambda stage: check_killed_deploy(stage, lambda: stage.start(ROLLBACK)),
         "a slot counts that was not ready",
@@ -355,15 +355,7 @@ PROTECTIONS = (
     Protection(
         27,
         "a look at what runs",
-        both(
-            later_as_before("/etc/notes/gunicorn.conf.py"),
-            in_role(
-                SWITCH,
-                ("if not copy.is_file() or copy.read_bytes() != new.read_bytes():", "if not copy.is_file():"),
-                ('if len(pids) == self.params["workers"] or', "if pids or"),
-                ('if len(pids) != self.params["workers"]:', "if not pids:"),
-            ),
-        ),
+        in_role("library/farrier_configuration.py", ("names = configurations.differing(found, new)", "names = []")),
         lambda stage: check_changed_workers(stage, "--tags", "service,switch,verify"),
         r"The number of ready workers should be \d and is \d",
     ),

@@ -4,9 +4,9 @@ from traces import differences, left
 from witnessed import noted
 
 BEFORE = """\
-/etc/notes/environment\t210 1700000000.5 \n\
 /srv/notes/active\t7 1700000001.0 slots/b
 /srv/notes/releases/aaaaaaaaaaaa\td
+/srv/notes/configurations/aaaaaaaaaaaa/environment\t210 1700000000.5 \n\
 /srv/notes/slots/a/slot.json\t200 1700000000.0 \n\
 notes@a\tMainPID=0 ActiveState=inactive NeedDaemonReload=no
 notes@b\tMainPID=77 ActiveState=active NeedDaemonReload=no
@@ -21,11 +21,13 @@ def test_names_are_the_same_for_each_deploy() -> None:
             "/srv/notes/releases/aaaaaaaaaaaa\td", "/srv/notes/releases/bbbbbbbbbbbb\td\n/run/notes.nginx.pending\tf"
         )
         .replace("slot.json\t200", "slot.json\t201")
+        .replace("/configurations/aaaaaaaaaaaa/", "/configurations/cccccccccccc/")
         .replace("MainPID=0 ActiveState=inactive", "MainPID=99 ActiveState=active")
     )
     assert differences(BEFORE, after, "b") == {
         "~ /srv/notes/active",
         "+ /srv/notes/releases/new",
+        "+ /srv/notes/configurations/new/environment",
         "+ /run/notes.nginx.pending",
         "~ /srv/notes/slots/idle/slot.json",
         "~ notes@idle",
@@ -45,6 +47,7 @@ def test_what_has_no_place_on_a_host_is_found() -> None:
         "/srv/notes/releases/cccccccccccc.partial\td",
         "/srv/notes/releases/cccccccccccc.tar.gz\tf",
         "/srv/notes/slots/a/.slot.new\t20 1700000000.0 ",
+        "/srv/notes/slots/preflight\tdirectory",
         "/run/notes.nginx.pending\tf",
         "notes@a\tMainPID=0 ActiveState=failed NeedDaemonReload=no",
         "notes@b\tMainPID=77 ActiveState=active NeedDaemonReload=yes",

@@ -16,8 +16,11 @@ for unit in notes.socket notes@a notes@b notes-preflight notes-activate nginx; d
 done
 test -s /run/notes.lock && printf 'the lock\theld\n' || printf 'the lock\tfree\n'
 """
-LEFT = re.compile(r"(\.partial|\.build|\.new|\.pending|\.tar\.gz)\t|\theld|=failed|=activating|NeedDaemonReload=yes")
-RELEASE = re.compile(r"(/releases/)([0-9a-f]{12})")
+LEFT = re.compile(
+    r"(\.partial|\.build|\.new|\.pending|\.tar\.gz|/slots/preflight)\t|\theld|=failed|=activating|NeedDaemonReload=yes"
+)
+RELEASE = re.compile(r"(/releases/|/configurations/)([0-9a-f]{12})")
+PRUNED = re.compile(r"- /srv/notes/(releases|configurations)/old(/|$)")
 SLOT = re.compile(r"(notes[@-]|slots/)([ab])\b")
 
 
@@ -25,7 +28,7 @@ def differences(before: str, after: str, active: str) -> frozenset[str]:
     """What came, went or changed between two looks, in words that are the same for each deploy; `active` is the first's slot.
 
     Whether the lock is held counts as it is, because a play that was killed before has left it as well. That old releases
-    were removed is left out: how many there were to remove depends on the plays before.
+    and configurations were removed is left out: how many there were to remove depends on the plays before.
     """
     was, now = (dict(line.split("\t") for line in look.splitlines()) for look in (before, after))
     known = {found[2] for found in RELEASE.finditer(before)}
@@ -39,7 +42,7 @@ def differences(before: str, after: str, active: str) -> frozenset[str]:
     changed = {what for what in was.keys() | now.keys() if was.get(what) != now.get(what)}
     signs = {(True, True): "~", (True, False): "-", (False, True): "+"}
     found = {f"{signs[what in was, what in now]} {named(what)}" for what in changed}
-    return frozenset(found - {"- /srv/notes/releases/old"} | {f"lock {lock}"})
+    return frozenset({each for each in found if not PRUNED.match(each)} | {f"lock {lock}"})
 
 
 def left(look: str) -> Sequence[str]:
