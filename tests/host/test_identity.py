@@ -75,3 +75,25 @@ def test_the_playbook_tells_what_serves_and_changes_nothing(operated: Deployed) 
 def test_a_host_that_is_out_of_reach_has_its_line_too(operated: Deployed) -> None:
     done = attempt([*STATUS, "-e", "ansible_port=1"], operated.project)
     assert f'"{operated.name}: could not be asked"' in done.stdout
+    assert done.returncode != 0
+
+
+def test_a_host_that_does_not_answer_has_its_line_and_fails(operated: Deployed) -> None:
+    operated.shell("systemctl stop nginx")
+    try:
+        done = attempt(STATUS, operated.project)
+    finally:
+        operated.shell("systemctl start nginx")
+    assert re.search(rf'"{operated.name}: release [0-9a-f]{{12}} .*Connection refused"', done.stdout), done.stdout
+    assert f"{operated.name} does not serve as it should, or could not be asked." in done.stdout
+    assert done.returncode == 2
+
+
+def test_a_kernel_that_does_not_tell_its_longest_queue_is_no_crash(operated: Deployed) -> None:
+    operated.shell("mount -t tmpfs tmpfs /proc/sys/net/core")
+    try:
+        done = attempt(STATUS, operated.project)
+    finally:
+        operated.shell("umount /proc/sys/net/core")
+    assert done.returncode == 0, done.stdout
+    assert "net.core.somaxconn is not compared with the plan" in re.sub(r"\s+", " ", done.stdout + done.stderr)
