@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from ansible.module_utils import farrier_memory
 from ansible.module_utils.farrier_journal import masked, printable, values
 from ansible.module_utils.farrier_memory import Memory, told
 
@@ -57,6 +58,25 @@ def test_the_kernel_counts_what_it_killed(tmp_path: Path, events: str, content: 
     assert memory.largest == (0 if events == "elsewhere" else 190 << 20)
     memory.look("", str(tmp_path), str(tmp_path / "proc"))
     assert memory.kills == kills, "its group is gone; what it told is remembered"
+
+
+@pytest.mark.parametrize(
+    ("said", "peak_mb", "killed"),
+    [
+        ("notes@a.service: A process of this unit has been killed by the OOM killer.", 0, True),
+        ("notes@a.service: Main process exited, code=killed, status=9/KILL", 190, True),
+        ("notes@a.service: Control process exited, code=killed, status=9/KILL", 190, True),
+        ("notes@a.service: Main process exited, code=killed, status=9/KILL", 20, False),
+        ("notes@a.service: Main process exited, code=exited, status=1/FAILURE", 200, False),
+    ],
+)
+def test_when_its_group_is_gone_systemd_says_how_it_ended(
+    monkeypatch: pytest.MonkeyPatch, said: str, peak_mb: int, killed: bool
+) -> None:
+    monkeypatch.setattr(farrier_memory, "latest", lambda *_: ["Starting notes", said])
+    memory = Memory()
+    memory.peak = peak_mb << 20
+    assert memory.killed("notes@a.service", 0, str(200 << 20)) is killed
 
 
 def test_an_oom_kill_is_told_with_its_figures_and_what_to_do() -> None:
