@@ -21,14 +21,23 @@ DEPLOY = [*PLAY, f"playbooks/{ENVIRONMENT}.yml"]
 ROLLBACK = [*PLAY, f"playbooks/{ENVIRONMENT}-rollback.yml"]
 MASTER = "$(systemctl show --value -p MainPID notes@$(basename $(readlink /srv/notes/active)))"
 SLOW = "import time; time.sleep(1.5)"
-CAUSE = """
-def _fall(depth):
-    if depth == 0:
-        raise ValueError("THE-REAL-CAUSE \\x1b[31m " + __import__("os").environ["SECRET_KEY"])
-    _fall(depth - 1) if depth % 2 else _fall(int(depth) - 1)  # so that no two frames in a row are alike
-
-
-_fall(40)
+# No two frames are alike, or Python would show them as one.
+CAUSE = "\n".join(
+    [
+        'def _0():\n    raise ValueError("THE-REAL-CAUSE \\x1b[31m " + __import__("os").environ["SECRET_KEY"])',
+        *(f"def _{number}():\n    _{number - 1}()" for number in range(1, 41)),
+        "_40()",
+    ]
+)
+# Slots as they were filled before there were configurations.
+OLD_SLOTS = """
+import json
+for slot in "ab":
+    path = f"/srv/notes/slots/{slot}/slot.json"
+    facts = json.load(open(path))
+    for key in ("configuration", "previous_configuration", "workers", "backlog"):
+        facts.pop(key)
+    json.dump(facts, open(path, "w"))
 """
 GREEDY = "_eaten = [b'x' * 1_000_000 for _ in range(3000)]"
 
@@ -154,8 +163,7 @@ def test_files_from_before_there_were_configurations_are_taken_over_without_a_re
     operated.play(*wish(operated, COLOUR="newer"))
     operated.shell(
         "rm -r /srv/notes/configurations && mkdir -p /etc/notes && cp /srv/notes/active/environment /etc/notes/ && "
-        'for slot in a b; do sed -i \'/onfiguration"/d; /"workers"/d; /"backlog"/d\' /srv/notes/slots/$slot/slot.json; done && '
-        "chmod 0750 /srv/notes/slots"
+        f"python3 -c {shlex.quote(OLD_SLOTS)} && chmod 0750 /srv/notes/slots"
     )
     master = operated.shell(f"echo {MASTER}")
     operated.play(*wish(operated, COLOUR="newer"))
@@ -163,6 +171,7 @@ def test_files_from_before_there_were_configurations_are_taken_over_without_a_re
     assert operated.shell("ls -d /etc/notes 2>&1 || true").endswith("No such file or directory\n")
     run(ROLLBACK, operated.project)
     assert living(operated).get("COLOUR") is None
+    assert operated.shell("stat -c %a /srv/notes/slots /srv/notes/configurations") == "755\n700\n"
 
 
 def test_the_end_of_what_a_failed_release_said_is_shown_without_secrets(operated: Deployed) -> None:
