@@ -36,7 +36,7 @@ for slot in "ab":
     path = f"/srv/notes/slots/{slot}/slot.json"
     facts = json.load(open(path))
     for key in ("configuration", "previous_configuration", "workers", "backlog"):
-        facts.pop(key)
+        facts.pop(key, None)
     json.dump(facts, open(path, "w"))
 """
 GREEDY = "_eaten = [b'x' * 1_000_000 for _ in range(3000)]"
