@@ -318,7 +318,7 @@ PROTECTIONS = (
     Protection(
         22,
         "NGINX's limits of headers",
-        on_host(NGINX, "^http {", "http { large_client_header_buffers 4 64k;", RELOAD),
+        on_host(NGINX, "large_client_header_buffers .*", "large_client_header_buffers 4 64k;", RELOAD),
         check_oversized_requests,
         "not refused as they should be",
     ),
