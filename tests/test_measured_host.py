@@ -263,3 +263,13 @@ def test_what_services_use_is_told_apart_from_what_they_use_by_themselves(monkey
     used = {"db.service": {"idle": 50, "busy": 900}, "new.service": {"idle": 20, "busy": 0}}
     assert others.document(20) == {"seconds": {"idle": 3.0, "busy": 10.0}, "used_us": used}
     assert others.document(1) == {"seconds": {"idle": 3.0, "busy": 10.0}, "used_us": {"db.service": used["db.service"]}}
+
+
+@pytest.mark.parametrize("sandbox", [[], ["ProtectSystem=strict"], ["User=root"]])
+def test_root_runs_nothing_of_a_release(tmp_path: Path, sandbox: list[str]) -> None:
+    unit = Living(tmp_path)
+    unit.params = {"sandbox": sandbox}
+    with pytest.raises(
+        Failure, match="the sandbox names no user of the application's own, and root runs nothing of it"
+    ):
+        unit.__enter__()
