@@ -400,8 +400,8 @@ def test_what_another_service_computes_for_a_request_is_measured_and_planned_wit
         description["environments"][ENVIRONMENT]["workload"] = f"workloads/{ENVIRONMENT}.yml"
         path.write_text(yaml.safe_dump(description))
         plan = json.loads(farrier(stack.project, "plan", ENVIRONMENT, "--json"))["hosts"][stack.name]
-        print(json.dumps([found, plan["capacity_rps"]]))  # noqa: T201 - pytest -s shows what was seen
-        assert plan["capacity_rps"] == pytest.approx(1 / 0.018, rel=0.2)
+        print(json.dumps([found, plan["predicted"]]))  # noqa: T201 - pytest -s shows what was seen
+        assert plan["predicted"]["capacity_rps"] == pytest.approx(1 / 0.018, rel=0.2)
         assert "ms of it in base.service on the same host." in plan["settings"]["gunicorn.workers"]["reason"]
     finally:
         path.write_text(text)
