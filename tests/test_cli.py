@@ -262,3 +262,10 @@ def test_facts_are_asked_of_the_group_only(project: Path) -> None:
     assert [path.name for path in (project / "facts/production").iterdir()] == ["web2.json"]
     assert farrier(project, "facts", "production").returncode == 0
     assert sorted(path.name for path in (project / "facts/production").iterdir()) == ["web1.json", "web2.json"]
+    assert farrier(project, "generate", "production").returncode == 0
+    for name in ("production", "production-rollback", "production-status"):
+        playbook = str(Path(sys.executable).parent / "ansible-playbook")
+        command = [playbook, "-i", "inventory.yml", "--list-hosts", f"playbooks/{name}.yml"]
+        listed = subprocess.run(command, cwd=project, capture_output=True, text=True, check=True).stdout
+        assert {"web1", "web2"} <= set(listed.split())
+        assert "db1" not in listed

@@ -172,7 +172,7 @@ def test_a_plot_has_the_curves_and_the_marks(project: Path) -> None:  # noqa: F8
         assert expected in words
     farrier(project, "plan", "production", "--plot", "again.svg")
     assert (project / "again.svg").read_text() == picture, "the same plan gives the same picture"
-    assert {p.name for p in project.iterdir()} == {"farrier.yml", "load.svg", "again.svg"}
+    assert {p.name for p in project.iterdir() if p.suffix in (".svg", ".part")} == {"load.svg", "again.svg"}
 
 
 def test_a_plot_as_png(project: Path) -> None:  # noqa: F811
@@ -189,5 +189,11 @@ def test_a_plot_without_matplotlib(
     (missing / "matplotlib.py").write_text("raise ImportError('No module named matplotlib')\n")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(missing), os.environ.get("PYTHONPATH", "")]))
     assert fails(project, 2, "plan", "production", "--plot", "load.svg") == (
-        "farrier: --plot draws with matplotlib, which is not installed: pip install 'farrier[plot]'"
+        "farrier: --plot draws with matplotlib, which is not installed beside Farrier: `pipx inject farrier matplotlib`, or "
+        "`pip install matplotlib` in its virtual environment"
+    )
+    (project / "inventory.yml").touch()
+    assert fails(project, 2, "loadtest", "production") == (
+        "farrier: the report is drawn with matplotlib, which is not installed beside Farrier: `pipx inject farrier "
+        "matplotlib`, or `pip install matplotlib` in its virtual environment"
     )

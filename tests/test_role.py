@@ -52,12 +52,7 @@ class Loader(yaml.SafeLoader):
     """Knows the tag of what Ansible is not to evaluate."""
 
 
-def as_it_is(loader: yaml.SafeLoader, node: yaml.Node) -> object:
-    """What has the tag, without it."""
-    return loader.construct_scalar(node) if isinstance(node, yaml.ScalarNode) else None
-
-
-Loader.add_constructor("!unsafe", as_it_is)
+Loader.add_constructor("!unsafe", lambda _loader, node: node.value)
 
 
 def loaded(files: Mapping[str, bytes], path: str) -> Any:

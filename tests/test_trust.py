@@ -139,12 +139,7 @@ class TagLoader(yaml.SafeLoader):
     """Knows Ansible's tag, and shows what has it."""
 
 
-def tagged(loader: yaml.SafeLoader, node: yaml.Node) -> object:
-    """What has the tag, and that it has it."""
-    return ("unsafe", loader.construct_scalar(node)) if isinstance(node, yaml.ScalarNode) else None
-
-
-TagLoader.add_constructor("!unsafe", tagged)
+TagLoader.add_constructor("!unsafe", lambda _loader, node: ("unsafe", node.value))
 
 
 def test_measure_writes_the_environment_with_the_tag(tmp_path: Path) -> None:

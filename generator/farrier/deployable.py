@@ -173,13 +173,12 @@ def _asgi(tree: ast.Module, name: str) -> str | None:
     }
     found = None
     for node in tree.body:
-        targets = (
-            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-        )
+        if not isinstance(node, ast.Assign | ast.AnnAssign):
+            continue
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
         if not any(isinstance(target, ast.Name) and target.id == name for target in targets):
             continue
-        value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
-        made = value.func if isinstance(value, ast.Call) else None
+        made = node.value.func if isinstance(node.value, ast.Call) else None
         found = makers.get(made.id) if isinstance(made, ast.Name) else None
         if isinstance(made, ast.Attribute) and isinstance(made.value, ast.Name):
             package = modules.get(made.value.id, "")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from farrier.errors import InputError
+from farrier.loading.plots import require_matplotlib
 from farrier.plan import Plan
 from farrier.planning.curves import Curve, Picture, picture
 from farrier.planning.draft import Draft
@@ -55,11 +56,10 @@ def draw(environment: str, plans: Mapping[str, Plan], draft_of: Callable[[str], 
 
 
 def _rendered(environment: str, panels: list[tuple[Size, Draft]], kind: str) -> bytes:
-    try:
-        import matplotlib as mpl
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise InputError("--plot draws with matplotlib, which is not installed: pip install 'farrier[plot]'") from None
+    require_matplotlib("--plot draws")
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
     fixed = {"svg.hashsalt": environment, "svg.fonttype": "none", "font.size": 9, "font.family": "sans-serif"}
     with mpl.rc_context(fixed):  # type: ignore[arg-type] # the keys are matplotlib's own
         figure = Figure(figsize=(10, 5 * len(panels)), layout="constrained")

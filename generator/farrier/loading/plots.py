@@ -19,13 +19,14 @@ KINDS = ("#a03060", "#c05020", "#704090", "#208080", "#806040", "#909090")
 CURVE_POINTS = 200
 
 
-def require_matplotlib() -> None:
-    """InputError before anything is sent, when the report could not be drawn."""
+def require_matplotlib(what: str = "the report is drawn") -> None:
+    """InputError where there is nothing to draw with; called before anything is sent."""
     try:
         import matplotlib  # noqa: F401
     except ImportError:
         raise InputError(
-            "the report is drawn with matplotlib, which is not installed: pip install 'farrier[plot]'"
+            f"{what} with matplotlib, which is not installed beside Farrier: `pipx inject farrier matplotlib`, or "
+            "`pip install matplotlib` in its virtual environment"
         ) from None
 
 
