@@ -250,6 +250,13 @@ def test_a_closed_pipe_is_no_error(project: Path) -> None:
     assert (result.returncode, result.stderr) == (0, "")
 
 
+def test_a_pattern_has_no_first_host_to_measure_on(project: Path) -> None:
+    (project / "farrier.yml").write_text(PROJECT.replace("    hosts:", "    group: web:!db\n    hosts:"))
+    assert fails(project, 2, "measure", "production") == (
+        "farrier: --host is missing: group 'web:!db' is a pattern; name one host"
+    )
+
+
 @pytest.mark.programs
 def test_facts_are_asked_of_the_group_only(project: Path) -> None:
     """And of what --limit leaves of it."""

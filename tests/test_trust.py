@@ -143,15 +143,16 @@ TagLoader.add_constructor("!unsafe", lambda _loader, node: ("unsafe", node.value
 
 
 def test_measure_writes_the_environment_with_the_tag(tmp_path: Path) -> None:
-    project = PROJECT.model_copy(
-        update={"application": PROJECT.application.model_copy(update={"environment": HOSTILE})}
-    )
+    own = PROJECT.environments["production"].model_copy(update={"group": "web"})
+    application = PROJECT.application.model_copy(update={"environment": HOSTILE})
+    project = PROJECT.model_copy(update={"application": application, "environments": {"production": own}})
     (tmp_path / "inventory.yml").touch()
     how = How(None, 60)
     asked = asked_for(PROJECT, Source(None, None, None))
     _write(tmp_path, project, "production", tmp_path, asked, how)
     (play,) = yaml.load((tmp_path / "measure.yml").read_text(), TagLoader)  # noqa: S506 - a safe loader
     assert play["vars"]["notes_production_environment"] == TAGGED
+    assert play["hosts"] == "web[0]", "the first host of the group"
 
 
 def test_every_environment_value_of_a_role_has_the_tag() -> None:

@@ -10,6 +10,11 @@ TRICKY = {
     "TRICKY_EMPTY": "",
     "TRICKY_LINES": PEM,
     "TRICKY_LOOKS_LIKE_YAML": "no: {a: [1e3, ~]} &x *y !z",
+    "TRICKY_NUMBER": "012",
+    "TRICKY_WORD": "no",
+    "TRICKY_NOTHING": "~",
+    "TRICKY_TAG": "!unsafe x",
+    "TRICKY_BRACES": "}} %} #} { { [[ x ]]",
     "TRICKY_LETTERS": "größer \u2028 日本",
     "TRICKY_LONG": "x" * 65_536,
 }
