@@ -242,7 +242,12 @@ def _write(place: Path, project: Project, name: str, root: Path, asked: Asked, h
     context = {
         "app": application_context(project, own),
         "prefix": project.role(name),
-        "environment": {"domains": [own.domain, *own.aliases], "tls": own.tls, "metrics_directory": None},
+        "environment": {
+            "name": name,
+            "domains": [own.domain, *own.aliases],
+            "tls": own.tls,
+            "metrics_directory": None,
+        },
         "differing": [],
         "watched": False,
         "gevent": own.overrides.get("gunicorn.worker_class") == "gevent",
