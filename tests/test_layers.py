@@ -14,6 +14,7 @@ LAYERS = [
     {"setup_documents"},
     {"fact_documents", "workload", "yaml_input"},
     {"inputs", "git_url"},
+    {"workload_input"},
     {"project", "asked"},
     {"pace"},
     {"measured"},
@@ -46,7 +47,7 @@ LAYERS = [
 
 PURE = {
     "errors", "units", "events", "reserved", "trust", "facts", "setup_documents", "fact_documents",
-    "settings", "policy", "workload", "inputs", "git_url", "project", "plan", "sizing",
+    "settings", "policy", "workload", "inputs", "git_url", "workload_input", "project", "plan", "sizing",
     "planning", "planner", "explaining", "role_variables", "scenario", "pace", "measured", "measure_answer", "measurement",
     "workload_file", "asked", "access_log", "locust_requests",
 }  # fmt: skip

@@ -10,10 +10,10 @@ import pytest
 
 from farrier.errors import FarrierError, HostError
 from farrier.events import MARK
-from farrier.inputs import WorkloadInput
 from farrier.measure import MeasureEvent, _Run, phase_tasks
 from farrier.measurement import evaluate
 from farrier.workload_file import compared, facts, pace_of, workload_text
+from farrier.workload_input import WorkloadInput
 from farrier.yaml_input import load
 from test_measurement import found, sample
 

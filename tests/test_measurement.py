@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from farrier.errors import DoesNotFitError, InputError
-from farrier.inputs import Reference, WorkloadInput
 from farrier.measured import Memory
 from farrier.measurement import evaluate, memory_of, thread_mb
 from farrier.pace import Pace, follows_speed, pace
@@ -19,6 +18,7 @@ from farrier.workload_file import (
     warnings,
     workload_text,
 )
+from farrier.workload_input import Reference, WorkloadInput
 from farrier.yaml_input import load
 
 NOTHING_HELD: dict[str, Any] = {

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from math import sqrt
 
 from farrier import policy
-from farrier.inputs import Reference, WorkloadInput
 from farrier.units import number
+from farrier.workload_input import Reference, WorkloadInput
 
 BLOCK = 20
 """Requests whose mean is compared with that of their references: enough to tell the machine's speed from chance."""

@@ -22,11 +22,11 @@ from farrier.inputs import (
     UrlPath,
     VariableName,
     Weight,
-    WorkloadInput,
     check_variables,
     inside,
 )
 from farrier.reserved import why_not_a_name
+from farrier.workload_input import WorkloadInput
 
 
 class Static(Model):

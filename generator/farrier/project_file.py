@@ -7,10 +7,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from farrier.errors import InputError
-from farrier.inputs import WorkloadInput
 from farrier.project import Environment, Project
 from farrier.units import printable, shown
 from farrier.workload import Workload
+from farrier.workload_input import WorkloadInput
 from farrier.yaml_input import MAXIMUM_BYTES, Document, Path, load
 
 M = TypeVar("M", bound=BaseModel)

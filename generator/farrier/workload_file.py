@@ -8,10 +8,10 @@ from pydantic import ValidationError
 
 from farrier import policy
 from farrier.errors import InputError
-from farrier.inputs import Reference, WorkloadInput
 from farrier.measured import Measured
 from farrier.pace import Pace, pace
 from farrier.units import few, line, mb, milliseconds, number
+from farrier.workload_input import Reference, WorkloadInput
 from farrier.yaml_input import load
 
 SLOWEST_REFERENCE = 60
