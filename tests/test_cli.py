@@ -1,5 +1,6 @@
 """The commands as people and programs call them: whole processes, exit codes, one-line errors, nothing half-written."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -174,6 +175,22 @@ def test_generate_is_the_same_to_the_byte_wherever_it_runs(
         return {p.relative_to(root).as_posix(): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
 
     assert tree(project) == tree(other)
+
+
+def test_what_a_project_brings_along_says_nothing_to_the_terminal(project: Path) -> None:
+    """Neither a file of the tree nor its name, which a manifest may hold."""
+    assert farrier(project, "generate", "production").returncode == 0
+    odd = project / "playbooks/\x1b[31m"
+    odd.write_text("a\tb\x1b[2J\r\n")
+    manifest = project / ".farrier/production.json"
+    recorded = json.loads(manifest.read_text()) | {
+        "playbooks/\x1b[31m": f"sha256:{hashlib.sha256(odd.read_bytes()).hexdigest()}"
+    }
+    manifest.write_text(json.dumps(recorded))
+    said = farrier(project, "generate", "production", "--check", "--diff").stdout
+    assert "-a\tb\\x1b[2J" in said.splitlines()
+    assert "would remove playbooks/\\x1b[31m" in said.splitlines()
+    assert said.replace("\t", "").replace("\n", "").isprintable()
 
 
 @pytest.mark.parametrize(

@@ -269,9 +269,9 @@ def generate(
     )
     if diff:
         for line in result.diff:
-            typer.echo(line)
+            typer.echo("\t".join(printable(part, 10_000) for part in line.split("\t")))
     for line in result.summary:
-        typer.echo(line)
+        typer.echo(printable(line, 1000))
     if check and result.changed:
         raise typer.Exit(1)
 
