@@ -319,7 +319,8 @@ def test_what_a_hidden_proc_keeps_back_is_incomplete(project: Project, over_ssh:
 
     def on_host(command: str) -> str:
         tool = [sys.executable, str(HOST_TOOL), "ssh", name, command]
-        return subprocess.run(tool, check=True, capture_output=True, text=True).stdout
+        said: str = subprocess.run(tool, check=True, capture_output=True, text=True).stdout
+        return said
 
     project.collect(limit=name)
     before = read_facts(project.output)[name]

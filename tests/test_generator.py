@@ -26,7 +26,7 @@ from farrier.errors import HostError
 from farrier.loading.job import Job, Request
 from farrier.loading.process import Generator
 from farrier.loading.remote import FILES, free_port
-from farrier.loading.verdict import Row, Usage
+from farrier.loading.rows import Row, Usage
 
 pytestmark = pytest.mark.clock
 

@@ -12,12 +12,14 @@ import pytest
 import yaml
 
 from farrier.errors import InputError
+from farrier.loading import answers
 from farrier.loading.page import Found, page, sentences
+from farrier.loading.rows import Row, Running, Usage
 from farrier.loading.schedule import Prediction, longest_seconds, rates, warm_seconds
-from farrier.loading.step import Latency, Outcome, Samples, Step, step_from, summary, unpacked
+from farrier.loading.step import Latency, Outcome, Samples, Step, summary, unpacked
 from farrier.loading.tables import FIELDS, cells, csv_text, errors
-from farrier.loading.usage import offset_seconds, usage
-from farrier.loading.verdict import Row, Usage, judge
+from farrier.loading.usage import offset_seconds, running, usage
+from farrier.loading.verdict import judge
 from farrier.loadtest import Wish, target_url
 from farrier.project import Project
 
@@ -106,7 +108,7 @@ def test_a_step_counts_what_was_due_in_its_window_and_what_came_in_it() -> None:
     other = samples(("timeout", 0, 1.5, 9.0, 0.005), ("unsent", 0, 1.6, 0.0, 0.0))
     one.cpu_share, other.cpu_share, other.in_flight = 0.2, 0.4, 3
     sent = [unpacked(each.packed()) for each in (one, other)]
-    step = step_from(summary(sent, NAMES, rps=3, seconds=2, warm_seconds=1))
+    step = answers.step(summary(sent, NAMES, rps=3, seconds=2, warm_seconds=1))
     assert (step.offered, step.answered, step.good) == (5, 3, 2)
     assert step.kinds == {"200": 2, "503": 1, "timeout": 1, "unsent": 1}
     assert step.good_rps == 1.0
@@ -117,7 +119,7 @@ def test_a_step_counts_what_was_due_in_its_window_and_what_came_in_it() -> None:
 
 
 def test_a_step_without_any_good_answer_has_no_latency() -> None:
-    step = step_from(summary([samples(("502", 0, 0.1, 0.2, 0.0))], NAMES, rps=1, seconds=1, warm_seconds=0))
+    step = answers.step(summary([samples(("502", 0, 0.1, 0.2, 0.0))], NAMES, rps=1, seconds=1, warm_seconds=0))
     assert step.latency == Latency()
     assert (step.good, step.good_rps) == (0, 0)
 
@@ -175,13 +177,66 @@ def test_a_dear_proxy_failures_below_capacity_and_a_restart_are_named() -> None:
     assert "the slot was restarted or switched while 30 requests a second were sent" in off
 
 
+def test_what_a_request_costs_other_services_is_named_by_service() -> None:
+    # At 12.5 requests a second others take 0.2 CPUs, at 30 they take 0.4675: 15.3 ms a request, and 9 ms that are there anyway.
+    rows = [row(12.5, others=0.2), row(30, others=0.46775, p95=0.5), row(55, behind=0.5, p95=4.0, others=0.5)]
+    services = {"postgresql@15-main.service": 0.453, "cron.service": 0.003}
+    rows[1] = replace(rows[1], usage=replace(rows[1].usage, services=services))
+    off = judge(rows, TOLD).off
+    assert off[2] == (
+        "O: other services on the host take 15.3 ms of CPU a request (postgresql@15-main.service 15.1 ms, cron.service 0.1 ms); "
+        "planned with 0 ms"
+    )
+    assert not [text for text in off if text.startswith("CPUs:")], "named once"
+    known = replace(TOLD, other_cpu_seconds=0.0153)
+    assert not [text for text in judge(rows, known).off if text.startswith("O:")]
+    # From one rate alone nobody can tell what a request costs from what is there anyway.
+    assert not [text for text in judge(rows[1:2], TOLD).off if text.startswith("O:")]
+
+
+def test_another_plan_than_the_one_that_predicts_is_said_first() -> None:
+    rows = (row(12.5, workers=3), row(30, workers=3, p95=0.5))
+    found = Found("production", TOLD, rows, "Sends", "now", runs=Running(3, 4, 500))
+    said = sentences(found)
+    assert said[0] == (
+        "the plan is not what runs: 3 x 4 (backlog 500) serve, 2 x 3 (backlog 400) are planned; deploy, or plan as it was, and "
+        "test again"
+    )
+    assert not [text for text in said if text.startswith("P:")]
+    assert not sentences(replace(found, runs=Running(2, 3, 400)))[0].startswith("the plan")
+    # Where the mark of a worker does not say, nothing is claimed.
+    assert not sentences(replace(found, runs=None))[0].startswith("the plan")
+    assert running({"workers": 3, "threads": 4, "worker_connections": 9, "backlog": 5}) == Running(3, 4, 5)
+    assert running({"workers": 3, "threads": 4, "worker_connections": 9, "backlog": 5, "gevent": True}) == Running(
+        3, 9, 5
+    )
+    assert running({"workers": 3}) is None
+
+
+def test_a_contended_machine_is_named_instead_of_the_waiting() -> None:
+    rows = [row(12.5), row(40, p95=0.9, predicted=0.4)]
+    seen = replace(rows[1].usage, elsewhere=1.1, stolen=0.25)
+    rows[1] = replace(rows[1], usage=seen)
+    assert judge(rows, TOLD, machine_cpus=2).off[1:] == (
+        "steal: the hypervisor kept up to 0.25 CPUs from this machine; measure again when it is idle, or plan for fewer CPUs",
+        "the machine: others on it, outside this host, took up to 1.1 of its 2 CPUs; measure again when it is idle, or plan for "
+        "fewer CPUs",
+    )
+    # Of 8 CPUs there is enough left for a host with one.
+    calm = [rows[0], replace(rows[1], usage=replace(seen, stolen=0.0))]
+    assert judge(calm, TOLD, machine_cpus=8).off[1:] == (
+        "no single term is off by more than 15 %: it is the waiting itself that differs; the host's CPUs were up to 83 % busy; what "
+        "a hypervisor or other containers took was not seen",
+    )
+
+
 def test_where_no_term_is_off_the_waiting_itself_is() -> None:
     rows = [row(12.5), row(40, p95=0.2, predicted=0.4)]
     off = judge(rows, TOLD).off
     assert off == (
         "p95 at 40 requests a second: 200 ms measured, 400 ms predicted (−50 %)",  # noqa: RUF001 - a minus sign
         "no single term is off by more than 15 %: it is the waiting itself that differs; the host's CPUs were up to "
-        "83 % busy",
+        "83 % busy; what a hypervisor or other containers took was not seen",
     )
 
 
@@ -283,6 +338,16 @@ def test_what_the_host_spent_is_read_between_two_samples() -> None:
     assert usage(noted, 108, 4) == Usage()
     assert usage(noted, 101.25, 4, nginx=False).others is None
     assert usage([[*each[:5], 0] for each in noted], 101.25, 4).application is None
+
+
+def test_samples_tell_of_the_machine_and_of_other_services() -> None:
+    noted = [
+        [100 + i / 2, i / 2, 0.3 * i, 0, 2, 77, 0.9 * i, 0.05 * i, {"db.service": 0.1 * i} if i else {}]
+        for i in range(20)
+    ]
+    found = usage(noted, 101.5, 4)
+    assert (found.elsewhere, found.stolen) == (pytest.approx(0.8), pytest.approx(0.1))
+    assert found.services == {"db.service": pytest.approx(0.2)}
 
 
 def test_clocks_that_differ_by_ansibles_own_time_are_taken_for_one() -> None:

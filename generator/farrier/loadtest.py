@@ -16,9 +16,9 @@ from farrier.loading.job import Job, Request
 from farrier.loading.page import Found
 from farrier.loading.process import Generator
 from farrier.loading.remote import START_SECONDS, Workers
+from farrier.loading.rows import Row, Usage
 from farrier.loading.schedule import Prediction, longest_seconds, rates, warm_seconds
 from farrier.loading.step import Step
-from farrier.loading.verdict import Row, Usage
 from farrier.loading.watch import WATCH_SPARE_SECONDS, watched
 from farrier.measure import HOST, MeasureEvent, terminable
 from farrier.project import Project
@@ -119,7 +119,7 @@ def run_loadtest(
     if len(taken) < len(steps):
         notes = [f"{counted(len(steps) - len(taken), 'further step')} not sent: more would have told nothing new"]
     when = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
-    return Found(name, told, tuple(rows), sent, when, tuple(notes), watch.memory_mb)
+    return Found(name, told, tuple(rows), sent, when, tuple(notes), watch.memory_mb, watch.running, watch.machine_cpus)
 
 
 def helpers(wish: Wish, found: Mapping[str, Any], inventory: Inventory, job: Job) -> Workers | None:

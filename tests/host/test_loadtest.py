@@ -107,6 +107,10 @@ def test_the_host_is_loaded_beyond_its_capacity_and_the_report_says_what_it_cost
     assert 0.9 < float(highest["host_cpu"]) <= 1.05
     assert 0.018 < float(lowest["application_cpu"]) / float(lowest["good_rps"]) < 0.026
     assert 0 < float(lowest["nginx_cpu"]) < 0.05
+    assert 0 <= float(lowest["other_services_cpu"]) < 0.2
+    assert float(lowest["elsewhere_cpu"]) > 0, "the load generator runs on the same machine, outside this host"
+    assert float(lowest["stolen_cpu"]) >= 0
+    assert "the plan is not what runs" not in said
     assert lowest["ready_workers"] == str(stack.settings["gunicorn.workers"])
     assert 0.05 < float(lowest["p50_seconds"]) < 0.075
     assert float(highest["p95_seconds"]) > 0.5
@@ -129,6 +133,12 @@ def test_a_plan_made_with_wrong_figures_has_its_term_named(stack: Deployed) -> N
         change(stack.project, workload=COST)
     assert code == 0, progress
     assert "measured and predicted part:" in said
+    assert re.match(
+        r"the plan is not what runs: \d+ x \d+ \(backlog \d+\) serve, \d+ x \d+ \(backlog \d+\) are planned; deploy, or plan as "
+        r"it was, and test again\n",
+        said[said.index("the plan is not") :],
+    )
+    assert not re.search(r"^P: ", said, re.M), "all workers of what runs were ready"
     assert re.search(
         r"^C: a request took 2[\d.]+ ms of CPU at [\d.]+ requests a second; planned with 10 ms \(\+1\d\d %\)$",
         said,

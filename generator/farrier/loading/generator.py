@@ -121,7 +121,7 @@ class Control:
         samples: list[Samples] = []
         while len(samples) < self.sources:
             try:
-                samples.append(unpacked(self.found.get(timeout=LOOK_SECONDS)))
+                samples.append(unpacked(self.found.get(timeout=LOOK_SECONDS), len(self.job.requests)))
             except gevent.queue.Empty:
                 if lost := self.lost():
                     raise RuntimeError(f"{lost} of {self.sources} workers has ended") from None

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from farrier.collect import (
 )
 from farrier.errors import FarrierError, HostError, InputError
 from farrier.events import event_of
+from farrier.loading import answers
 from farrier.units import shown
 
 LOOK = (
@@ -60,22 +62,22 @@ class Inventory:
         """What a module answers on one host; HostError when it could not be asked, InputError when it is unknown."""
         command = [ansible_command(), host, "-i", self.path, *self.extra, *options]
         command += ["-M", str(PACKAGE / "modules"), "-m", module, "-a", json.dumps(arguments)]
-        variables = environment("farrier_steps") | {
-            "ANSIBLE_MODULE_UTILS": str(PACKAGE / "ansible_plugins/module_utils"),
-            "ANSIBLE_PIPELINING": "1",
-        }
-        answers = _Answers()
-        notes, code = run_ansible(command, self.root, answers.take, variables)
-        if answers.failure:
-            raise answers.failure
-        if answers.event is None:
-            said = [*errors_of(notes), *notes[-1:], *answers.chatter[-1:], f"Ansible ended with code {code}"]
+        shared = str(PACKAGE / "ansible_plugins/module_utils")
+        variables = environment("farrier_steps") | {"ANSIBLE_MODULE_UTILS": shared}
+        asked = _Answers()
+        notes, code = run_ansible(command, self.root, asked.take, variables)
+        if asked.failure:
+            raise asked.failure
+        if asked.event is None:
+            said = [*errors_of(notes), *notes[-1:], *asked.chatter[-1:], f"Ansible ended with code {code}"]
             where = f"inventory {shown(self.path, 200)}, host {shown(host)}"
             raise InputError(f"{where}: {one_line(said[0]).removeprefix('[ERROR]: ')}")
-        return answers.event
+        return asked.event
 
     def look(self, host: str) -> dict[str, Any]:
         """The host's address, all names and addresses, and the groups; no host is connected to."""
-        said = self.ask(host, "ansible.builtin.debug", {"msg": LOOK})["msg"]
-        found: dict[str, Any] = json.loads(said) if isinstance(said, str) else said
-        return found
+        said = self.ask(host, "ansible.builtin.debug", {"msg": LOOK}).get("msg")
+        if isinstance(said, str):
+            with suppress(ValueError, RecursionError):
+                said = json.loads(said)
+        return answers.looked(said, self.path)

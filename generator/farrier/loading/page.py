@@ -7,9 +7,10 @@ from markupsafe import Markup
 
 from farrier import policy
 from farrier.loading.plots import svg
+from farrier.loading.rows import Row, Running
 from farrier.loading.schedule import Prediction
 from farrier.loading.tables import HEADINGS, cells, errors
-from farrier.loading.verdict import Row, Verdict, judge, memory_sentence
+from farrier.loading.verdict import Verdict, judge, memory_sentence, undeployed
 from farrier.render import jinja, templates_directory
 from farrier.units import milliseconds, number
 
@@ -26,11 +27,13 @@ class Found:
     when: str
     notes: tuple[str, ...] = ()
     memory_mb: tuple[float, float] | None = None
+    runs: Running | None = None
+    machine_cpus: int = 0
 
     @property
     def verdict(self) -> Verdict:
         """What the rows say."""
-        return judge(self.rows, self.told)
+        return judge(self.rows, self.told, self.runs, self.machine_cpus)
 
 
 def sentences(found: Found) -> tuple[str, ...]:
@@ -44,7 +47,8 @@ def sentences(found: Found) -> tuple[str, ...]:
     most = f"at most {number(verdict.capacity_rps, 1)} good answers a second"
     if not verdict.saturated:
         most = "the limit was not reached"
-    lines = [f"{carried}; {most}; predicted {number(told.capacity_rps, 1)}"]
+    first = undeployed(told, found.runs)
+    lines = [*([first] if first else []), f"{carried}; {most}; predicted {number(told.capacity_rps, 1)}"]
     if told.objective_seconds is not None:
         objective = milliseconds(told.objective_seconds)
         lines.append(

@@ -6,9 +6,9 @@ from io import BytesIO
 from typing import TYPE_CHECKING
 
 from farrier.errors import InputError
+from farrier.loading.rows import Row
 from farrier.loading.schedule import Prediction
 from farrier.loading.tables import errors
-from farrier.loading.verdict import Row
 from farrier.units import milliseconds, number
 
 if TYPE_CHECKING:

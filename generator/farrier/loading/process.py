@@ -11,9 +11,13 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
+from farrier.collect import one_line
 from farrier.errors import HostError
+from farrier.facts import quoted
+from farrier.loading import answers
 from farrier.loading.job import Job
-from farrier.loading.step import Step, step_from
+from farrier.loading.step import Step
+from farrier.units import shown
 
 START_SECONDS = 60
 """Locust takes a second to import on a fast machine; a pinned and busy CPU needs longer."""
@@ -22,6 +26,11 @@ GRACE_SECONDS = 15
 """More than the generator itself waits for a worker, so that it can say which one is missing."""
 
 END_SECONDS = 15
+
+LONGEST_ANSWER = 16 * 1024 * 1024
+"""Bytes of one answer; that of a step has a few thousand for each path."""
+
+LONGEST_ERROR = 10_000
 
 
 class Generator:
@@ -63,7 +72,7 @@ class Generator:
         Steps of equal `chance` have equal arrivals, scaled to their rates, so that what differs is what answers.
         """
         self._tell({"rps": rps, "seconds": seconds, "warm_seconds": warm_seconds, "chance": chance})
-        return step_from(self._answer(warm_seconds + seconds + self.job.drain_limit_seconds + GRACE_SECONDS))
+        return answers.step(self._answer(warm_seconds + seconds + self.job.drain_limit_seconds + GRACE_SECONDS))
 
     def close(self) -> None:
         """Ends it, whatever it is doing."""
@@ -94,15 +103,24 @@ class Generator:
             if not part:
                 raise self._ended()
             self.unread += part
+            if len(self.unread) > LONGEST_ANSWER:
+                raise HostError(f"the load generator: its answer is longer than {LONGEST_ANSWER:,} bytes")
         line, _, self.unread = self.unread.partition(b"\n")
-        document: dict[str, Any] = json.loads(line)
+        try:
+            document = json.loads(line)
+        except (ValueError, RecursionError):
+            raise HostError(
+                f"the load generator: its answer is not JSON: {shown(line.decode(errors='replace'))}"
+            ) from None
+        if not isinstance(document, dict):
+            raise HostError(f"the load generator: its answer is {quoted(document)}; it must be an object")
         if "error" in document:
-            raise HostError(f"the load generator: {document['error']}")
+            raise HostError(f"the load generator: {one_line(str(document['error'])[:LONGEST_ERROR])}")
         return document
 
     def _ended(self) -> HostError:
         """Why it is gone, by its own last line."""
-        self.errors.seek(0)
+        self.errors.seek(max(0, self.errors.seek(0, os.SEEK_END) - LONGEST_ERROR))
         said = self.errors.read().decode(errors="replace").split("\n")
-        last = next((line.strip() for line in reversed(said) if line.strip()), "it gives no reason")
+        last = next((one_line(line) for line in reversed(said) if line.strip()), "it gives no reason")
         return HostError(f"the load generator ended by itself: {last}")

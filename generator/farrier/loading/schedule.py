@@ -31,6 +31,8 @@ class Prediction:
     objective_seconds: float | None
     peak_rps: float | None
     backlog: int
+    other_cpu_seconds: float = 0.0
+    """CPU that a request costs other services of the host, such as a database there."""
 
     @property
     def service_seconds(self) -> float:
@@ -56,6 +58,7 @@ def prediction(host: str, draft: Draft) -> Prediction:
         work.latency_p95_seconds,
         work.peak_rps,
         draft.number("gunicorn.backlog"),
+        getattr(work, "other_cpu_seconds", 0.0),  # integrator: an attribute as soon as `Workload` has it
     )
 
 

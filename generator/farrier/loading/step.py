@@ -1,10 +1,11 @@
 """What one step of load came to: from what each worker saw to counts, rates and latency."""
 
+import re
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import ceil
+from math import ceil, isfinite
 from typing import Any
 
 UNFINISHED = "unfinished"
@@ -12,6 +13,12 @@ UNFINISHED = "unfinished"
 
 UNSENT = "unsent"
 """Was due, but the generator had its bound of requests under way."""
+
+KIND = re.compile(r"[0-9a-z]{1,20}")
+"""How a kind looks, whoever tells of it."""
+
+MOST_BYTES = 1 << 30
+"""Of one array of samples; a million requests take eight million bytes."""
 
 UNANSWERED = {"timeout", "refused", "reset", "unreachable", "tls", "failed", UNFINISHED, UNSENT}
 """What becomes of a request besides an answer, which is known by its status."""
@@ -99,20 +106,39 @@ class Samples:
         self.latency.append(latency)
         self.late.append(late)
 
+    def check(self, requests: int | None) -> None:
+        """ValueError for samples that contradict themselves, or are not finite."""
+        right = isinstance(self.kinds, list) and all(
+            isinstance(kind, str) and KIND.fullmatch(kind) for kind in self.kinds
+        )
+        right = right and len({len(each) for each in (self.kind, self.request, self.due, self.latency, self.late)}) == 1
+        right = right and max(self.kind, default=-1) < len(self.kinds)
+        right = right and (requests is None or max(self.request, default=-1) < requests)
+        right = right and all(isfinite(value) for each in (self.due, self.latency, self.late) for value in each)
+        numbers = (self.cpu_share, self.drain_seconds, self.in_flight)
+        right = right and all(isinstance(value, int | float) and isfinite(value) and value >= 0 for value in numbers)
+        if not right:
+            raise ValueError("a worker's samples cannot be used: they contradict themselves")
+
     def packed(self) -> dict[str, Any]:
         """Everything in the types of a message."""
         return {name: value.tobytes() if isinstance(value, array) else value for name, value in vars(self).items()}
 
 
-def unpacked(message: Mapping[str, Any]) -> Samples:
-    """The samples that `Samples.packed` has packed."""
+def unpacked(message: object, requests: int | None = None) -> Samples:
+    """The samples that `Samples.packed` has packed, of so many kinds of requests; ValueError for what no worker packs."""
     samples = Samples()
+    own = vars(samples)
+    if not isinstance(message, Mapping) or set(message) != set(own):
+        raise ValueError("a worker's samples are not of this version")
     for name, value in message.items():
-        own = getattr(samples, name)
-        if isinstance(own, array):
-            own.frombytes(value)
+        if isinstance(own[name], array):
+            if not isinstance(value, bytes) or len(value) % own[name].itemsize or len(value) > MOST_BYTES:
+                raise ValueError(f"a worker's samples cannot be used: {name}")
+            own[name].frombytes(value)
         else:
             setattr(samples, name, value)
+    samples.check(requests)
     return samples
 
 
@@ -178,11 +204,3 @@ def _outcome(pairs: Sequence[tuple[str, float]]) -> dict[str, Any]:
             "longest": at_share(times, 1.0),
         },
     }
-
-
-def step_from(document: Mapping[str, Any]) -> Step:
-    """The step that `summary` describes."""
-    paths = {
-        name: Outcome(**{**path, "latency": Latency(**path["latency"])}) for name, path in document["paths"].items()
-    }
-    return Step(**{**document, "latency": Latency(**document["latency"]), "paths": paths})

@@ -5,8 +5,8 @@ import io
 from collections.abc import Sequence
 from math import isfinite
 
+from farrier.loading.rows import Row
 from farrier.loading.step import UNANSWERED
-from farrier.loading.verdict import Row
 from farrier.units import number
 
 FIELDS = (
@@ -14,6 +14,7 @@ FIELDS = (
     "mean_seconds", "predicted_p95_seconds", "shed_503", "bad_gateway_502", "gateway_timeout_504", "timeouts", "other_errors",
     "unfinished_at_end", "host_cpu", "application_cpu", "nginx_cpu", "ready_workers", "generator_cpu",
     "generator_lateness_p95_seconds", "generator_limited",
+    "other_services_cpu", "elsewhere_cpu", "stolen_cpu",
 )  # fmt: skip
 """Columns of the CSV; CPU is in CPUs, that is seconds for each second."""
 
@@ -56,6 +57,7 @@ def _values(row: Row) -> tuple[object, ...]:
         *named, sum(failed.values()),
         step.in_flight, usage.host, usage.application, usage.nginx, usage.workers,
         step.cpu_share, step.lateness_p95_seconds, row.limited is not None,
+        usage.others, usage.elsewhere, usage.stolen,
     )  # fmt: skip
 
 

@@ -5,78 +5,15 @@ from dataclasses import dataclass
 from math import isfinite
 
 from farrier import policy
+from farrier.loading.causes import failures, machine, proxy, rate, restarts
+from farrier.loading.rows import Row, Running
 from farrier.loading.schedule import Prediction
-from farrier.loading.step import UNSENT, Step
 from farrier.units import counted, mb, milliseconds, number
 
+OTHER_RATES = 1.3
+"""Rates must differ by this factor before what others take more at the higher one is taken for what a request costs them."""
 
-@dataclass(frozen=True)
-class Usage:
-    """What the host spent in the window of a step, in CPU seconds for each second; None where it could not be seen."""
-
-    host: float | None = None
-    application: float | None = None
-    nginx: float | None = None
-    workers: int | None = None
-    """The fewest ready workers at any moment."""
-    restarted: bool = False
-
-    @property
-    def others(self) -> float | None:
-        """What neither the application nor NGINX spent."""
-        if self.host is None or self.application is None or self.nginx is None:
-            return None
-        return max(0.0, self.host - self.application - self.nginx)
-
-
-@dataclass(frozen=True)
-class Row:
-    """One step beside its prediction and beside what the host spent for it."""
-
-    step: Step
-    usage: Usage
-    predicted_p95: float
-
-    @property
-    def limited(self) -> str | None:
-        """Why the generator was the limit of this step; None when it was not."""
-        step = self.step
-        if unsent := step.kinds.get(UNSENT, 0):
-            return f"{counted(unsent, 'request')} could not be sent, for the bound of requests under way was reached"
-        if step.cpu_share >= policy.GENERATOR_CPU:
-            return f"it took {number(100 * step.cpu_share, 0)} % of one core"
-        allowed = max(policy.GENERATOR_LATE_SECONDS, policy.GENERATOR_LATE_SHARE * (step.latency.p50 or 0.0))
-        if step.lateness_p95_seconds > allowed:
-            return f"it sent up to {milliseconds(step.lateness_p95_seconds)} late (p95)"
-        return None
-
-    @property
-    def failed_share(self) -> float:
-        """Share of the requests that got no good answer."""
-        return 1 - self.step.good / self.step.offered if self.step.offered else 0.0
-
-    @property
-    def carried(self) -> bool:
-        """Whether the good answers kept up with the arrivals."""
-        step = self.step
-        short = step.offered - step.good_rps * step.seconds
-        # Requests begin before the window and end after it: by Little's law this many, with the chance of their number.
-        chance = 2 * (step.offered_rps * (step.latency.mean or 0.0)) ** 0.5 + 1
-        kept = step.offered - step.good <= policy.LOADTEST_FAILED * step.offered
-        return kept and short <= policy.LOADTEST_BEHIND * step.offered + chance
-
-    def cpu_per_request(self) -> float | None:
-        """CPU seconds of the application for one good answer."""
-        return _per(self.usage.application, self.step.good_rps)
-
-    def nginx_per_request(self) -> float | None:
-        """CPU seconds of NGINX for one arrival: it also answers what it refuses."""
-        return _per(self.usage.nginx, self.step.offered_rps)
-
-    def cpu_both(self) -> float | None:
-        """CPU seconds that a request takes of the application and of NGINX, one after the other."""
-        cpu = self.cpu_per_request()
-        return None if cpu is None else cpu + (self.nginx_per_request() or 0.0)
+NAMED_SERVICES = 3
 
 
 def _alone_seconds(row: Row, told: Prediction) -> float | None:
@@ -88,10 +25,6 @@ def _alone_seconds(row: Row, told: Prediction) -> float | None:
     return mean - busy * cpu / (2 * (1 - busy) * max(told.cpus, 1.0))
 
 
-def _per(spent: float | None, rate: float) -> float | None:
-    return spent / rate if spent is not None and rate > 0 else None
-
-
 @dataclass(frozen=True)
 class Term:
     """One quantity that the prediction rests on, predicted and as it was; `text` is a sentence with both."""
@@ -100,6 +33,8 @@ class Term:
     predicted: float
     measured: float
     text: str
+    beside: float = 0.0
+    """A larger quantity by which this one is judged, where it is a part of the same sum."""
 
     @property
     def parting(self) -> float:
@@ -109,6 +44,8 @@ class Term:
     @property
     def off(self) -> bool:
         """Whether it differs by more than measured and predicted may."""
+        if self.beside:
+            return abs(self.measured - self.predicted) > policy.LOADTEST_PART * self.beside
         return abs(self.parting) > policy.LOADTEST_PART
 
 
@@ -130,9 +67,12 @@ class Verdict:
         return self.limited is None
 
 
-def judge(rows: Sequence[Row], told: Prediction) -> Verdict:
-    """The verdict over all rows, in the order of their rates; a run that the generator limited has none."""
-    limited = next((f"at {_rate(row)} {row.limited}" for row in rows if row.limited), None)
+def judge(rows: Sequence[Row], told: Prediction, runs: Running | None = None, machine_cpus: int = 0) -> Verdict:
+    """The verdict over all rows, in the order of their rates; a run that the generator limited has none.
+
+    `runs` is what the host runs with, which may be another plan than the prediction's.
+    """
+    limited = next((f"at {rate(row)} {row.limited}" for row in rows if row.limited), None)
     if limited or not rows:
         return Verdict(limited or "nothing was sent", None, 0.0, False, None, (), ())
     carried = [row for row in rows if row.carried]
@@ -142,7 +82,7 @@ def judge(rows: Sequence[Row], told: Prediction) -> Verdict:
     if told.objective_seconds is not None:
         late = [row.step.rps for row in rows if (row.step.latency.p95 or float("inf")) > told.objective_seconds]
         broken = min(late, default=None)
-    terms = _terms(rows, told)
+    terms = _terms(rows, told, runs)
     return Verdict(
         None,
         max((row.step.rps for row in carried), default=None),
@@ -150,28 +90,30 @@ def judge(rows: Sequence[Row], told: Prediction) -> Verdict:
         saturated,
         broken,
         terms,
-        _off(rows, told, terms, capacity, saturated=saturated),
+        _off(rows, told, terms, (capacity, saturated), machine_cpus),
     )
 
 
-def _rate(row: Row) -> str:
-    return f"{number(row.step.rps, 1)} requests a second"
+def undeployed(told: Prediction, runs: Running | None) -> str | None:
+    """That another plan runs than the one that predicts; None where it is the same, or nobody can say."""
+    planned = Running(told.workers, told.threads, told.backlog)
+    if runs is None or runs == planned:
+        return None
+    return f"the plan is not what runs: {runs} serve, {planned} are planned; deploy, or plan as it was, and test again"
 
 
-def _terms(rows: Sequence[Row], told: Prediction) -> tuple[Term, ...]:
+def _terms(rows: Sequence[Row], told: Prediction, runs: Running | None) -> tuple[Term, ...]:
     """The quantities that were seen, in the order in which the prediction uses them."""
     carried = [row for row in rows if row.carried] or list(rows[:1])
     lowest, highest = rows[0], carried[-1]
     found: list[Term] = []
     cpu = highest.cpu_per_request()
     if cpu is not None:
-        text = f"C: a request took {_ms(cpu)} of CPU at {_rate(highest)}; planned with {_ms(told.cpu_seconds)}"
+        text = f"C: a request took {_ms(cpu)} of CPU at {rate(highest)}; planned with {_ms(told.cpu_seconds)}"
         found.append(Term("C", told.cpu_seconds, cpu, text))
     alone = _alone_seconds(lowest, told)
     if alone is not None:
-        text = (
-            f"H: a request alone took {_ms(alone)}, seen at {_rate(lowest)}; planned with {_ms(told.service_seconds)}"
-        )
+        text = f"H: a request alone took {_ms(alone)}, seen at {rate(lowest)}; planned with {_ms(told.service_seconds)}"
         found.append(Term("H", told.service_seconds, alone, text))
         own = lowest.cpu_both()
         if own is not None and told.wait_seconds:
@@ -180,9 +122,16 @@ def _terms(rows: Sequence[Row], told: Prediction) -> tuple[Term, ...]:
             found.append(Term("W", told.wait_seconds, waits, text))
     live = [row.usage.workers for row in rows if row.usage.workers is not None]
     if live:
-        text = f"P: {counted(min(live), 'worker')} of {told.workers} were ready at the worst moment"
-        found.append(Term("P", told.workers, min(live), text))
-    others = [row.usage.others for row in rows if row.usage.others is not None]
+        expected = runs.workers if runs else told.workers
+        text = f"P: {counted(min(live), 'worker')} of {expected} were ready at the worst moment"
+        found.append(Term("P", expected, min(live), text))
+    each = other_cpu_per_request(rows) or 0.0
+    if each or told.other_cpu_seconds:
+        text = f"O: other services on the host take {_ms(each)} of CPU a request{_by_service(rows)}"
+        text += f"; planned with {_ms(told.other_cpu_seconds)}"
+        found.append(Term("O", told.other_cpu_seconds, each, text, beside=told.cpu_seconds))
+    # What they take for requests is told above; here is what they take besides.
+    others = [max(0.0, row.usage.others - each * row.step.offered_rps) for row in rows if row.usage.others is not None]
     if others:
         left = told.cpus - min(max(others), told.cpus)
         text = f"CPUs: other processes left {number(left)} of {counted(told.cpus, 'CPU')} to the application and NGINX"
@@ -190,19 +139,47 @@ def _terms(rows: Sequence[Row], told: Prediction) -> tuple[Term, ...]:
     return tuple(found)
 
 
+def other_cpu_per_request(rows: Sequence[Row]) -> float | None:
+    """CPU seconds of other services for one arrival: by how much more they take at a higher rate; None from one rate alone."""
+    seen = [(row.step.offered_rps, row.usage.others) for row in rows if row.carried and row.usage.others is not None]
+    if len(seen) < 2 or seen[-1][0] < OTHER_RATES * seen[0][0]:
+        return None
+    return max(0.0, ((seen[-1][1] or 0.0) - (seen[0][1] or 0.0)) / (seen[-1][0] - seen[0][0]))
+
+
+def _by_service(rows: Sequence[Row]) -> str:
+    """Which of them, at the highest rate that was carried."""
+    row = next((row for row in reversed(rows) if row.carried and row.usage.services), None)
+    if row is None or not row.step.offered_rps:
+        return ""
+    most = sorted(row.usage.services.items(), key=lambda item: -item[1])[:NAMED_SERVICES]
+    return f" ({', '.join(f'{name} {_ms(spent / row.step.offered_rps)}' for name, spent in most)})"
+
+
 def _off(
-    rows: Sequence[Row], told: Prediction, terms: Sequence[Term], capacity: float, *, saturated: bool
+    rows: Sequence[Row],
+    told: Prediction,
+    terms: Sequence[Term],
+    reached: tuple[float, bool],
+    machine_cpus: int,
 ) -> tuple[str, ...]:
     """Where measured and predicted part by more than they may, and which terms explain it; nothing where they agree."""
+    capacity, saturated = reached
     parts = [text for text in (_capacity_parts(told, capacity, saturated=saturated), _latency_parts(rows)) if text]
     if not parts:
         return ()
-    causes = [f"{term.text} ({_percent(term.parting)})" for term in _by_parting(terms)]
-    causes += [text for text in (_proxy(rows, told), _failures(rows, told), _restarts(rows)) if text]
+    causes = [f"{term.text} ({_percent(term.parting)})" if term.predicted else term.text for term in _by_parting(terms)]
+    causes += [text for text in (proxy(rows, told), failures(rows, told), restarts(rows)) if text]
+    causes += machine(rows, told, machine_cpus)
     if not causes:
         busy = max((row.usage.host or 0.0 for row in rows), default=0.0) / told.cpus
         seen = f"; the host's CPUs were up to {number(100 * busy, 0)} % busy" if busy else ""
-        causes = [f"no single term is off by more than {_allowed()}: it is the waiting itself that differs{seen}"]
+        usage = rows[0].usage
+        unseen = usage.host is not None and usage.stolen is None
+        blind = "; what a hypervisor or other containers took was not seen" if unseen else ""
+        causes = [
+            f"no single term is off by more than {_allowed()}: it is the waiting itself that differs{seen}{blind}"
+        ]
     return (*parts, *causes)
 
 
@@ -211,7 +188,7 @@ def _by_parting(terms: Sequence[Term]) -> list[Term]:
     off = {term.name: term for term in terms if term.off}
     if "H" in off and ("C" in off or "W" in off):
         del off["H"]
-    return sorted(off.values(), key=lambda term: -abs(term.parting))
+    return sorted(off.values(), key=lambda term: -abs(term.parting if term.predicted else 1.0))
 
 
 def _capacity_parts(told: Prediction, capacity: float, *, saturated: bool) -> str | None:
@@ -238,34 +215,9 @@ def _latency_parts(rows: Sequence[Row]) -> str | None:
         return None
     parting, row = worst
     return (
-        f"p95 at {_rate(row)}: {_ms(row.step.latency.p95 or 0.0)} measured, {_ms(row.predicted_p95)} predicted "
+        f"p95 at {rate(row)}: {_ms(row.step.latency.p95 or 0.0)} measured, {_ms(row.predicted_p95)} predicted "
         f"({_percent(parting)})"
     )
-
-
-def _proxy(rows: Sequence[Row], told: Prediction) -> str | None:
-    """NGINX's own CPU, where what it takes beyond the plan matters beside the application's."""
-    seen = [row.nginx_per_request() for row in rows if row.carried]
-    spent = next((value for value in reversed(seen) if value is not None), None)
-    if spent is None or spent - told.proxy_cpu_seconds <= policy.LOADTEST_PART * told.cpu_seconds:
-        return None
-    return f"NGINX: {_ms(spent)} of CPU for each request; planned with {_ms(told.proxy_cpu_seconds)}"
-
-
-def _failures(rows: Sequence[Row], told: Prediction) -> str | None:
-    """Failures at rates that the host should have carried."""
-    failing = [row for row in rows if row.step.rps < told.capacity_rps and row.failed_share > policy.LOADTEST_FAILED]
-    if not failing:
-        return None
-    row = failing[0]
-    bad = {kind: count for kind, count in row.step.kinds.items() if kind[0] not in "23"}
-    kinds = ", ".join(f"{count} x {kind}" for kind, count in sorted(bad.items(), key=lambda item: -item[1]))
-    return f"errors: {number(100 * row.failed_share, 1)} % at {_rate(row)}, below the predicted capacity: {kinds}"
-
-
-def _restarts(rows: Sequence[Row]) -> str | None:
-    row = next((row for row in rows if row.usage.restarted), None)
-    return f"the slot was restarted or switched while {_rate(row)} were sent" if row else None
 
 
 def memory_sentence(before_mb: float, after_mb: float, told: Prediction) -> str:

@@ -6,10 +6,11 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from farrier.errors import FarrierError
+from farrier.loading import answers
 from farrier.loading.inventory import Inventory
+from farrier.loading.rows import Running, Usage
 from farrier.loading.step import Step
-from farrier.loading.usage import Sample, offset_seconds, usage
-from farrier.loading.verdict import Usage
+from farrier.loading.usage import Sample, offset_seconds, running, usage
 
 WATCH_SPARE_SECONDS = 120
 """The watch on the host outlives the longest run by this much: Ansible needs time to come back for it."""
@@ -35,6 +36,17 @@ class Watch:
         return usage(samples, step.begun + self.ahead, step.seconds, nginx=self.before["nginx"])
 
     @property
+    def running(self) -> Running | None:
+        """What serves; None where no worker says."""
+        return running(self.before["running"])
+
+    @property
+    def machine_cpus(self) -> int:
+        """CPUs of the machine that the host is on, or is."""
+        cpus: int = self.before["machine_cpus"]
+        return cpus
+
+    @property
     def memory_mb(self) -> tuple[float, float] | None:
         """Of the slot, before and after; None where no slot serves."""
         if not self.after or not (self.before["memory_mb"] and self.after["memory_mb"]):
@@ -53,8 +65,7 @@ def watched(inventory: Inventory, application: str, host: str, seconds: float) -
             "home": f"/srv/{application}",
             "seconds": seconds + WATCH_SPARE_SECONDS,
         }
-        measured: dict[str, Any] = inventory.ask(host, "load_watch", arguments, "--become")["measured"]
-        return measured
+        return answers.watched(inventory.ask(host, "load_watch", arguments, "--become").get("measured"), host)
 
     watch = Watch(ask)
     try:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.farrier_beneath import numbers, read_json
 from ansible.module_utils.measured_process import children, cpu_ns, machine_seconds
 
 DOCUMENTATION = r"""
@@ -39,8 +40,9 @@ EXAMPLES = r"""
 RETURN = r"""
 measured:
   description:
-    - slot, workers (ready ones), memory_mb of the slot, time (the host's clock), whether NGINX runs.
-    - With C(end) also samples, each a list of time, CPU seconds of host, slot and NGINX, ready workers, and main process.
+    - slot, workers (ready ones), what they run with, memory_mb of the slot, time (the host's clock), whether NGINX runs.
+    - With C(end) also samples, each a list of time, CPU seconds of host, slot and NGINX, ready workers, main process,
+      busy and stolen CPU seconds of the whole machine, and those of other services by name.
   returned: success
   type: dict
 """
@@ -50,6 +52,12 @@ PERIOD_SECONDS = 0.5
 MOST_SAMPLES = 20_000
 """More would not fit into an answer; it is hours of load."""
 
+MOST_SERVICES = 12
+"""Other services whose CPU time is noted by name, those that take most."""
+NOTICED_SECONDS = 0.02
+"""Less CPU time since the begin is nobody's name worth."""
+CGROUPS = Path("/sys/fs/cgroup")
+SERVICES = ("system.slice/*.service", "system.slice/*.slice/*.service")
 ROOT_V2 = Path("/sys/fs/cgroup/cpu.stat")
 ROOTS_V1 = (Path("/sys/fs/cgroup/cpuacct/cpuacct.usage"), Path("/sys/fs/cgroup/cpu,cpuacct/cpuacct.usage"))
 
@@ -96,12 +104,58 @@ class Spent:
         return sum(self.by_pid.values()) / 1e9
 
 
-def ready(application: str, slot: str | None, pids: list[int]) -> int:
-    """How many of these are workers that accept requests."""
+def ready(application: str, slot: str | None, pids: list[int]) -> list[int]:
+    """Those of these that are workers which accept requests."""
     with contextlib.suppress(OSError):
-        marks = Path("/run", f"{application}-{slot}", "workers")
-        return len({int(each.name) for each in marks.iterdir() if each.name.isdigit()} & set(pids))
-    return 0
+        return sorted(set(numbers(f"/run/{application}-{slot}", "workers")) & set(pids))
+    return []
+
+
+def running(application: str, slot: str | None, workers: list[int]) -> dict[str, Any]:
+    """What the workers run with, as the ready mark of one says; the service's user writes it."""
+    for pid in workers:
+        found = read_json(f"/run/{application}-{slot}", f"workers/{pid}", 1 << 16)
+        if found:
+            settings = {key: found.get(key) for key in ("workers", "threads", "worker_connections", "backlog")}
+            known = {key: value for key, value in settings.items() if type(value) is int and 0 <= value < 1 << 31}
+            return {**known, "worker_class": str(found.get("worker_class"))[:40]}
+    return {}
+
+
+class Services:
+    """CPU seconds of the services beside the application since the watch began, by unit."""
+
+    def __init__(self, application: str) -> None:
+        self.own = re.compile(f"{re.escape(application)}@[ab].service|nginx.service")
+        self.begun: dict[str, float] = {}
+        self.begun = self.read()
+
+    def read(self) -> dict[str, float]:
+        """Since the begin, or since boot when it begins."""
+        found: dict[str, float] = {}
+        for pattern in SERVICES:
+            for tree in (CGROUPS, *(path.parent for path in ROOTS_V1)):
+                for group in tree.glob(pattern):
+                    used = service_seconds(group)
+                    if used is not None and not self.own.fullmatch(group.name):
+                        name = re.sub(r"[^\x21-\x7e]", "?", group.name)[:80]
+                        found[name] = used - self.begun.get(name, 0.0)
+        return found
+
+    def noticed(self) -> dict[str, float]:
+        """Those that took most, if they took any time worth a name."""
+        rows = sorted(self.read().items(), key=lambda row: -row[1])[:MOST_SERVICES]
+        return {name: round(used, 4) for name, used in rows if used >= NOTICED_SECONDS}
+
+
+def service_seconds(group: Path) -> float | None:
+    """CPU seconds of one control group; None where the kernel does not count for it."""
+    with contextlib.suppress(OSError, ValueError):
+        return int((group / "cpuacct.usage").read_text()) / 1e9
+    with contextlib.suppress(OSError):
+        for used in re.findall(r"^usage_usec (\d+)$", (group / "cpu.stat").read_text(), re.MULTILINE):
+            return int(used) / 1e6
+    return None
 
 
 def memory_mb(pids: list[int]) -> float:
@@ -116,19 +170,21 @@ def memory_mb(pids: list[int]) -> float:
 
 def active_slot(home: str) -> str | None:
     """The slot that serves, by the switch's own note."""
-    with contextlib.suppress(OSError, ValueError):
-        found = json.loads(Path(home, "active", "slot.json").read_text(encoding="utf-8")).get("slot")
-        return str(found) if found else None
-    return None
+    # `active` is a link of root's own, in a directory that is root's.
+    found = read_json(os.path.join(home, "active"), "slot.json").get("slot")
+    return found if found in ("a", "b") else None
 
 
 def look(application: str, home: str) -> dict[str, Any]:
     """What serves right now."""
     slot = active_slot(home)
     pids = family(main_pid(f"{application}@{slot}.service") if slot else 0)
+    workers = ready(application, slot, pids)
     return {
         "slot": slot,
-        "workers": ready(application, slot, pids),
+        "workers": len(workers),
+        "running": running(application, slot, workers),
+        "machine_cpus": os.cpu_count() or 0,
         "memory_mb": memory_mb(pids),
         "nginx": bool(main_pid("nginx.service")),
         "time": time.time(),
@@ -138,7 +194,7 @@ def look(application: str, home: str) -> dict[str, Any]:
 def watch(application: str, home: str, seconds: float) -> None:
     """Write a line of samples twice a second until told to stop."""
     until = time.monotonic() + seconds
-    slot_cpu, nginx_cpu = Spent(), Spent()
+    slot_cpu, nginx_cpu, services = Spent(), Spent(), Services(application)
     mains: tuple[str | None, int, int] = (None, 0, 0)
     looked = 0.0
     with open(PLACE / "samples", "w", encoding="utf-8") as file:
@@ -157,8 +213,10 @@ def watch(application: str, home: str, seconds: float) -> None:
                 round(host_cpu_seconds(), 4),
                 round(slot_cpu.seconds(pids), 4),
                 round(nginx_cpu.seconds(family(mains[2])), 4),
-                ready(application, mains[0], pids),
+                len(ready(application, mains[0], pids)),
                 mains[1],
+                *(round(seconds, 3) for seconds in machine_seconds()),
+                services.noticed(),
             ]
             file.write(json.dumps(sample) + "\n")
             file.flush()
