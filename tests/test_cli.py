@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 PROJECT = """\
 application:
@@ -293,3 +294,18 @@ def test_facts_are_asked_of_the_group_only(project: Path) -> None:
         listed = subprocess.run(command, cwd=project, capture_output=True, text=True, check=True).stdout
         assert {"web1", "web2"} <= set(listed.split())
         assert "db1" not in listed
+
+
+def test_hosts_of_the_inventory_without_facts_are_named(project: Path) -> None:
+    document = yaml.safe_load((project / "farrier.yml").read_text())
+    inventory = document["environments"]["production"]["inventory"]
+    (project / inventory).write_text("web: {hosts: {web1: {}}}\ndb: {hosts: {db1: {}}}\n")
+    warning = "warning: db1 is in the inventory of production without facts, so not planned; gather them: farrier facts production"
+    assert farrier(project, "plan", "production").stdout.splitlines()[-1] == warning
+    assert farrier(project, "plan", "production", "--explain", "gunicorn.workers").stdout.splitlines()[-1] == warning
+    assert "db1" not in farrier(project, "plan", "production", "--limit", "web*").stdout
+    assert json.loads(farrier(project, "plan", "production", "--json").stdout)["hosts_without_facts"] == ["db1"]
+    assert farrier(project, "generate", "production").stdout.splitlines()[-1] == warning
+    (project / inventory).write_text("web: {hosts: {web1: {}}}\n")
+    assert "warning: db1" not in farrier(project, "plan", "production").stdout
+    assert json.loads(farrier(project, "plan", "production", "--json").stdout)["hosts_without_facts"] == []

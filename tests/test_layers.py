@@ -32,7 +32,7 @@ LAYERS = [
     {"render"},
     {"tree", "tree_files"},
     {"output"},
-    {"project_file", "facts_files", "modules", "discover", "schema", "policy_whys"},
+    {"project_file", "facts_files", "inventory_hosts", "modules", "discover", "schema", "policy_whys"},
     {"collect", "local", "init", "deployable"},
     {"measure", "asked_sources", "locust_recorder", "loading"},
     {"loadtest"},

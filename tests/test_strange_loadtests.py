@@ -181,7 +181,7 @@ def test_a_generator_that_answers_strangely_is_named(
     (tmp_path / "answer.py").write_text(f"import sys, time\nsys.stdin.readline()\n{answer}\n")
     program.write_text(f"#!/bin/sh\nexec {sys.executable} {tmp_path}/answer.py\n")
     program.chmod(0o755)
-    monkeypatch.setattr(process.sys, "executable", str(program))
+    monkeypatch.setattr(sys, "executable", str(program))
     with pytest.raises(FarrierError) as caught, Generator(Job("http://127.0.0.1:9", "www.example.org")):
         pass
     assert caught.value.messages == (message,)

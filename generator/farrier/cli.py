@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -13,6 +13,9 @@ from farrier.cli_options import PROJECT, EnvironmentName, ProjectFile, session_o
 from farrier.errors import FarrierError, InputError
 from farrier.policy import MEASURE_SECONDS
 from farrier.units import counted, printable, shown
+
+if TYPE_CHECKING:
+    from farrier.session import Planned
 
 EXIT_CODES = """
 Exit codes: 0 done; 1 --check found a difference; 2 the input is wrong; 3 no plan fits a host; 4 a host could not be
@@ -227,6 +230,7 @@ def plan(
         from farrier.render import json_document
 
         document = plans_document(planned.environment, planned.plans)
+        document["hosts_without_facts"] = list(planned.without_facts)
         if rules:
             document = with_rules(document, {host: compare(planned.draft(host)) for host in planned.plans})
         typer.echo(json_document(document).decode(), nl=False)
@@ -238,6 +242,15 @@ def plan(
         from farrier.report import print_plans
 
         print_plans(planned.environment, planned.plans, planned.workload)
+    _notes(planned, plot, as_json=as_json)
+
+
+def _notes(planned: "Planned", plot: Path | None, *, as_json: bool) -> None:
+    """What is said after a plan: hosts that have none, and what was drawn."""
+    from farrier.inventory_hosts import not_planned
+
+    if planned.without_facts and not as_json:
+        typer.echo(f"warning: {not_planned(planned.environment, planned.without_facts)}")
     if plot is not None:
         typer.echo(f"written {plot}", err=True)
 

@@ -10,6 +10,7 @@ from farrier.errors import HostError, InputError
 from farrier.fact_documents import from_statements
 from farrier.facts import FACTS, HostFacts, Number, is_a
 from farrier.facts_files import import_facts, read_facts, require_writable, write_atomically
+from farrier.inventory_hosts import group_of, not_planned, without_facts
 from farrier.plan import Plan
 from farrier.planner import drafted, plan_all
 from farrier.planning.draft import Draft
@@ -53,6 +54,8 @@ class Planned:
     overrides: Mapping[str, Value]
     hosts: int
     """Hosts of the environment, of which `facts` may have some only."""
+    without_facts: Sequence[str] = ()
+    """Hosts of its inventory that were not planned, for nobody knows what they have."""
 
     def draft(self, host: str) -> Draft:
         """All quantities behind the plan of one host."""
@@ -164,12 +167,12 @@ class Session:
         environment = environment_of(self.project, name)
         workload = read_workload(environment, self.root)
         known = self._facts(name, environment, directory, stated, alone=True)
-        hosts = len(known)
+        hosts, missing = len(known), without_facts(environment, self.root, known, limit or "*")
         if limit is not None:
             known = {host: facts for host, facts in known.items() if fnmatchcase(host, limit)}
             if not known:
                 raise InputError(f"--limit {shown(limit)} matches no host that has facts")
-        return _planned(name, known, workload, environment.overrides, peak_rps, hosts)
+        return replace(_planned(name, known, workload, environment.overrides, peak_rps, hosts), without_facts=missing)
 
     def generate(
         self,
@@ -205,6 +208,8 @@ class Session:
             f"{name}: {counted(len(changes.written) + len(changes.removed), 'file')} of {len(files)} "
             f"{'differ' if check else 'changed'}, for {counted(len(plans), 'host')}"
         )
+        if missing := without_facts(environment, self.root, known):
+            summary.append(f"warning: {not_planned(name, missing)}")
         return Generated(bool(changes), diff, summary)
 
     def _facts(

@@ -60,6 +60,6 @@ def _at(samples: Sequence[Sample], field: int, moment: float) -> float:
     """A counter at a moment, between the two samples around it."""
     after = next(i for i, sample in enumerate(samples) if sample[0] >= moment)
     if after == 0:
-        return samples[0][field]
-    (t0, t1), (v0, v1) = ((samples[after - 1][i], samples[after][i]) for i in (0, field))
-    return v0 + (v1 - v0) * (moment - t0) / (t1 - t0)
+        return float(samples[0][field])
+    (t0, t1), (v0, v1) = ((float(samples[after - 1][i]), float(samples[after][i])) for i in (0, field))
+    return v0 + (v1 - v0) * (moment - t0) / (t1 - t0) if t1 > t0 else v1
