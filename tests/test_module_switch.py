@@ -347,6 +347,13 @@ def test_after_a_killed_switch_the_next_one_leaves_nothing_of_it(serving: Host) 
     assert serving.switch()["changed"] is False
 
 
+def test_what_nobody_can_go_back_to_any_more_is_removed(serving: Host) -> None:
+    for value in ("first", "bad value", "third", "fourth"):
+        serving.switch(configuration=serving.configure(f'KEY="{value}"\n'))
+    assert serving.holding("bad value") == []
+    assert serving.holding("third") != []
+
+
 def test_a_missing_configuration_is_refused(serving: Host) -> None:
     with pytest.raises(Failure, match=f"^Configuration {OLDER} of release {OLD} is not on this host; deploy it.$"):
         serving.switch(configuration=OLDER)

@@ -128,10 +128,10 @@ def test_a_deploy_that_is_refused_for_its_environment_leaves_nothing_of_it(opera
     operated.play(*wish(operated, COLOUR="good-colour"))
     after = release(operated)
     write_release(operated, "# refused")
-    said = refused(operated, *wish(operated, ALLOWED_HOSTS="refused.example.com", COLOUR="bad-colour"))
+    said = refused(operated, *wish(operated, ALLOWED_HOSTS="refused.example.com", COLOUR="refused-colour"))
     assert "/health/ answered 400 Bad Request" in said
     assert (release(operated), living(operated)["COLOUR"]) == (after, "good-colour")
-    assert traces(operated, "refused.example.com") == traces(operated, "bad-colour") == []
+    assert traces(operated, "refused.example.com") == traces(operated, "refused-colour") == []
     run(ROLLBACK, operated.project)
     assert (release(operated) != after, living(operated).get("COLOUR")) == (True, None)
 
@@ -146,15 +146,15 @@ def test_a_deploy_that_fails_before_the_switch_leaves_nothing_of_its_environment
 def test_after_a_killed_play_the_next_one_leaves_nothing_of_it(operated: Deployed) -> None:
     before = release(operated)
     write_release(operated, f"{SLOW}  # killed")
-    with playing(operated, *wish(operated, COLOUR="bad-colour")) as play:
+    with playing(operated, *wish(operated, COLOUR="killed-colour")) as play:
         preflight = "systemctl is-active notes-preflight || true"
         eventually(lambda: operated.shell(preflight).startswith("activ"), "a switch")
         os.killpg(play.pid, signal.SIGKILL)
         # And what runs on the host, which would go on without its play.
         operated.shell("kill -KILL $(pgrep -u root -x python3)")
-    assert traces(operated, "bad-colour") != [], "it was killed too late or too early"
+    assert traces(operated, "killed-colour") != [], "it was killed too late or too early"
     run(ROLLBACK, operated.project)
-    assert traces(operated, "bad-colour") == []
+    assert traces(operated, "killed-colour") == []
     run(ROLLBACK, operated.project)
     assert (release(operated), living(operated).get("COLOUR")) == (before, None)
 
@@ -226,8 +226,9 @@ def test_what_a_compromised_application_plants_does_not_keep_its_replacement_out
 def test_the_journal_of_a_host_holds_neither_secrets_nor_the_control_machines_processes(operated: Deployed) -> None:
     write_release(operated, "# told in the journal")
     operated.play(*wish(operated, COLOUR="canary-colour"))
-    journal = operated.shell("journalctl --no-pager --output=cat | LC_ALL=C tr -cd '[:print:]\n'")
-    assert "Invoked with" in journal, "modules do write what they were called with"
+    # Only what Ansible writes: an application may log what it likes.
+    journal = operated.shell("journalctl --no-pager --output=cat --grep 'Invoked with' | LC_ALL=C tr -cd '[:print:]\n'")
+    assert "environment=NOT_LOGGING_PARAMETER" in journal
     assert SECRET not in journal
     assert "canary-colour" not in journal
     lock = [line for line in journal.splitlines() if "path=/run/notes.lock" in line and "living=" in line]
