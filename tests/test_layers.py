@@ -36,7 +36,7 @@ LAYERS = [
     {"collect", "local", "init", "deployable"},
     {"measure", "asked_sources", "locust_recorder", "loading"},
     {"loadtest"},
-    {"session"},
+    {"session", "option_values"},
     {"report"},
     {"sheets", "plot", "measure_options", "cli_options"},
     {"cli_loadtest"},

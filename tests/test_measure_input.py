@@ -150,7 +150,7 @@ def test_the_playbook_measures_on_one_host_and_always_cleans_up(tmp_path: Path) 
     assert request == {"name": "/", "method": "GET", "path": "/", "headers": {}, "body": "", "weight": 3.0}
     assert block["always"][0]["application_measurement"] == {"phase": "clean"}
     # Whatever ansible.cfg and the inventory say: steps in order, no sudo here, and no pipelining where sudo needs a terminal.
-    assert play["strategy"] == "linear"
+    assert play["strategy"] == "ansible.builtin.linear"
     packing = next(task for task in play["tasks"] if task["name"] == "The source is packed")
     assert (packing["become"], packing["vars"]["ansible_become"]) == (False, False)
     assert "ansible_pipelining" not in play["vars"]

@@ -15,7 +15,7 @@ from farrier.policy import MEASURE_SECONDS
 from farrier.units import counted, printable, shown
 
 if TYPE_CHECKING:
-    from farrier.session import Planned
+    pass
 
 EXIT_CODES = """
 Exit codes: 0 done; 1 --check found a difference; 2 the input is wrong; 3 no plan fits a host; 4 a host could not be
@@ -206,7 +206,8 @@ def plan(
     ] = None,
 ) -> None:
     """Show every setting of every host with its provenance and its reason."""
-    from farrier.session import local_plan, parse_peak, parse_settings, parse_stated
+    from farrier.option_values import parse_peak, parse_settings, parse_stated
+    from farrier.session import local_plan
 
     own, peak = parse_stated(stated or [], cpus, memory), parse_peak(peak_rps)
     settings = parse_settings(explain or [])
@@ -239,18 +240,11 @@ def plan(
 
         print_sheets(planned.environment, planned.plans, planned.workload, planned.draft, settings, rules=rules)
     else:
-        from farrier.report import print_plans
+        from farrier.report import print_plans, print_unplanned
 
         print_plans(planned.environment, planned.plans, planned.workload)
-    _notes(planned, plot, as_json=as_json)
-
-
-def _notes(planned: "Planned", plot: Path | None, *, as_json: bool) -> None:
-    """What is said after a plan: hosts that have none, and what was drawn."""
-    from farrier.inventory_hosts import not_planned
-
-    if planned.without_facts and not as_json:
-        typer.echo(f"warning: {not_planned(planned.environment, planned.without_facts)}")
+    if not as_json:
+        print_unplanned(planned.environment, planned.without_facts)
     if plot is not None:
         typer.echo(f"written {plot}", err=True)
 
@@ -275,7 +269,7 @@ def generate(
     ] = False,
 ) -> None:
     """Write the environment's role, playbooks and Molecule scenarios."""
-    from farrier.session import parse_stated
+    from farrier.option_values import parse_stated
 
     result = session_of(project).generate(
         environment, facts_directory, parse_stated(stated or []), output, check=check, force=force

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from farrier.cli_options import PROJECT, EnvironmentName, ProjectFile, session_of
-from farrier.policy import LOADTEST_SECONDS, LOADTEST_STEPS, LOADTEST_UP_TO
+from farrier.loading.bounds import LOADTEST_SECONDS, LOADTEST_STEPS, LOADTEST_UP_TO
 
 
 def loadtest(

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
 
 from farrier.errors import FarrierError, HostError, InputError
-from farrier.events import LONGEST_LINE, MARK_VARIABLE, event_of
-from farrier.events import MARK as MARK  # noqa: PLC0414 - `measure` takes it from here
+from farrier.events import LONGEST_LINE, MARK, MARK_VARIABLE, event_of
 from farrier.fact_documents import gathered, parse, settled
 from farrier.facts import quoted, require_supported
 from farrier.facts_files import (

@@ -47,14 +47,9 @@ def hosts_of(path: Path, pattern: str = "all") -> tuple[str, ...] | None:
         return None
 
 
-def group_of(environment: Environment) -> str:
-    """The hosts of the inventory that an environment is on, as a pattern of Ansible's."""
-    return str(getattr(environment, "group", "all"))  # integrator: `environment.group` as soon as it is there
-
-
 def without_facts(environment: Environment, root: Path, known: Container[str], limit: str = "*") -> list[str]:
     """Hosts of an environment's inventory that nobody has facts of, where it can be read without Ansible."""
-    found = hosts_of(root / environment.inventory, group_of(environment)) or ()
+    found = hosts_of(root / environment.inventory, environment.group) or ()
     return [host for host in found if host not in known and fnmatchcase(host, limit)]
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from farrier import policy
 from farrier.asked import of_urls
 from farrier.errors import HostError, InputError
+from farrier.loading import bounds
 from farrier.loading.inventory import Inventory
 from farrier.loading.job import Job, Request
 from farrier.loading.page import Found
@@ -35,9 +35,9 @@ class Wish:
     """What the user asked for."""
 
     url: str | None = None
-    seconds: float = policy.LOADTEST_SECONDS
-    steps: int = policy.LOADTEST_STEPS
-    up_to: float = policy.LOADTEST_UP_TO
+    seconds: float = bounds.LOADTEST_SECONDS
+    steps: int = bounds.LOADTEST_STEPS
+    up_to: float = bounds.LOADTEST_UP_TO
     workers: int = 0
     workers_from: str | None = None
     foreign: bool = False
@@ -173,5 +173,5 @@ def _steps(
             )
         )
         yield step
-        if Row(step, Usage(), 0.0).limited or step.good < policy.LOADTEST_GIVE_UP * step.offered:
+        if Row(step, Usage(), 0.0).limited or step.good < bounds.LOADTEST_GIVE_UP * step.offered:
             return

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 from farrier import policy
 from farrier.asked import Asked
 from farrier.collect import (
-    MARK,
     PACKAGE,
     ansible_command,
     displayable,
@@ -25,6 +24,7 @@ from farrier.collect import (
     run_ansible,
 )
 from farrier.errors import DoesNotFitError, FarrierError, HostError, InputError
+from farrier.events import MARK
 from farrier.measure_answer import LARGEST_ANSWER
 from farrier.project import Project
 from farrier.render import render_file, templates_directory

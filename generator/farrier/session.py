@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 from farrier.errors import HostError, InputError
 from farrier.fact_documents import from_statements
-from farrier.facts import FACTS, HostFacts, Number, is_a
+from farrier.facts import HostFacts
 from farrier.facts_files import import_facts, read_facts, require_writable, write_atomically
-from farrier.inventory_hosts import group_of, not_planned, without_facts
+from farrier.inventory_hosts import not_planned, without_facts
 from farrier.plan import Plan
 from farrier.planner import drafted, plan_all
 from farrier.planning.draft import Draft
 from farrier.project import Environment, Project
 from farrier.project_file import environment_of, read_measured, read_project, read_workload, read_workload_input
-from farrier.settings import BY_NAME, Value
+from farrier.settings import Value
 from farrier.units import counted, nearest, number, shown
 from farrier.workload import Workload
 
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from farrier.loadtest import Wish
     from farrier.measure import How, MeasureEvent
     from farrier.measured import Measured
-
-MOST_RPS = 1_000_000
-"""The most that a workload file may state as its peak."""
 
 Stated = Mapping[str, float | int | str]
 
@@ -260,55 +257,3 @@ def _planned(
     plans = plan_all(facts.values(), workload, overrides, hosts)
     noted = {host: replace(plan, warnings=(*plan.warnings, note)) for host, plan in plans.items()}
     return Planned(name, noted, workload, facts, overrides, hosts)
-
-
-def parse_stated(
-    options: Sequence[str], cpus: str | None = None, memory: str | None = None
-) -> dict[str, float | int | str]:
-    """`--fact NAME=VALUE` options by name, each checked; `--cpus` and `--memory` state two of them."""
-    stated: dict[str, float | int | str] = {}
-    for option in options:
-        name, equals, text = option.partition("=")
-        if name not in FACTS or not equals:
-            raise InputError(f"--fact {shown(option)}: expected NAME=VALUE with one of {', '.join(FACTS)}")
-        stated[name] = _fact(f"--fact {name}", name, text)
-    for option, name, given in (("--cpus", "cpus", cpus), ("--memory", "memory_mb", memory)):
-        if given is not None:
-            if name in stated:
-                raise InputError(f"{option} {given} and --fact {name}={number(float(stated[name]))}: state it once")
-            stated[name] = _fact(option, name, given)
-    return stated
-
-
-def _fact(option: str, name: str, text: str) -> float | int | str:
-    kind = FACTS[name].kind
-    value: float | int | str = text
-    if isinstance(kind, Number):
-        try:
-            value = int(text) if kind.whole else float(text)
-        except ValueError:
-            raise InputError(f"{option}: {shown(text)} is not {kind}") from None
-    if not is_a(kind, value):
-        raise InputError(f"{option}: {shown(text)} is not {kind}")
-    return value
-
-
-def parse_peak(text: str | None) -> float | None:
-    """`--peak-rps`, within the same bounds as in a workload."""
-    if text is None:
-        return None
-    try:
-        peak = float(text)
-    except ValueError:
-        peak = 0.0
-    if not 0 < peak <= MOST_RPS:
-        raise InputError(f"--peak-rps: {shown(text)} is not a number above 0 to {MOST_RPS}")
-    return peak
-
-
-def parse_settings(names: Sequence[str]) -> list[str]:
-    """`--explain SETTING` options, each the name of a setting, in the order asked for."""
-    for name in names:
-        if name not in BY_NAME:
-            raise InputError(f"--explain {shown(name)} is no setting; {nearest(name, BY_NAME)}")
-    return list(dict.fromkeys(names))

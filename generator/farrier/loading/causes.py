@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from farrier import policy
+from farrier.loading import bounds
 from farrier.loading.rows import Row
 from farrier.loading.schedule import Prediction
 from farrier.units import counted, milliseconds, number
@@ -20,14 +20,14 @@ def proxy(rows: Sequence[Row], told: Prediction) -> str | None:
     """NGINX's own CPU, where what it takes beyond the plan matters beside the application's."""
     seen = [row.nginx_per_request() for row in rows if row.carried]
     spent = next((value for value in reversed(seen) if value is not None), None)
-    if spent is None or spent - told.proxy_cpu_seconds <= policy.LOADTEST_PART * told.cpu_seconds:
+    if spent is None or spent - told.proxy_cpu_seconds <= bounds.LOADTEST_PART * told.cpu_seconds:
         return None
     return f"NGINX: {milliseconds(spent)} of CPU for each request; planned with {milliseconds(told.proxy_cpu_seconds)}"
 
 
 def failures(rows: Sequence[Row], told: Prediction) -> str | None:
     """Failures at rates that the host should have carried."""
-    failing = [row for row in rows if row.step.rps < told.capacity_rps and row.failed_share > policy.LOADTEST_FAILED]
+    failing = [row for row in rows if row.step.rps < told.capacity_rps and row.failed_share > bounds.LOADTEST_FAILED]
     if not failing:
         return None
     row = failing[0]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from farrier import policy
+from farrier.loading import bounds
 from farrier.loading.plots import svg
 from farrier.loading.rows import Row, Running
 from farrier.loading.schedule import Prediction
@@ -63,7 +63,7 @@ def sentences(found: Found) -> tuple[str, ...]:
         lines.append("measured and predicted part:")
         lines += verdict.off
     else:
-        lines.append(f"measured and predicted agree within {number(100 * policy.LOADTEST_PART, 0)} %")
+        lines.append(f"measured and predicted agree within {number(100 * bounds.LOADTEST_PART, 0)} %")
     return (*lines, *found.notes)
 
 
@@ -89,7 +89,7 @@ def page(found: Found) -> str:
             table=[(row, cells(row)) for row in found.rows],
             kinds=kinds,
             failures=failures if kinds else [],
-            failed_percent=number(100 * policy.LOADTEST_FAILED),
+            failed_percent=number(100 * bounds.LOADTEST_FAILED),
             paths=_paths(found.rows),
             terms=verdict.terms,
         )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from farrier import policy
+from farrier.loading import bounds
 from farrier.loading.step import UNSENT, Step
 from farrier.units import counted, milliseconds, number
 
@@ -60,9 +60,9 @@ class Row:
         step = self.step
         if unsent := step.kinds.get(UNSENT, 0):
             return f"{counted(unsent, 'request')} could not be sent, for the bound of requests under way was reached"
-        if step.cpu_share >= policy.GENERATOR_CPU:
+        if step.cpu_share >= bounds.GENERATOR_CPU:
             return f"it took {number(100 * step.cpu_share, 0)} % of one core"
-        allowed = max(policy.GENERATOR_LATE_SECONDS, policy.GENERATOR_LATE_SHARE * (step.latency.p50 or 0.0))
+        allowed = max(bounds.GENERATOR_LATE_SECONDS, bounds.GENERATOR_LATE_SHARE * (step.latency.p50 or 0.0))
         if step.lateness_p95_seconds > allowed:
             return f"it sent up to {milliseconds(step.lateness_p95_seconds)} late (p95)"
         return None
@@ -79,8 +79,8 @@ class Row:
         short = step.offered - step.good_rps * step.seconds
         # Requests begin before the window and end after it: by Little's law this many, with the chance of their number.
         chance = 2 * (step.offered_rps * (step.latency.mean or 0.0)) ** 0.5 + 1
-        kept = step.offered - step.good <= policy.LOADTEST_FAILED * step.offered
-        return kept and short <= policy.LOADTEST_BEHIND * step.offered + chance
+        kept = step.offered - step.good <= bounds.LOADTEST_FAILED * step.offered
+        return kept and short <= bounds.LOADTEST_BEHIND * step.offered + chance
 
     def cpu_per_request(self) -> float | None:
         """CPU seconds of the application for one good answer."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from farrier import policy
+from farrier.loading import bounds
 from farrier.planning.draft import Draft
 
 SPARE_SECONDS = 10
@@ -58,20 +58,20 @@ def prediction(host: str, draft: Draft) -> Prediction:
         work.latency_p95_seconds,
         work.peak_rps,
         draft.number("gunicorn.backlog"),
-        getattr(work, "other_cpu_seconds", 0.0),  # integrator: an attribute as soon as `Workload` has it
+        work.other_cpu_seconds,
     )
 
 
 def rates(capacity_rps: float, steps: int, up_to: float) -> tuple[float, ...]:
     """Evenly spaced from a quarter of the capacity (a single step: at `up_to`) up to that multiple of it."""
-    first = min(policy.LOADTEST_FIRST_SHARE, up_to)
+    first = min(bounds.LOADTEST_FIRST_SHARE, up_to)
     shares = [first + (up_to - first) * i / (steps - 1) for i in range(steps)] if steps > 1 else [up_to]
     return tuple(round(share * capacity_rps, 2) for share in shares)
 
 
 def warm_seconds(seconds: float) -> float:
     """How long a step sends before it measures."""
-    return max(1.0, policy.LOADTEST_WARM_SHARE * seconds)
+    return max(1.0, bounds.LOADTEST_WARM_SHARE * seconds)
 
 
 def longest_seconds(steps: int, seconds: float, timeout_seconds: float) -> float:

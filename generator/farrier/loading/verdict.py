@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 
-from farrier import policy
+from farrier.loading import bounds
 from farrier.loading.causes import failures, machine, proxy, rate, restarts
 from farrier.loading.rows import Row, Running
 from farrier.loading.schedule import Prediction
@@ -45,8 +45,8 @@ class Term:
     def off(self) -> bool:
         """Whether it differs by more than measured and predicted may."""
         if self.beside:
-            return abs(self.measured - self.predicted) > policy.LOADTEST_PART * self.beside
-        return abs(self.parting) > policy.LOADTEST_PART
+            return abs(self.measured - self.predicted) > bounds.LOADTEST_PART * self.beside
+        return abs(self.parting) > bounds.LOADTEST_PART
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ def _by_parting(terms: Sequence[Term]) -> list[Term]:
 
 def _capacity_parts(told: Prediction, capacity: float, *, saturated: bool) -> str | None:
     parting = capacity / told.capacity_rps - 1
-    if parting > policy.LOADTEST_PART or (saturated and parting < -policy.LOADTEST_PART):
+    if parting > bounds.LOADTEST_PART or (saturated and parting < -bounds.LOADTEST_PART):
         return (
             f"capacity: {number(capacity, 1)} requests a second measured, {number(told.capacity_rps, 1)} predicted "
             f"({_percent(parting)})"
@@ -209,7 +209,7 @@ def _latency_parts(rows: Sequence[Row]) -> str | None:
         if p95 is None or not isfinite(row.predicted_p95) or not row.carried:
             continue
         parting = p95 / row.predicted_p95 - 1
-        if abs(parting) > policy.LOADTEST_PART and (worst is None or abs(parting) > abs(worst[0])):
+        if abs(parting) > bounds.LOADTEST_PART and (worst is None or abs(parting) > abs(worst[0])):
             worst = parting, row
     if worst is None:
         return None
@@ -234,4 +234,4 @@ def _percent(parting: float) -> str:
 
 
 def _allowed() -> str:
-    return f"{number(100 * policy.LOADTEST_PART, 0)} %"
+    return f"{number(100 * bounds.LOADTEST_PART, 0)} %"

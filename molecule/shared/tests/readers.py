@@ -10,6 +10,8 @@ Value = int | float | str | bool
 TIMESPAN = {"us": 1e-6, "ms": 1e-3, "s": 1, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 # Larger bodies are not sent to be accepted; that the next byte is refused is still seen.
 LARGEST_BODY_SENT = 100 * 1024**2
+# Longer ones do not fit onto a command line.
+LONGEST_LINE_SENT = 32 * 1024
 
 
 class NoEvidence(Exception):
@@ -134,6 +136,25 @@ def nginx_backlog(living: Living) -> Value:
     return same(queues)
 
 
+def header_buffers(living: Living) -> Value:
+    """The longest request line that is not answered with 414, found at its edge; its end is two bytes of the buffer."""
+    (words,) = living.nginx_server.in_force("large_client_header_buffers")
+    limit = nginx_conf.size(words[1])
+    path = f"{living.expect['health_path']}?line="
+    rest = len(f"GET {path} HTTP/1.1\r\n")
+    if limit <= LONGEST_LINE_SENT:
+        above, within = living.ask(*({"path": path + (size - rest) * "x"} for size in (limit + 1, limit)))
+        assert above.status == 414, f"a request line of {limit + 1} bytes: {above}"
+        assert within.status not in {None, 400, 414}, f"a request line of {limit} bytes: {within}"
+    return limit
+
+
+def retry_after(living: Living) -> Value:
+    """What NGINX tells those that it sheds."""
+    added = [words for block in living.nginx_server.all_blocks("if") for words in block.own("add_header")]
+    return same([int(words[1]) for words in added if words[0] == "Retry-After"])
+
+
 def body_limit(living: Living) -> Value:
     """The largest body that is not answered with 413, found at its edge."""
     limit = int(nginx_value("client_max_body_size", nginx_conf.size)(living) or 0)
@@ -168,6 +189,9 @@ READERS: dict[str, tuple[Reader, ...]] = {
     "gunicorn.keepalive": (configured("keepalive"), keepalive),
     "gunicorn.max_requests": (configured("max_requests"),),
     "gunicorn.max_requests_jitter": (configured("max_requests_jitter"),),
+    "gunicorn.limit_request_line": (configured("limit_request_line"),),
+    "gunicorn.limit_request_field_size": (configured("limit_request_field_size"),),
+    "gunicorn.limit_request_fields": (configured("limit_request_fields"),),
     "systemd.Backlog": (socket_backlog,),
     "systemd.TimeoutStopSec": (stop_seconds,),
     # cgroup v1 has no kernel file for MemoryHigh: there systemd's word is all there is, and it has no effect.
@@ -183,10 +207,13 @@ READERS: dict[str, tuple[Reader, ...]] = {
     "nginx.proxy_send_timeout": (nginx_value("proxy_send_timeout", nginx_conf.seconds),),
     "nginx.proxy_read_timeout": (nginx_value("proxy_read_timeout", nginx_conf.seconds),),
     "nginx.client_max_body_size": (body_limit,),
+    "nginx.large_client_header_buffers": (header_buffers,),
+    "nginx.proxy_buffer_size": (nginx_value("proxy_buffer_size", nginx_conf.size),),
     "nginx.client_header_timeout": (nginx_value("client_header_timeout", nginx_conf.seconds, "server"),),
     "nginx.client_body_timeout": (nginx_value("client_body_timeout", nginx_conf.seconds),),
     "nginx.keepalive_timeout": (nginx_value("keepalive_timeout", nginx_conf.seconds),),
     "nginx.listen_backlog": (nginx_backlog,),
+    "farrier.retry_after": (retry_after,),
     "farrier.switch": (switch,),
     "farrier.watchdog_timeout": (watchdog_timeout,),
 }

@@ -12,7 +12,9 @@ import pytest
 from living import Living
 
 # What a client may claim about itself, and what must not be believed.
-FORWARDED = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Real-IP")
+FORWARDED = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "X-Real-IP")
+# ... and what must not come through at all.
+CLAIMS = ("Forwarded", "X-Forwarded-Prefix", "X-Forwarded-Server", "X-Script-Name", "X-Original-URL", "Remote-User")
 TIMES = ("request_time", "upstream_connect_time", "upstream_header_time", "upstream_response_time")
 # The metrics' timer turns every 15 s; some more for the turn itself.
 METRICS_SECONDS = 25
@@ -94,6 +96,7 @@ class TestPages:
             # The client's own header would be $http_x_forwarded_for, also inside $proxy_add_x_forwarded_for.
             assert name.lower() in passed, f"{name} reaches the application as the client wrote it"
             assert "forwarded" not in passed[name.lower()]
+        assert {name: passed.get(name.lower()) for name in CLAIMS} == dict.fromkeys(CLAIMS, "")
         assert passed["connection"] == "close"
         assert living.nginx_server.in_force("underscores_in_headers") in ([], [("off",)])
 
@@ -192,6 +195,22 @@ class TestOperation:
         assert f"release  {living.slot['record']['release']} in slot {living.stack['active']}" in said.stdout
         assert f"workers  {len(living.workers)} ready" in said.stdout
         assert f"of at most {living.stack['queue']['backlog']} requests wait" in said.stdout
+
+    def test_whoever_may_not_look_is_told_so_and_sees_no_zeros(self, living: Living) -> None:
+        if living.is_root:
+            pytest.skip("root may look")
+        said = living.host.run("%s-status" % living.app)
+        directory = f"/run/{living.app}-{living.stack['active']}"
+        assert (said.rc, said.stdout) == (1, "")
+        assert said.stderr == (
+            f"{living.app}-status: {living.host.user().name} may not look into {directory}; root may: sudo {living.app}-status\n"
+        )
+
+    def test_the_applications_directories_are_its_own_affair(self, living: Living) -> None:
+        with living.as_root():
+            for path in (f"/var/lib/{living.app}", f"/run/{living.app}-{living.stack['active']}"):
+                directory = living.host.file(path)
+                assert (directory.user, directory.mode) == (living.expect["user"], 0o750), path
 
     def test_its_metrics_are_written_where_that_is_switched_on(self, living: Living) -> None:
         directory = living.expect["metrics_directory"]

@@ -29,10 +29,11 @@ options:
   doing: {type: str, default: deploy, description: What for.}
   controller:
     description:
-      - "Lines: name of the machine that runs the play, a word for its boot and user, the play's process, all processes there."
+      - "Lines: name of the machine that runs the play, a word for its boot and user, the play's process."
       - Only the first is needed. Without the others a play that was killed keeps its lock until it is stale by age.
     type: str
     default: ""
+  living: {type: str, default: "", description: "All processes of that machine; neither logged nor shown."}
   take: {type: bool, default: false, description: Take it although somebody has it.}
   hint: {type: str, default: "", description: How to ask for O(take); part of a refusal.}
   lease_seconds: {type: int, default: 900, description: "How long the lock is valid without being renewed."}
@@ -61,11 +62,11 @@ token: {description: What proves that the lock is ours., returned: when taken, t
 class Controller:
     """The machine that runs a play, as far as it told: its name, its boot and user, the play's process, and all processes."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, living: str) -> None:
         """Read the lines; what is missing is empty."""
-        lines = [*text.splitlines(), "", "", "", ""]
+        lines = [*text.splitlines(), "", "", ""]
         self.name, self.identity, self.process = (line.strip() for line in lines[:3])
-        self.living = set(lines[3].split())
+        self.living = set(living.split())
 
     def knows_dead(self, holder: dict[str, Any]) -> bool:
         """Whether the holder's play ran here and has ended; False as well when that cannot be known."""
@@ -139,7 +140,7 @@ def held(file: Any) -> bool:
 def take(file: Any, wish: dict[str, Any], running: bool) -> tuple[str, str, str]:
     """Take the lock. Returns the token, or why not; and whose lock was taken over."""
     holder, idle = read(file), max(0.0, time.time() - os.fstat(file.fileno()).st_mtime)
-    asking = Controller(wish["controller"])
+    asking = Controller(wish["controller"], wish["living"])
     problem = refusal(wish, holder, idle, running, asking)
     if problem:
         return "", problem, ""
@@ -161,6 +162,7 @@ def main() -> None:
             "by": text,
             "doing": {"type": "str", "default": "deploy"},
             "controller": text,
+            "living": {**text, "no_log": True},  # else it would stand in the host's journal
             "take": {"type": "bool", "default": False},
             "hint": text,
             "lease_seconds": {"type": "int", "default": 900},

@@ -32,6 +32,7 @@ options:
   known: {type: list, elements: str, default: [], description: What is already known to be wrong.}
   facts: {type: dict, description: What farrier_facts found.}
   packages_missing: {type: list, elements: str, default: [], description: What will be installed.}
+  releasing: {type: bool, default: true, description: "Whether a release will be made, for which the disk needs room."}
   sized_for_cpus: {type: float, description: CPUs that the plan counts with.}
   sized_for_memory_mb: {type: int, description: Memory that the plan counts with.}
   slot_memory_mb: {type: int, description: What a slot should need.}
@@ -107,7 +108,7 @@ def looked_at(wish: dict[str, Any], ipv6: bool) -> tuple[list[str], list[str]]:
         *system_refusals(host, wish["facts"]["system"]),
         *wish["known"],
         *room.refusals,
-        *check_disk(host, f"/srv/{wish['application']}"),
+        *(check_disk(host, f"/srv/{wish['application']}") if wish["releasing"] else []),
     ]
     others = other_application(host, wish["application"], wish["take_host"], wish["take_host_hint"])
     others = others or ports_taken(host, wish["ports"])
@@ -132,6 +133,7 @@ def main() -> None:
             "known": words,
             "facts": {"type": "dict"},
             "packages_missing": words,
+            "releasing": {"type": "bool", "default": True},
             "sized_for_cpus": {"type": "float"},
             "sized_for_memory_mb": {"type": "int"},
             "slot_memory_mb": {"type": "int"},

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import subprocess
+from types import MappingProxyType
 from typing import Iterator, Mapping
 from urllib.parse import unquote
 
@@ -49,11 +51,11 @@ SETUP_FAILED = {
 _ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
 
-def redacted(text: str, environment: Mapping[str, str] = os.environ) -> str:
-    """The text without the user and password of any URL, and without the passwords among the variables passed on."""
+def redacted(text: str, environment: Mapping[str, str] = MappingProxyType({})) -> str:
+    """The text without the user and password of any URL, and without the passwords of URLs among these variables."""
     text = re.sub(r"://[^/\s]+@", "://***@", text)
-    for name, value in environment.items():
-        for user in re.findall(r"://([^/\s]*)@", value) if PASSED_ON.fullmatch(name) else []:
+    for value in environment.values():
+        for user in re.findall(r"://([^/\s]*)@", value):
             password = user.rpartition(":")[2]
             for secret in (password, unquote(password)):
                 if len(secret) >= SHORTEST_SECRET:
@@ -61,10 +63,10 @@ def redacted(text: str, environment: Mapping[str, str] = os.environ) -> str:
     return text
 
 
-def end_of(output: str) -> str:
+def end_of(output: str, environment: Mapping[str, str] = MappingProxyType({})) -> str:
     """The end of what a command printed: bounded, without colours, control characters and passwords."""
     lines = _ESCAPE_SEQUENCE.sub("", output).strip().splitlines()[-LAST_LINES:]
-    return redacted("\n".join(map(printable, lines)))[-LAST_CHARACTERS:]
+    return redacted("\n".join(map(printable, lines)), environment)[-LAST_CHARACTERS:]
 
 
 def printable(text: str) -> str:
@@ -98,12 +100,14 @@ def transient(settings: list[str], command: list[str]) -> list[str]:
     return ["systemd-run", "--wait", "--pipe", "--collect", "--quiet", *properties, "--", *literal]
 
 
-def as_user(user: str, settings: list[str], command: list[str], environment: Mapping[str, str] | None = None) -> str:
+def as_user(
+    user: str, settings: list[str], command: list[str], environment: Mapping[str, str] = MappingProxyType({})
+) -> str:
     """Run a command as a transient service, with none of our environment, and return its output; Failure with the end of it."""
-    with handed(environment or {}) as variables:
+    with handed(environment) as variables:
         status, said = run(transient([f"User={user}", f"Group={user}", *settings, *variables], command))
     if status:
-        raise Failure(end_of(said) or ended(status))
+        raise Failure(end_of(said, environment) or ended(status))
     return said
 
 
@@ -124,6 +128,16 @@ def handed(environment: Mapping[str, str]) -> Iterator[list[str]]:
         os.close(file)
 
 
-def passed_on() -> dict[str, str]:
-    """The variables of the play's own `environment:` that pip sees."""
-    return {name: value for name, value in os.environ.items() if PASSED_ON.fullmatch(name)}
+def of_pip(given: str | None) -> dict[str, str]:
+    """Environment variables of pip: those of the play's own `environment:`, and those that are given, as a JSON object."""
+    try:
+        more = json.loads(given) if given else {}
+    except ValueError:
+        more = None
+    if not isinstance(more, dict) or not all(re.fullmatch(r"[A-Za-z_]\w*", name) for name in more):
+        raise Failure(
+            "pip_environment is not a mapping from names of environment variables, such as PIP_INDEX_URL, to values"
+        )
+    return {name: value for name, value in os.environ.items() if PASSED_ON.fullmatch(name)} | {
+        name: str(value) for name, value in more.items()
+    }

@@ -9,6 +9,8 @@ import re
 from ansible.module_utils.farrier_journal import latest
 
 LINES = 1000
+NEAR_SHARE = 0.5
+"""The last look at a process that grows may be some time before its end."""
 CGROUPS = "/sys/fs/cgroup"
 
 
@@ -32,6 +34,8 @@ class Memory:
         self.kills = 0
         self.largest = 0
         """Bytes of the largest process."""
+        self.peak = 0
+        """Bytes of all of them together, at the most."""
 
     def look(self, group: str, top: str = CGROUPS, proc: str = "/proc") -> None:
         """Look at the control group again, of version 2 or 1."""
@@ -43,18 +47,25 @@ class Memory:
         ):
             found = re.search(r"(?m)^oom_kill (\d+)$", read(os.path.join(place, events)))
             self.kills = max(self.kills, int(found.group(1)) if found else 0)
+            for usage in ("memory.peak", "memory.current", "memory.max_usage_in_bytes"):
+                number = read(os.path.join(place, usage)).strip()
+                self.peak = max(self.peak, int(number) if number.isdecimal() else 0)
             for pid in read(os.path.join(place, "cgroup.procs")).split()[:1000]:
                 resident = re.search(r"(?m)^VmHWM:\s+(\d+) kB$", read(f"{proc}/{pid}/status"))
                 self.largest = max(self.largest, int(resident.group(1)) << 10 if resident else 0)
 
-    def killed(self, unit: str, since: int) -> bool:
-        """Whether the kernel has killed one of its processes for memory since a time; also when the group is gone."""
+    def killed(self, unit: str, since: int, limit: str) -> bool:
+        """Whether the kernel has killed one of its processes for memory since a time; also when the group is gone.
+
+        systemd tells of it in so many words with control groups of version 2 only. Where a main process was killed that had
+        come near the limit, nobody else can have done it: what systemd kills itself ends otherwise.
+        """
         if self.kills:
             return True
-        words = re.compile(rf"killed by the OOM killer|oom_memcg=\S*/{re.escape(unit)}(,|$)")
-        said = latest(since, LINES, f"--unit={unit}", "_PID=1")  # systemd's own words
-        said += latest(since, LINES, "--dmesg")  # the kernel's, where they can be read
-        return any(words.search(line) for line in said)
+        said = latest(since, LINES, f"--unit={unit}", "_PID=1")
+        near = limit.isdecimal() and self.peak > NEAR_SHARE * int(limit)
+        words = r"killed by the OOM killer" + (r"|code=killed, status=9/KILL" if near else "")
+        return any(re.search(words, line) for line in said)
 
 
 def told(unit: str, limit: str, largest: int, assumed: bool, measure: str) -> str:

@@ -7,8 +7,9 @@ import os
 import re
 import shutil
 import subprocess
+import threading
 import time
-from typing import Any
+from typing import Any, Iterator
 
 from ansible.module_utils import farrier_beneath as beneath
 from ansible.module_utils import farrier_configurations as configurations
@@ -126,24 +127,44 @@ class Slot:
             run("systemctl", "reset-failed", self.unit)
         begun = show(self.unit)["NRestarts"]
         try:
-            run("systemctl", "start", self.unit)
-            while True:
-                pids, state = self.workers(), show(self.unit)
-                self.memory.look(state["ControlGroup"])
-                if len(pids) >= count:
-                    return pids
-                if state["ActiveState"] != "active" or state["NRestarts"] != begun:
-                    raise Failure("It ended while its workers were starting.")
-                if self.memory.kills:
-                    raise Failure("The kernel killed one of its processes while its workers were starting.")
-                if time.monotonic() > limit:
-                    late = f"After {self.params['boot_seconds']} s {len(pids)} of {count} workers were ready."
-                    raise Failure(late)
-                time.sleep(POLL_SECONDS)
+            with self.memory_watched():
+                run("systemctl", "start", self.unit)
+                while True:
+                    pids, state = self.workers(), show(self.unit)
+                    if len(pids) >= count:
+                        return pids
+                    if state["ActiveState"] != "active" or state["NRestarts"] != begun:
+                        raise Failure("It ended while its workers were starting.")
+                    if self.memory.kills:
+                        raise Failure("The kernel killed one of its processes while its workers were starting.")
+                    if time.monotonic() > limit:
+                        late = f"After {self.params['boot_seconds']} s {len(pids)} of {count} workers were ready."
+                        raise Failure(late)
+                    time.sleep(POLL_SECONDS)
         except Failure as failure:
             result = show(self.unit)["Result"]
             cause = "" if result == "success" else f" ({result})"
             raise Failure(f"{self.unit} did not start{cause}.\n{self.abandon() or failure}") from None
+
+    @contextlib.contextmanager
+    def memory_watched(self) -> Iterator[None]:
+        """Look at its memory meanwhile: what the kernel tells of it is gone as soon as it has ended."""
+        ended = threading.Event()
+
+        def watch() -> None:
+            group = ""
+            while not ended.wait(POLL_SECONDS):
+                with contextlib.suppress(Failure):
+                    group = group or show(self.unit)["ControlGroup"]
+                self.memory.look(group)
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            watcher.join()
 
     def abandon(self) -> str:
         """Stop it; why it ended, as far as it is known, and the end of what it logged since it was started."""
@@ -154,7 +175,7 @@ class Slot:
         with contextlib.suppress(Failure):
             run("systemctl", "reset-failed", self.unit)
         said: str = journal.tail(self.unit, self.begun)
-        if state["Result"] == "oom-kill" or self.memory.killed(self.unit, self.begun):
+        if state["Result"] == "oom-kill" or self.memory.killed(self.unit, self.begun, state["MemoryMax"]):
             assumed, measure = self.params["memory_assumed"], self.params["measure"]
             said = f"{told(self.unit, state['MemoryMax'], self.memory.largest, assumed, measure)}\n{said}"
         return said

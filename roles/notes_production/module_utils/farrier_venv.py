@@ -11,7 +11,7 @@ import sys
 
 from ansible.module_utils import farrier_beneath as beneath
 from ansible.module_utils.farrier_archive import links_stay_inside
-from ansible.module_utils.farrier_cell import passed_on
+from ansible.module_utils.farrier_cell import of_pip
 from ansible.module_utils.farrier_play import Failure
 from ansible.module_utils.farrier_requirements import from_the_release, requirement_files, venv_key
 from ansible.module_utils.farrier_workplace import Workplace, remove
@@ -98,7 +98,7 @@ class VirtualEnvironment:
     def pip(self, words: list[str], shelter: list[str]) -> None:
         """Run pip, which alone may reach the network."""
         python = os.path.join(self.path, "bin", "python")
-        self.place.run([python, *PIP, *words], *shelter, network=True, environment=passed_on())
+        self.place.run([python, *PIP, *words], *shelter, network=True, environment=of_pip(self.params["pip"]))
 
     def copy(self, shelter: list[str]) -> str:
         """A copy of the release that is the service user's, because pip builds a package where its source lies."""

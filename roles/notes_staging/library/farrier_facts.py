@@ -8,7 +8,6 @@ anywhere above it, and because other services are already there. `probe` reads f
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import platform
 import re
@@ -73,6 +72,14 @@ LISTED_CPUS = 0.1
 """Less CPU than this is noise: neither listed nor taken off."""
 LEAST_CPUS = 0.1
 """What is reported as usable when others use everything; the plan will say that nothing fits."""
+OWN_UNITS = ("@a", "@b", "-activate", "-preflight", "-metrics")
+"""What follows the application's name in the names of the role's own services."""
+HIDDEN = (
+    "/proc hides the processes of other users here (hidepid, or a unit's ProtectProc): what others use and what limits a "
+    "service cannot be seen; gather as root (farrier facts ENVIRONMENT -- --become), or as a user of the group that /proc is "
+    "mounted with (gid=)"
+)
+"""Why facts would be other figures, and the cure."""
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 """Unit of the CPU times in /proc/<pid>/stat."""
 
@@ -286,13 +293,20 @@ def printable(text: str) -> str:
     return re.sub(r"[^\x21-\x7e]", "?", text)[:80]
 
 
+def own_units(application: str | None) -> set[str]:
+    """The services that Farrier itself makes; `notes-worker.service` is the operator's, whose memory is taken."""
+    if not application:
+        return {"nginx.service"}
+    names = [application + end for end in OWN_UNITS] + [
+        "farrier-measure-" + application + end for end in ("", "-expiry")
+    ]
+    return {"nginx.service", *(name + ".service" for name in names)}
+
+
 def belongs_to_us(process: Process, application: str | None) -> bool:
     """Whether a process is the application's, NGINX's (the plan counts it by itself) or a login's."""
     unit = process.unit.rpartition("/")[2]
-    own = ["nginx.service", "session-*.scope"]
-    if application:
-        own += [application + "@a.service", application + "@b.service", application + "-*.service"]
-    if any(fnmatch.fnmatchcase(unit, pattern) for pattern in own):
+    if unit in own_units(application) or re.fullmatch(r"session-.*\.scope", unit):
         return True
     # Without pam_systemd a login stays below the SSH daemon; a user's manager lives as long as the login.
     login = unit.startswith("ssh@") or (unit in ("ssh.service", "sshd.service") and process.parent != 1)
@@ -444,6 +458,11 @@ def memory(cgroups: Cgroups, taken_mb: int) -> dict[str, Any]:
     }
 
 
+def hides(root: str = "/") -> bool:
+    """Whether this process may not look at others: even PID 1, which everybody may otherwise read, cannot be seen."""
+    return not read(Path(root, "proc/1/status"))
+
+
 def probe(
     root: str = "/", application: str | None = None, disk_path: str = "/srv", own_pid: int | None = None
 ) -> dict[str, Any]:
@@ -480,6 +499,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    if hides():
+        module.fail_json(msg=HIDDEN)
     result: dict[str, Any] = {"facts": probe("/", module.params["application"], module.params["disk_path"])}
     if module.params["packages"] is not None:
         installed = installed_packages(Path("/"))

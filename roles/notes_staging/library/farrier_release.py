@@ -46,6 +46,7 @@ options:
   python: {type: str, default: python3, description: Interpreter for the virtual environment.}
   requirements: {type: str, required: true, description: Requirements or lock file inside the source.}
   gunicorn: {type: str, required: true, description: What to install when the requirements bring no Gunicorn.}
+  pip: {type: str, description: "Environment variables of pip, as a JSON object: those for package indexes and proxies."}
   worker_class: {type: str, description: Of Gunicorn; C(gevent) has to be among the requirements.}
   static_directory: {type: str, description: Where static files are, inside the release.}
   static_command: {type: str, description: Command that collects them there.}
@@ -87,7 +88,7 @@ compileall.compile_dir(top, quiet=2, stripdir=top, prependdir=path)
 """Byte code goes where its user may write; what the compiler needs itself is found where it always is."""
 
 
-class Builder(Workplace):
+class Builder(Workplace):  # type: ignore[misc] # what Ansible finds under its own name has no types
     """Makes one release below `home`."""
 
     def collect_static(self, top: str, venv: str) -> None:
@@ -126,7 +127,7 @@ class Builder(Workplace):
         with self.working():
             environment = VirtualEnvironment(self, partial)
             environment.install()
-            venv = environment.path
+            venv = str(environment.path)
             self.collect_static(partial, venv)
             with self.step("compile", "Compiling"):
                 self.compile(partial, venv)
@@ -164,7 +165,7 @@ class Builder(Workplace):
             environment.install()
         if beneath.read_json(self.path, "RELEASE.json").get("venv") != os.path.basename(environment.path):
             self.note(self.path, environment.path)
-        return environment.path
+        return str(environment.path)
 
     def prune(self) -> list[str]:
         """Remove what is too old: releases beyond `keep`, leftovers, and virtual environments that none uses."""
@@ -198,6 +199,8 @@ def main() -> None:
             "python": {"type": "str", "default": "python3"},
             "requirements": {"type": "str", "required": True},
             "gunicorn": {"type": "str", "required": True},
+            # As one string, so that not each short value of it is masked everywhere.
+            "pip": {"type": "str", "no_log": True},
             "worker_class": text,
             "static_directory": text,
             "static_command": text,

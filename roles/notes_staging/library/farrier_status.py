@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import json
 import socket
 import ssl
 import subprocess
 import time
-from pathlib import Path
 from typing import Any
 
+from ansible.module_utils import farrier_configurations as configurations
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.farrier_journal import printable
+from ansible.module_utils.farrier_play import Failure
+from ansible.module_utils.farrier_slot import main_pid, ready_workers
 
 DOCUMENTATION = r"""
 module: farrier_status
@@ -26,7 +28,7 @@ options:
   home: {type: path, required: true, description: Directory that holds C(slots).}
   host: {type: str, required: true, description: Host of the request.}
   health_path: {type: str, required: true, description: Path of the request.}
-  workers: {type: int, required: true, description: How many workers the host was planned with.}
+  workers: {type: int, required: true, description: "How many workers the host was planned with, where the slot does not say it."}
   tls: {type: bool, default: false, description: Ask over TLS.}
   seconds: {type: int, default: 30, description: "How long the answer may take, with all that is asked again because the queue was full."}
 author: Farrier
@@ -46,18 +48,22 @@ RETURN = r"""
 status:
   description:
     - slot, release, previous, since and by of the active slot, and the process ids of its ready workers.
+    - expected is how many workers its configuration asks for.
     - queues holds the length of each accept queue by address, waiting how many connections are in it; somaxconn is the longest
-      that the kernel allows.
+      that the kernel allows, null where it cannot be read.
     - certificate_days says how long the certificate is still valid that NGINX shows; less than three weeks are warned of.
     - answer is the status that NGINX gave, or 0 with the reason in error; answer_seconds is how long it took.
   returned: always
   type: dict
 line: {description: The same in one line for people., returned: always, type: str}
+healthy: {description: "Whether a release serves with all its workers, and the health path answers.", returned: always, type: bool}
 """
 
 
 CERTIFICATE_DAYS = 21
 """A certificate that ends within this time should have been renewed: ACME clients do it 30 days before the end."""
+
+SOMAXCONN = "/proc/sys/net/core/somaxconn"
 
 AGAIN_SECONDS = 0.3
 """How long to wait before asking again; less than the Retry-After for visitors, as nobody else asks here."""
@@ -88,26 +94,43 @@ def listening(listing: str) -> list[list[str]]:
     ]
 
 
-def told(status: dict[str, Any], workers: int, queue: str) -> str:
-    """What serves, in one line for people; `workers` were planned, `queue` is the path of the application's socket."""
+def told(status: dict[str, Any], queue: str) -> str:
+    """What serves, in one line for people; `queue` is the path of the application's socket."""
     if not status["release"]:
         return "nothing is served yet"
     answer = f"answers {status['answer']} in {status['answer_seconds']} s" if status["answer"] else status["error"]
-    return (
+    line: str = printable(
         f"release {status['release']} in slot {status['slot']} since {status['since']} by {status['by']}; "
-        f"{len(status['workers'])} of {workers} workers are ready, {status['waiting'].get(queue, 0)} of at most "
+        f"{len(status['workers'])} of {status['expected']} workers are ready, {status['waiting'].get(queue, 0)} of at most "
         f"{status['queues'].get(queue, 0)} requests wait; {answer}"
     )
+    return line
 
 
-def children(parent: int, proc: Path = Path("/proc")) -> set[int]:
-    """The child processes of a process."""
-    found = set()
-    for each in proc.glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            if parent and int(each.read_text().rpartition(")")[2].split()[1]) == parent:
-                found.add(int(each.parent.name))
+def healthy(status: dict[str, Any]) -> bool:
+    """Whether visitors are served as they should be."""
+    enough = len(status["workers"]) >= status["expected"]
+    return bool(status["release"]) and enough and 200 <= status["answer"] < 400
+
+
+def living(application: str, home: str, workers: int) -> dict[str, Any]:
+    """What the slot that counts was filled with, and its workers that are ready."""
+    slot = configurations.active_slot(home)
+    facts = configurations.slot_facts(home, slot) if slot else {}
+    found: dict[str, Any] = {key: facts.get(key) for key in ("slot", "release", "previous", "since", "by")}
+    number = facts.get("workers")
+    found.update(workers=[], expected=number if isinstance(number, int) else workers)
+    if slot:
+        with contextlib.suppress(Failure):
+            found["workers"] = ready_workers(f"{application}-{slot}/workers", main_pid(f"{application}@{slot}.service"))
     return found
+
+
+def longest_queue() -> int | None:
+    """The longest queue that the kernel allows; None where that cannot be read, as in an unprivileged container."""
+    with contextlib.suppress(OSError, ValueError), open(SOMAXCONN, encoding="ascii") as file:
+        return int(file.read(100))
+    return None
 
 
 def days_left(certificate: bytes, now: float) -> int | None:
@@ -169,26 +192,12 @@ def main() -> None:
         supports_check_mode=True,
     )
     wish = module.params
-    status: dict[str, Any] = {
-        "slot": None,
-        "release": None,
-        "previous": None,
-        "since": None,
-        "by": None,
-        "workers": [],
-    }
-    with contextlib.suppress(OSError, ValueError):
-        facts = json.loads(Path(wish["home"], "active", "slot.json").read_text(encoding="utf-8"))
-        status.update({key: facts.get(key) for key in ("slot", "release", "previous", "since", "by")})
-        unit = f"{wish['application']}@{status['slot']}.service"
-        alive = children(int(run("systemctl", "show", "-p", "MainPID", "--value", unit) or 0))
-        markers = Path("/run", f"{wish['application']}-{status['slot']}", "workers")
-        status["workers"] = sorted(alive & {int(each.name) for each in markers.iterdir() if each.name.isdigit()})
+    status = living(wish["application"], wish["home"], wish["workers"])
     listing = run("ss", "-lntxH")
     status["queues"], status["waiting"] = queues(listing), waiting(listing)
-    status["somaxconn"] = None
-    with contextlib.suppress(OSError, ValueError):  # the kernel hides it from an unprivileged container
-        status["somaxconn"] = int(Path("/proc/sys/net/core/somaxconn").read_text())
+    status["somaxconn"] = longest_queue()
+    if status["somaxconn"] is None:
+        module.warn(f"{SOMAXCONN} cannot be read here, so net.core.somaxconn is not compared with the plan.")
     address = ("127.0.0.1", 443 if wish["tls"] else 80)
     status.update(ask(address, wish["host"], wish["health_path"], wish["tls"], wish["seconds"]))
     days = status["certificate_days"]
@@ -196,8 +205,8 @@ def main() -> None:
         module.warn(
             f"The certificate that NGINX shows for {wish['host']} ends in {days} days; put a new one in its place."
         )
-    line = told(status, wish["workers"], f"/run/{wish['application']}.sock")
-    module.exit_json(changed=False, status=status, line=line)
+    line = told(status, f"/run/{wish['application']}.sock")
+    module.exit_json(changed=False, status=status, line=line, healthy=healthy(status))
 
 
 if __name__ == "__main__":

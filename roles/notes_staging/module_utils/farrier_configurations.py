@@ -106,9 +106,9 @@ def note_served(home: str, name: str | None, release: str) -> None:
 
 
 def used(home: str) -> set[Any]:
-    """The configurations that a slot runs with or goes back to."""
-    keys = ("configuration", "previous_configuration")
-    return {facts.get(key) for facts in (slot_facts(home, slot) for slot in SLOTS) for key in keys}
+    """The configurations that a slot was filled with, and the one that the slot that counts goes back to."""
+    active = slot_facts(home, active_slot(home) or "a")
+    return {slot_facts(home, slot).get("configuration") for slot in SLOTS} | {active.get("previous_configuration")}
 
 
 def prune(home: str, keep: str | None = None) -> None:

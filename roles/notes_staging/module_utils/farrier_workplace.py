@@ -8,6 +8,7 @@ import pwd
 import stat
 import subprocess
 import time
+from types import MappingProxyType
 from typing import Any, Iterator, Mapping
 
 from ansible.module_utils import farrier_beneath as beneath
@@ -90,7 +91,7 @@ class Workplace:
         *settings: str,
         data: bool = False,
         network: bool = False,
-        environment: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> str:
         """Run a command as the service's user in the application's own cell; without its data and a network unless asked for."""
         sandbox = [each for each in self.params["sandbox"] if data or not each.startswith("StateDirectory=")]
