@@ -9,13 +9,13 @@ import typer
 
 from farrier import measure_options
 from farrier.cli_loadtest import loadtest
-from farrier.cli_options import PROJECT, EnvironmentName, ProjectFile, session_of
+from farrier.cli_options import PROJECT, EnvironmentName, FactsDirectory, ProjectFile, StatedFacts, session_of
 from farrier.errors import FarrierError, InputError
 from farrier.policy import MEASURE_SECONDS
 from farrier.units import counted, printable, shown
 
 if TYPE_CHECKING:
-    pass
+    from farrier.session import Planned
 
 EXIT_CODES = """
 Exit codes: 0 done; 1 --check found a difference; 2 the input is wrong; 3 no plan fits a host; 4 a host could not be
@@ -33,23 +33,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-
-FactsDirectory = Annotated[
-    Path | None,
-    typer.Option(
-        "--facts",
-        metavar="DIR",
-        help="Host facts from here instead of facts/ENV: Farrier's own, `ansible -m setup --tree`, or a JSON fact cache.",
-    ),
-]
-StatedFacts = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--fact",
-        metavar="NAME=VALUE",
-        help="State a fact for all hosts, such as cpus=2 or memory_mb=3936; repeatable.",
-    ),
-]
 
 
 def _show_version(value: bool) -> None:
@@ -226,27 +209,32 @@ def plan(
 
         draw(planned.environment, planned.plans, planned.draft, plot)
     if as_json:
-        from farrier.plan import plans_document
-        from farrier.planning.comparison import compare, with_rules
-        from farrier.render import json_document
-
-        document = plans_document(planned.environment, planned.plans)
-        document["hosts_without_facts"] = list(planned.without_facts)
-        if rules:
-            document = with_rules(document, {host: compare(planned.draft(host)) for host in planned.plans})
-        typer.echo(json_document(document).decode(), nl=False)
+        typer.echo(_plan_document(planned, rules=rules), nl=False)
     elif settings or rules:
         from farrier.sheets import print_sheets
 
         print_sheets(planned.environment, planned.plans, planned.workload, planned.draft, settings, rules=rules)
     else:
-        from farrier.report import print_plans, print_unplanned
+        from farrier.report import print_plans
 
         print_plans(planned.environment, planned.plans, planned.workload)
-    if not as_json:
-        print_unplanned(planned.environment, planned.without_facts)
+    if planned.without_facts and not as_json:
+        typer.echo(f"warning: {planned.not_planned}")
     if plot is not None:
         typer.echo(f"written {plot}", err=True)
+
+
+def _plan_document(planned: "Planned", *, rules: bool) -> str:
+    """The plans as JSON, with the rules of thumb beside them where these are asked for."""
+    from farrier.plan import plans_document
+    from farrier.planning.comparison import compare, with_rules
+    from farrier.render import json_document
+
+    document = plans_document(planned.environment, planned.plans)
+    document["hosts_without_facts"] = list(planned.without_facts)
+    if rules:
+        document = with_rules(document, {host: compare(planned.draft(host)) for host in planned.plans})
+    return json_document(document).decode()
 
 
 @app.command()

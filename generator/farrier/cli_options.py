@@ -14,6 +14,23 @@ EnvironmentName = Annotated[
 ProjectFile = Annotated[Path, typer.Option("--project", "-p", metavar="FILE", help="The project file.")]
 PROJECT = Path("farrier.yml")
 
+FactsDirectory = Annotated[
+    Path | None,
+    typer.Option(
+        "--facts",
+        metavar="DIR",
+        help="Host facts from here instead of facts/ENV: Farrier's own, `ansible -m setup --tree`, or a JSON fact cache.",
+    ),
+]
+StatedFacts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fact",
+        metavar="NAME=VALUE",
+        help="State a fact for all hosts, such as cpus=2 or memory_mb=3936; repeatable.",
+    ),
+]
+
 
 def session_of(project: Path) -> "Session":
     """The session of a command; what it imports waits until a command needs it."""

@@ -1,7 +1,7 @@
 """What people see on a terminal: plans as tables, progress while facts are gathered."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from farrier.inventory_hosts import not_planned
 from farrier.plan import Plan, Setting
 from farrier.role_variables import Size, sizes
 from farrier.settings import BY_NAME
@@ -35,12 +34,6 @@ def console_for(*, stderr: bool = False) -> Console:
     if not console.is_terminal:
         console.width = WIDTH_WITHOUT_TERMINAL
     return console
-
-
-def print_unplanned(environment: str, hosts: Sequence[str]) -> None:
-    """A warning of hosts that have no plan, where there are any."""
-    if hosts:
-        print(f"warning: {not_planned(environment, hosts)}")  # noqa: T201 - a line for people, whole however wide the terminal
 
 
 def print_plans(environment: str, plans: Mapping[str, Plan], workload: Workload) -> None:

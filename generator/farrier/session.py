@@ -54,6 +54,11 @@ class Planned:
     without_facts: Sequence[str] = ()
     """Hosts of its inventory that were not planned, for nobody knows what they have."""
 
+    @property
+    def not_planned(self) -> str:
+        """That these hosts were not planned, and what to do."""
+        return not_planned(self.environment, self.without_facts)
+
     def draft(self, host: str) -> Draft:
         """All quantities behind the plan of one host."""
         return drafted(self.facts[host], self.workload, self.overrides, self.hosts)
