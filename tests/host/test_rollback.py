@@ -168,7 +168,7 @@ def test_files_from_before_there_were_configurations_are_taken_over_without_a_re
     master = operated.shell(f"echo {MASTER}")
     operated.play(*wish(operated, COLOUR="newer"))
     assert operated.shell(f"echo {MASTER}") == master
-    assert operated.shell("ls -d /etc/notes 2>&1 || true").endswith("No such file or directory\n")
+    assert operated.shell("ls /etc/notes") == "deployed.json\n"
     run(ROLLBACK, operated.project)
     assert living(operated).get("COLOUR") is None
     assert operated.shell("stat -c %a /srv/notes/slots /srv/notes/configurations") == "755\n700\n"
