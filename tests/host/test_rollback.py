@@ -269,7 +269,7 @@ def test_a_first_deploy_that_is_refused_leaves_nothing_switched_on(operated: Dep
     refused(operated, "--limit", fresh, *wish(operated, ALLOWED_HOSTS="refused.example.com"))
     assert shell(look).split() == [
         *("disabled", "disabled", "inactive"),
-        *("/etc/nginx/sites-enabled:", "/srv/notes/configurations:", "/srv/notes/slots:", "fine"),
+        *("/etc/nginx/sites-enabled:", "default", "/srv/notes/configurations:", "/srv/notes/slots:", "fine"),
     ]
     assert shell("grep -rlsF refused.example.com /srv /etc || true") == ""
     operated.play("--limit", fresh, *before)
