@@ -91,11 +91,12 @@ def hostile(operated: Deployed, trap: Trap) -> Iterator[str]:
     try:
         role = operated.project / f"roles/notes_{ENVIRONMENT}"
         defaults = yaml.load((role / "defaults/main.yml").read_text(encoding="utf-8"), Loader)  # noqa: S506 - a safe loader
-        wrapper = WRAPPER.replace("ANSWERS", repr(trap.answers(defaults)))
+        planned = {f"notes_{ENVIRONMENT}_planned_hosts": [HOSTILE]}  # as if there were facts of it
+        wrapper = WRAPPER.replace("ANSWERS", repr(trap.answers({**defaults, **planned})))
         plant = f"printf %s {shlex.quote(wrapper)} >{INTERPRETER}; chmod 755 {INTERPRETER}"
         on_host(HOSTILE, plant)
         hosts = yaml.safe_load(before)
-        hosts["all"]["hosts"][HOSTILE] = {**host["inventory"], "ansible_python_interpreter": INTERPRETER}
+        hosts["all"]["hosts"][HOSTILE] = {**host["inventory"], **planned, "ansible_python_interpreter": INTERPRETER}
         inventory.write_text(yaml.safe_dump(hosts), encoding="utf-8")
         yield HOSTILE
     finally:
