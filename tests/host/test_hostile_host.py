@@ -131,5 +131,5 @@ def test_a_hostile_host_decides_nothing_for_its_neighbour_or_the_control_machine
         assert f"hostile host, {number}" in on_host(hostile, serving)
         assert operated.shell(holding(PLANTED)) == "", "an answer of one host is in force on another"
     assert PLANTED in "".join(path.read_text() for path in (tmp_path / "facts").iterdir()), "it did answer"
-    assert PLANTED in on_host(hostile, "cat /etc/notes/environment"), "it may do with itself what it likes"
+    assert PLANTED in on_host(hostile, "cat /srv/notes/active/environment"), "it may do with itself what it likes"
     assert os.environ["ANSIBLE_CACHE_PLUGIN"] == "jsonfile"
