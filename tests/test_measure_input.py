@@ -198,7 +198,9 @@ def test_what_was_stolen_of_each_cpu(living: ModuleType, tmp_path: Path) -> None
     (tmp_path / "stat").write_text(
         "cpu  500 20 300 9000 70 10 70 50 40 0\ncpu0 5 2 3 9 7 1 7 20 4 0\ncpu1 0 0 0 0 0 0 0 30 0 0\n"
     )
-    assert living.stolen_seconds(str(tmp_path / "stat")) == 25 / os.sysconf("SC_CLK_TCK")
+    ticks = os.sysconf("SC_CLK_TCK")
+    assert living.machine_seconds(str(tmp_path / "stat")) == (900 / ticks, 50 / ticks)
+    assert living.stolen_seconds(str(tmp_path / "stat")) == 25 / ticks
     assert living.stolen_seconds() >= 0
 
 

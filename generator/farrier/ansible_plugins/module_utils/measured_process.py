@@ -68,11 +68,17 @@ def delay_ns(before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int
     return max(changes, default=(0, 0))[1]
 
 
+def machine_seconds(stat: str = "/proc/stat") -> tuple[float, float]:
+    """How long all CPUs together have computed, and how long the hypervisor kept them from it (its "steal")."""
+    user, nice, system, _, _, irq, softirq, steal = (int(word) for word in Path(stat).read_text().split(None, 9)[1:9])
+    ticks = os.sysconf("SC_CLK_TCK")
+    return (user + nice + system + irq + softirq) / ticks, steal / ticks
+
+
 def stolen_seconds(stat: str = "/proc/stat") -> float:
-    """How long the hypervisor kept each CPU from computing (its "steal"), in the mean of all CPUs."""
-    lines = Path(stat).read_text().splitlines()
-    cpus = sum(bool(re.match(r"cpu\d", line)) for line in lines)
-    return int(lines[0].split()[8]) / os.sysconf("SC_CLK_TCK") / max(1, cpus)
+    """How long the hypervisor kept each CPU from computing, in the mean of all CPUs."""
+    cpus = len(re.findall(r"^cpu\d", Path(stat).read_text(), re.MULTILINE))
+    return machine_seconds(stat)[1] / max(1, cpus)
 
 
 def memory_kb(pid: int) -> dict[str, int]:
