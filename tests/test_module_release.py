@@ -20,6 +20,7 @@ from ansible.module_utils.farrier_beneath import Refused
 from ansible.module_utils.farrier_cell import as_user, end_of, ended, handed, of_pip
 from ansible.module_utils.farrier_play import Failure
 from ansible.module_utils.farrier_requirements import from_the_release, requirement_files, venv_key
+from ansible.module_utils.farrier_venv import state_of
 
 from farrier.modules import farrier_command
 from farrier.modules.farrier_release import Builder
@@ -343,6 +344,30 @@ def test_only_a_mark_of_roots_own_says_that_an_environment_is_whole(maker: Maker
         assert again.changed is True
         assert stat.S_ISREG(mark.lstat().st_mode)
         assert mark.stat().st_nlink == 1
+
+
+def test_a_release_is_whole_while_there_is_nothing_to_do_for_it(maker: Maker) -> None:
+    wish = {**maker.params, "release": ID}
+    assert {key: state_of(wish)[key] for key in ("present", "whole", "active")} == {
+        "present": False,
+        "whole": False,
+        "active": None,
+    }
+    maker.brings = ("gevent-1", "packaging-1", "gunicorn-1")
+    maker.build()
+    release, venv = maker.home / "releases" / ID, next(maker.home.glob("venvs/*"))
+    assert (state_of(wish)["whole"], state_of(wish)["venv"]) == (True, str(venv))
+    assert state_of({**wish, "worker_class": "gevent"})["whole"] is True
+    (venv / "lib/python3.11/site-packages/gevent-1.dist-info").rmdir()
+    assert state_of({**wish, "worker_class": "gevent"})["whole"] is False
+    assert state_of({**wish, "gunicorn": "gunicorn==1"})["whole"] is False, "another environment is asked for"
+    for shut in (release, maker.home, maker.home / "venvs"):
+        shut.chmod(0o700)
+        assert state_of(wish)["whole"] is False, shut
+        shut.chmod(0o755)
+    assert state_of(wish)["whole"] is True
+    (venv / ".complete").unlink()
+    assert state_of(wish)["whole"] is False
 
 
 def packed(path: Path, *members: tuple[str, int, bytes | str]) -> str:

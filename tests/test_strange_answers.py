@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from farrier.ansible_plugins.module_utils.farrier_probe import probe
 from farrier.collect import CollectResult, HostEvent, _Run, collect
 from farrier.errors import FarrierError, HostError
 from farrier.events import MARK, event_of
 from farrier.facts_files import import_facts, read_facts
-from farrier.modules.farrier_facts import probe
 from mutations import LONGEST_MESSAGE, checked, mutated, seeded
 
 

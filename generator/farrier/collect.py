@@ -203,6 +203,7 @@ def environment(callback: str = "farrier_events") -> dict[str, str]:
         "ANSIBLE_FORCE_COLOR": "0",
         "ANSIBLE_INVENTORY_UNPARSED_FAILED": "1",
         "ANSIBLE_LOAD_CALLBACK_PLUGINS": "1",
+        "ANSIBLE_MODULE_UTILS": str(PACKAGE / "ansible_plugins/module_utils"),
         "ANSIBLE_NOCOLOR": "1",
         "ANSIBLE_NO_LOG": "0",
         "ANSIBLE_STDOUT_CALLBACK": callback,

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from farrier.ansible_plugins.module_utils.farrier_probe import hides, probe
 from farrier.errors import HostError
 from farrier.fact_documents import parse
 from farrier.facts import HostFacts
-from farrier.modules.farrier_facts import hides, probe
 
 HOST = "localhost"
 

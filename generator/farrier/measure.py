@@ -175,7 +175,6 @@ def measure(
         command = [ansible_command("ansible-playbook"), "-i", inventory, *how.extra]
         variables = environment("farrier_steps") | {
             "ANSIBLE_LIBRARY": str(PACKAGE / "modules"),
-            "ANSIBLE_MODULE_UTILS": str(PACKAGE / "ansible_plugins/module_utils"),
             "ANSIBLE_RETRY_FILES_ENABLED": "0",
         }
         run = _Run(on_event, {task: phase for phase, task in phase_tasks(how.seconds).items()})

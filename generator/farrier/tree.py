@@ -28,8 +28,10 @@ def environment_tree(
     }
     names = {"__app__": project.application.name, "__environment__": name}
     files = {f"roles/{role}/{path}": content for path, content in render_tree(source / "role", context, names).items()}
+    tasks = b"".join(content for path, content in files.items() if "/tasks/" in path)
     for module in sorted((PACKAGE / "modules").glob("farrier_*.py")):
-        files[f"roles/{role}/library/{module.name}"] = module.read_bytes()
+        if f"{module.stem}:".encode() in tasks:
+            files[f"roles/{role}/library/{module.name}"] = module.read_bytes()
     for shared in sorted((PACKAGE / "ansible_plugins/module_utils").glob("farrier_*.py")):
         files[f"roles/{role}/module_utils/{shared.name}"] = shared.read_bytes()
     files |= render_tree(source / "playbook", context, names)

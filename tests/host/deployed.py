@@ -175,6 +175,14 @@ def write_project(
     (project / "inventory.yml").write_text(yaml.safe_dump(inventory), encoding="utf-8")
 
 
+def one_module(name: str, arguments: str) -> list[str]:
+    """The call of one of the role's modules by itself, or of one that only Farrier has."""
+    role = f"roles/notes_{ENVIRONMENT}"
+    library = f"ANSIBLE_LIBRARY={role}/library:{ROOT}/generator/farrier/modules"
+    found = ["env", f"ANSIBLE_MODULE_UTILS={role}/module_utils", library]
+    return [*found, "ansible", "all", "-i", "inventory.yml", "-b", "-m", name, "-a", arguments]
+
+
 def farrier(project: Path, *arguments: str) -> str:
     """What Farrier prints."""
     return run([sys.executable, "-m", "farrier", *arguments], project)

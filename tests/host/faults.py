@@ -12,7 +12,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deployed import DOMAIN, ENVIRONMENT, EXAMPLE, HOST_TOOL, PLAY, ROOT, Deployed, attempt, environment, run
+from deployed import (
+    DOMAIN,
+    ENVIRONMENT,
+    EXAMPLE,
+    HOST_TOOL,
+    PLAY,
+    ROOT,
+    Deployed,
+    attempt,
+    environment,
+    one_module,
+    run,
+)
 from load import REQUESTS_PER_SECOND, Load, Report, load
 
 from fault_table import Seen
@@ -85,13 +97,6 @@ def write_release(project: Path, text: str = "") -> None:
     """Makes another release of the project: this at the end of its WSGI module."""
     original = (EXAMPLE / "notes/wsgi.py").read_text(encoding="utf-8")
     (project / "app/notes/wsgi.py").write_text(f"{original}{GREEDY}\n{text}\n", encoding="utf-8")
-
-
-def one_module(name: str, arguments: str) -> list[str]:
-    """The call of one of the role's modules by itself."""
-    role = f"roles/notes_{ENVIRONMENT}"
-    found = ["env", f"ANSIBLE_MODULE_UTILS={role}/module_utils", f"ANSIBLE_LIBRARY={role}/library"]
-    return [*found, "ansible", "all", "-i", "inventory.yml", "-b", "-m", name, "-a", arguments]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from deployed import DOMAIN, ENVIRONMENT, HOST_TOOL, PLAY, ROOT, Deployed, attempt, farrier, run
+from deployed import DOMAIN, ENVIRONMENT, HOST_TOOL, PLAY, ROOT, Deployed, attempt, farrier, one_module, run
 from deployed import environment as our_environment
 from operated import write_release
 
@@ -205,8 +205,7 @@ def hungry(stack: Deployed, megabytes: int) -> Iterator[None]:
 
 
 def memory(stack: Deployed) -> dict[str, int]:
-    library = ["-b", "-M", f"roles/notes_{ENVIRONMENT}/library", "-m", "farrier_facts", "-a", "application=notes"]
-    done = run(["ansible", "all", "-i", "inventory.yml", *library], stack.project)
+    done = run(one_module("farrier_facts", "application=notes"), stack.project)
     found: dict[str, int] = json.loads(done[done.index("{") :])["facts"]["memory_mb"]
     return found
 

@@ -62,10 +62,8 @@ class Inventory:
         """What a module answers on one host; HostError when it could not be asked, InputError when it is unknown."""
         command = [ansible_command(), host, "-i", self.path, *self.extra, *options]
         command += ["-M", str(PACKAGE / "modules"), "-m", module, "-a", json.dumps(arguments)]
-        shared = str(PACKAGE / "ansible_plugins/module_utils")
-        variables = environment("farrier_steps") | {"ANSIBLE_MODULE_UTILS": shared}
         asked = _Answers()
-        notes, code = run_ansible(command, self.root, asked.take, variables)
+        notes, code = run_ansible(command, self.root, asked.take, environment("farrier_steps"))
         if asked.failure:
             raise asked.failure
         if asked.event is None:

@@ -7,19 +7,22 @@ import fcntl
 import os
 import re
 import struct
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.farrier_owner import Owner
+from ansible.module_utils.farrier_probe import HIDDEN, hides, installed_packages, probe
 from ansible.module_utils.farrier_room import Room, check_disk
 from ansible.module_utils.farrier_sites import has_ipv6, other_application, ports_taken, trial
+from ansible.module_utils.farrier_venv import state_of
 
 DOCUMENTATION = r"""
 module: farrier_preflight
 short_description: Refuse a host on which a deploy would end half-way, before anything is changed
 description:
   - Whose the host is, whether it still has what it was sized for, room on the disk, NGINX with the host's other sites, its ports.
-  - Without O(facts) only whose the host is. Changes nothing.
+  - Without O(sized_for_cpus) only whose the host is. Changes nothing.
 options:
   host: {type: str, required: true, description: The host's name in the inventory.}
   application: {type: str, required: true, description: Name of the application.}
@@ -30,8 +33,10 @@ options:
   accept_smaller_host: {type: bool, default: false, description: Go on with a host that is smaller than it was planned.}
   accept_smaller_host_hint: {type: str, default: "", description: How to ask for that.}
   known: {type: list, elements: str, default: [], description: What is already known to be wrong.}
-  facts: {type: dict, description: What farrier_facts found.}
-  packages_missing: {type: list, elements: str, default: [], description: What will be installed.}
+  gather: {type: bool, default: false, description: "Gather the host's facts as well, as farrier_facts does."}
+  facts: {type: dict, description: What farrier_facts found, where that is known already.}
+  packages: {type: list, elements: str, default: [], description: "Debian packages that a deploy needs."}
+  release: {type: dict, description: "The release that will serve, as farrier_release gets it: is there anything to do?"}
   releasing: {type: bool, default: true, description: "Whether a release will be made, for which the disk needs room."}
   sized_for_cpus: {type: float, description: CPUs that the plan counts with.}
   sized_for_memory_mb: {type: int, description: Memory that the plan counts with.}
@@ -55,6 +60,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 refusals: {description: Why the host is refused., returned: always, type: list, elements: str}
+facts: {description: The facts of the host., returned: when gathered, type: dict}
+packages_missing: {description: Those of the packages that are not installed., returned: success, type: list, elements: str}
+release: {description: "C(present), C(whole), C(path), C(venv) and C(active), as of farrier_release.", returned: success, type: dict}
 ipv6: {description: Whether NGINX can listen on IPv6., returned: always, type: bool}
 """
 
@@ -101,8 +109,8 @@ def queue_warning(host: str, wanted: int) -> list[str]:
     ]
 
 
-def looked_at(wish: dict[str, Any], ipv6: bool) -> tuple[list[str], list[str]]:
-    """Refusals and warnings of a deploy."""
+def looked_at(wish: dict[str, Any], ipv6: bool, missing: list[str]) -> tuple[list[str], list[str]]:
+    """Refusals and warnings of a deploy that will install the missing packages."""
     host, room = wish["host"], Room(wish)
     refused = [
         *system_refusals(host, wish["facts"]["system"]),
@@ -113,7 +121,7 @@ def looked_at(wish: dict[str, Any], ipv6: bool) -> tuple[list[str], list[str]]:
     others = other_application(host, wish["application"], wish["take_host"], wish["take_host_hint"])
     others = others or ports_taken(host, wish["ports"])
     refused += others or trial(host, wish["nginx"], wish["domains"], ipv6)
-    waiting = apt_warning(host) if wish["packages_missing"] else []
+    waiting = apt_warning(host) if missing else []
     return refused, [*room.warnings, *waiting, *queue_warning(host, wish["somaxconn"])]
 
 
@@ -131,8 +139,10 @@ def main() -> None:
             "accept_smaller_host": {"type": "bool", "default": False},
             "accept_smaller_host_hint": {"type": "str", "default": ""},
             "known": words,
+            "gather": {"type": "bool", "default": False},
             "facts": {"type": "dict"},
-            "packages_missing": words,
+            "packages": words,
+            "release": {"type": "dict"},
             "releasing": {"type": "bool", "default": True},
             "sized_for_cpus": {"type": "float"},
             "sized_for_memory_mb": {"type": "int"},
@@ -142,20 +152,28 @@ def main() -> None:
             "ports": {"type": "list", "elements": "int", "default": []},
             "nginx": {"type": "list", "elements": "dict", "default": []},
         },
-        required_by={"facts": ["sized_for_cpus", "sized_for_memory_mb", "slot_memory_mb"]},
+        required_by={"sized_for_cpus": ["sized_for_memory_mb", "slot_memory_mb"]},
         supports_check_mode=True,
     )
     wish, ipv6 = module.params, has_ipv6()
     owner = Owner(wish)
     refused, warned = owner.refusals(), owner.warnings()
-    if wish["facts"] and not refused:
-        refused, more = looked_at(wish, ipv6)
+    installed = installed_packages(Path("/")) if wish["packages"] else {}
+    missing = [name for name in wish["packages"] if name not in installed]
+    if wish["gather"] and not refused:
+        if hides():
+            module.fail_json(msg=HIDDEN)
+        wish["facts"] = probe("/", wish["application"])
+    if wish["sized_for_cpus"] is not None and not refused:
+        refused, more = looked_at(wish, ipv6, missing)
         warned += more
     for each in warned:
         module.warn(each)
+    result = {"refusals": refused, "ipv6": ipv6, "packages_missing": missing, "facts": wish["facts"]}
     if refused:
-        module.fail_json(msg=" ".join(refused), refusals=refused, ipv6=ipv6)
-    module.exit_json(changed=False, refusals=[], ipv6=ipv6)
+        module.fail_json(msg=" ".join(refused), **result)
+    release = state_of(wish["release"]) if wish["release"] and wish["release"]["release"] else None
+    module.exit_json(changed=False, release=release, **result)
 
 
 if __name__ == "__main__":

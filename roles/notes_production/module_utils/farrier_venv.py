@@ -8,6 +8,7 @@ import platform
 import shutil
 import stat
 import sys
+from typing import Any
 
 from ansible.module_utils import farrier_beneath as beneath
 from ansible.module_utils.farrier_archive import links_stay_inside
@@ -18,6 +19,9 @@ from ansible.module_utils.farrier_workplace import Workplace, remove
 
 MARK = ".complete"
 """A file of root's in a virtual environment, written when it is whole and root's."""
+
+GEVENT = ("gevent", "packaging")
+"""What Gunicorn's gevent worker imports."""
 
 PIP = ["-m", "pip", "install", "--quiet", "--no-input", "--no-cache-dir", "--disable-pip-version-check"]
 
@@ -55,7 +59,7 @@ class VirtualEnvironment:
         if not self.whole:
             self.place.changed = True
             self.make()
-        for package in ("gevent", "packaging"):  # Gunicorn's gevent worker imports both
+        for package in GEVENT:
             self.require(package)
 
     def require(self, package: str) -> None:
@@ -113,3 +117,19 @@ class VirtualEnvironment:
         self.place.take(self.path)
         links_stay_inside(self.path, besides=os.path.realpath(os.path.join(self.path, "bin", "python")))
         beneath.write(self.path, MARK, b"")
+
+
+def state_of(params: dict[str, Any]) -> dict[str, Any]:
+    """Whether a release is there, and whole: with its virtual environment, and open to the service, so that nothing is to do."""
+    place = Workplace(params)
+    active = beneath.read_json(os.path.join(place.home, "active"), "slot.json").get("release")
+    state = {"present": os.path.isdir(place.path), "whole": False, "path": place.path, "active": active}
+    if state["present"]:
+        with contextlib.suppress(Failure, OSError):  # whoever makes it whole says what is wrong
+            environment = VirtualEnvironment(place, place.path)
+            noted = beneath.read_json(place.path, "RELEASE.json").get("venv")
+            suits = params["worker_class"] != "gevent" or all(map(environment.holds, GEVENT))
+            standing = place.stands and stat.S_IMODE(os.stat(place.path).st_mode) == 0o755
+            state["venv"] = environment.path
+            state["whole"] = standing and environment.whole and suits and noted == os.path.basename(environment.path)
+    return state

@@ -25,7 +25,7 @@ from ansible.module_utils.farrier_archive import (
 )
 from ansible.module_utils.farrier_cell import printable, redacted
 from ansible.module_utils.farrier_play import Failure, holding
-from ansible.module_utils.farrier_venv import VirtualEnvironment
+from ansible.module_utils.farrier_venv import VirtualEnvironment, state_of
 from ansible.module_utils.farrier_workplace import Workplace, remove
 
 DOCUMENTATION = r"""
@@ -73,6 +73,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 present: {description: Whether the release is there now., returned: always, type: bool}
+whole: {description: "Whether it has its virtual environment, and the service can enter all of it.", returned: always, type: bool}
 path: {description: Directory of the release., returned: always, type: str}
 venv: {description: Directory of its virtual environment., returned: when present, type: str}
 active: {description: Release that the active slot serves, or null., returned: always, type: str}
@@ -215,23 +216,20 @@ def main() -> None:
     )
     os.umask(0o022)
     builder = Builder(module.params)
-    present = os.path.isdir(builder.path)
-    active = beneath.read_json(os.path.join(builder.home, "active"), "slot.json").get("release")
-    result: dict[str, Any] = {"changed": False, "present": present, "path": builder.path, "active": active}
-    result.update(removed=[], seconds=builder.seconds)
+    result: dict[str, Any] = {"changed": False, **state_of(module.params), "removed": [], "seconds": builder.seconds}
+    present = result["present"]
     if not present:
         result["diff"] = {"before": "", "after": f"release {builder.release}\n"}
     try:
         with holding(module.params["lock"], module.params["token"]):
             if module.check_mode:
-                result["changed"] = not present or not VirtualEnvironment(builder, builder.path).whole
+                result["changed"] = not result["whole"]
             else:
                 builder.stand()
                 if present:
-                    result["venv"] = builder.mend()
+                    result.update(venv=builder.mend(), whole=True)
                 elif module.params["archive"]:
-                    result["venv"] = builder.build()
-                    result.update(present=True, removed=builder.prune())
+                    result.update(venv=builder.build(), present=True, whole=True, removed=builder.prune())
                 result["changed"] = builder.changed
     except (
         Failure,

@@ -59,20 +59,32 @@ class Workplace:
         """Take a tree back: it is finished, all may read it, and none but root may write it."""
         beneath.give(top, relative, os.geteuid(), os.getegid(), public, frozenset({self.account.pw_uid}))
 
+    def directories(self) -> Iterator[tuple[str, int, os.stat_result]]:
+        """Those of our own that are there, each open, with its status."""
+        for part in ("", "releases", "venvs", "slots", "slots/a", "slots/b", "slots/preflight"):
+            with contextlib.suppress(FileNotFoundError), beneath.directory(self.home, part) as fd:
+                yield part, fd, os.fstat(fd)
+
+    @property
+    def stands(self) -> bool:
+        """Whether the directories are as `stand` leaves them."""
+        return all(
+            found.st_uid in (0, os.geteuid()) and stat.S_IMODE(found.st_mode) == 0o755
+            for _, _, found in self.directories()
+        )
+
     def stand(self) -> None:
         """See that the directories are there, are root's, and can be entered by the service, whatever the umask was."""
         os.makedirs(self.home, mode=0o755, exist_ok=True)
         for part in ("releases", "venvs"):
             beneath.make_directory(self.home, part)
-        for part in ("", "releases", "venvs", "slots", "slots/a", "slots/b", "slots/preflight"):
-            with contextlib.suppress(FileNotFoundError), beneath.directory(self.home, part) as fd:
-                found = os.fstat(fd)
-                if found.st_uid not in (0, os.geteuid()):
-                    whose = f"belongs to user {found.st_uid}, not to root"
-                    raise Failure(f"{os.path.join(self.home, part)}: {whose}; move it away, and this makes it anew")
-                if stat.S_IMODE(found.st_mode) != 0o755:
-                    os.fchmod(fd, 0o755)
-                    self.changed = True
+        for part, fd, found in self.directories():
+            if found.st_uid not in (0, os.geteuid()):
+                whose = f"belongs to user {found.st_uid}, not to root"
+                raise Failure(f"{os.path.join(self.home, part)}: {whose}; move it away, and this makes it anew")
+            if stat.S_IMODE(found.st_mode) != 0o755:
+                os.fchmod(fd, 0o755)
+                self.changed = True
 
     @contextlib.contextmanager
     def working(self) -> Iterator[None]:

@@ -49,6 +49,7 @@ def lay_out(home: str, wanted: dict[str, bytes]) -> str:
     """Make a configuration of these files; it serves nobody yet."""
     name = secrets.token_hex(6)
     os.makedirs(home, 0o755, exist_ok=True)
+    beneath.make_directory(home, "releases")  # where a play puts a release's archive next
     beneath.make_directory(home, "configurations", 0o700)
     beneath.make_directory(home, f"configurations/{name}", 0o700)
     for file, text in wanted.items():
