@@ -177,7 +177,7 @@ def test_names_of_any_bytes_are_one_printable_line() -> None:
         try:
             assert process.stdout is not None
             process.stdout.readline()
-            assert measured_process.native_threads(process.pid) == ["\N{REPLACEMENT CHARACTER}?x: 1"]
+            assert measured_process.native_threads(process.pid) == ["\N{REPLACEMENT CHARACTER}\\nx: 1"]
             assert process.pid in measured_process.children(os.getpid())
         finally:
             process.kill()

@@ -15,12 +15,12 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from ansible.module_utils.farrier_text import shown
 from ansible.module_utils.measured_place import Failure, Place
 from ansible.module_utils.measured_process import (
     MOST_NAMES,
     children,
     cpu_ns,
-    harmless,
     in_turn,
     memory_kb,
     native_threads,
@@ -105,7 +105,7 @@ class Gunicorn(Unit):  # type: ignore[misc]  # found by Ansible only, on the hos
                 self.settle()
             except (OSError, http.client.HTTPException) as error:
                 self.settle()
-                found.append({"path": path, "status": 0, "error": f"gives no answer: {harmless(error)}"})
+                found.append({"path": path, "status": 0, "error": f"gives no answer: {shown(error)}"})
         return found
 
     def only(self, probes: list[dict[str, Any]]) -> None:
@@ -187,6 +187,6 @@ class Gunicorn(Unit):  # type: ignore[misc]  # found by Ansible only, on the hos
         """Threads and sockets of the master, which a fork would break."""
         left = self.of_master()
         names = left.get("threads")
-        threads = [harmless(name) for name in names[:MOST_NAMES]] if isinstance(names, list) else []
+        threads = [shown(name) for name in names[:MOST_NAMES]] if isinstance(names, list) else []
         held = {"native": native_threads(self.master), "sockets": sockets(self.master)}
-        return {"python": harmless(left.get("python")), "threads": threads, **held}
+        return {"python": shown(left.get("python")), "threads": threads, **held}

@@ -17,10 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils import farrier_beneath as beneath
+from ansible.module_utils.farrier_text import shown
 from ansible.module_utils.measured_place import Failure
-
-LONGEST_NAME = 200
-"""Characters of a thread's or a socket's name, which the application chooses."""
 
 MOST_NAMES = 100
 MOST_REFERENCE_BYTES = 1 << 20
@@ -123,11 +121,6 @@ def signal_child(pid: int, master: int, what: signal.Signals) -> None:
             os.close(handle)
 
 
-def harmless(text: object) -> str:
-    """What an application calls something, as one bearable line."""
-    return "".join(c if c.isprintable() else "?" for c in str(text)[:LONGEST_NAME])
-
-
 def address(word: str) -> str:
     """`0100007F:1538` of /proc/net/tcp as `127.0.0.1:5432`."""
     digits, port = word.split(":")
@@ -156,7 +149,7 @@ def sockets(pid: int) -> list[str]:
             words = line.split()
             # Datagrams survive a fork; a name may hold a line break, after which there is no such line.
             if len(words) > 6 and words[6] in inodes and words[4] == "0001":
-                named.append(harmless(f"unix {words[7]}") if len(words) > 7 else "unix, connected")
+                named.append(shown(f"unix {words[7]}") if len(words) > 7 else "unix, connected")
     return sorted(named)[:MOST_NAMES]
 
 
@@ -164,7 +157,7 @@ def native_threads(pid: int) -> list[str]:
     """Names of all threads of a process but the main one, as the kernel has them."""
     tasks = Path(f"/proc/{pid}/task")
     names = ((tasks / each / "comm").read_text(errors="replace") for each in os.listdir(tasks) if each != str(pid))
-    return sorted(harmless(name.strip()) for name in names)[:MOST_NAMES]
+    return sorted(shown(name.strip()) for name in names)[:MOST_NAMES]
 
 
 def in_turn(weights: list[float]) -> Iterator[int]:
