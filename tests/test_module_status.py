@@ -13,7 +13,17 @@ from typing import Any, ClassVar
 import pytest
 
 from farrier.modules import farrier_status
-from farrier.modules.farrier_status import ask, days_left, healthy, living, longest_queue, queues, told, waiting
+from farrier.modules.farrier_status import (
+    ask,
+    days_left,
+    healthy,
+    living,
+    longest_queue,
+    queues,
+    told,
+    waiting,
+    workers_of,
+)
 
 LISTING = """\
 u_str LISTEN 0      470                               /run/notes.sock 115739 * 0
@@ -44,6 +54,7 @@ STATUS: Mapping[str, Any] = {
     "since": "2026-01-02T03:04:05Z",
     "by": "alice",
     "workers": [7, 9],
+    "ready": True,
     "expected": 3,
     "waiting": {"/run/notes.sock": 5},
     "queues": {"/run/notes.sock": 470},
@@ -58,6 +69,15 @@ def test_one_line_for_people() -> None:
         "release 0123456789ab in slot b since 2026-01-02T03:04:05Z by alice; 2 of 3 workers are ready, 5 of at most 470 requests "
         "wait; answers 200 in 0.012 s"
     )
+    running = told({**STATUS, "ready": False}, "/run/notes.sock")
+    assert (
+        "by alice; 2 of 3 workers run (whether they are ready is seen with -b), 5 of at most 470 requests wait"
+        in running
+    )
+    unseen = told({**STATUS, "workers": None, "ready": False}, "/run/notes.sock")
+    assert (
+        "by alice; how many of 3 workers run cannot be seen without root (-b), 5 of at most 470 requests wait" in unseen
+    )
     gone = {**STATUS, "answer": 0, "error": "[Errno 111] Connection\x1b[2J refused"}
     assert told(gone, "/run/notes.sock").endswith("requests wait; [Errno 111] Connection\\x1b[2J refused")
     assert told({**STATUS, "release": None}, "/run/notes.sock") == "nothing is served yet"
@@ -69,6 +89,12 @@ def test_one_line_for_people() -> None:
         pytest.param({"expected": 2}, True, id="all its workers, and an answer"),
         pytest.param({"expected": 2, "answer": 302}, True, id="an answer that leads elsewhere"),
         pytest.param({}, False, id="a worker too few"),
+        pytest.param({"expected": 2, "ready": False}, True, id="all its workers run, and an answer"),
+        pytest.param({"ready": False}, False, id="too few run"),
+        pytest.param({"workers": None, "ready": False}, True, id="an answer, and nothing to be seen of workers"),
+        pytest.param(
+            {"workers": None, "ready": False, "answer": 502}, False, id="an error, and nothing to be seen of workers"
+        ),
         pytest.param({"expected": 2, "answer": 0, "error": "empty reply"}, False, id="no answer"),
         pytest.param({"expected": 2, "answer": 502}, False, id="an error"),
         pytest.param({"release": None, "workers": [], "expected": 0}, False, id="nothing is served"),
@@ -94,6 +120,53 @@ def test_what_the_slot_was_filled_with(tmp_path: Path, slot: Any, expected: int)
         (tmp_path / "slots/a/slot.json").write_text(json.dumps(slot))
     found = living("no-such-application", str(tmp_path), 3)
     assert (found["expected"], found["release"], found["workers"]) == (expected, (slot or {}).get("release"), [])
+
+
+OTHERS = {1: "S 0", 7: "S 1", 11: "S 7", 12: "R 7", 13: "Z 7", 14: "S 11", 99: "S 1"}
+"""By process: its state and its parent."""
+
+
+@pytest.mark.parametrize(
+    ("euid", "open_marks", "master", "hidden", "found"),
+    [
+        pytest.param(0, True, 7, False, ([12], True), id="root sees the marks"),
+        pytest.param(0, False, 7, False, ([], True), id="root, and there are none"),
+        pytest.param(1000, True, 7, False, ([12], True), id="who may look at the marks"),
+        pytest.param(1000, False, 7, False, ([11, 12], False), id="who may not sees the children"),
+        pytest.param(1000, False, 0, False, ([], True), id="no process, no workers"),
+        pytest.param(1000, True, 7, True, (None, False), id="proc hides the others"),
+        pytest.param(1000, False, None, False, (None, False), id="systemd cannot be asked"),
+        pytest.param(0, True, None, False, ([], True), id="root cannot ask systemd"),
+    ],
+)
+def test_what_is_seen_of_its_workers(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    euid: int,
+    open_marks: bool,
+    master: int | None,
+    hidden: bool,
+    found: tuple[list[int] | None, bool],
+) -> None:
+    for pid, stat in OTHERS.items():
+        (tmp_path / f"proc/{pid}").mkdir(parents=True)
+        (tmp_path / f"proc/{pid}/stat").write_text(f"{pid} (gunicorn: ) {stat} 7 7 0")
+    if hidden:
+        (tmp_path / "proc/1/stat").unlink()
+    if open_marks:
+        (tmp_path / "notes-a/workers").mkdir(parents=True)
+        for pid in (12, 13, 99):
+            (tmp_path / f"notes-a/workers/{pid}").touch()
+
+    def main_pid(unit: str) -> int:
+        assert unit == "notes@a.service"
+        if master is None:
+            raise farrier_status.Failure("systemctl show: Failed to connect to bus")
+        return master
+
+    monkeypatch.setattr(farrier_status.os, "geteuid", lambda: euid)
+    monkeypatch.setattr(farrier_status, "main_pid", main_pid)
+    assert workers_of("notes", "a", str(tmp_path), str(tmp_path / "proc")) == found
 
 
 def test_where_the_kernel_does_not_tell_its_longest_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 from deployed import ENVIRONMENT, PLAY, Deployed, attempt, run
@@ -60,8 +60,9 @@ def test_without_gunicorns_own_header_the_application_can_lie(operated: Deployed
         check_header(operated)
 
 
-def test_the_playbook_tells_what_serves_and_changes_nothing(operated: Deployed) -> None:
-    said = run(STATUS, operated.project)
+@pytest.mark.parametrize("as_root", [["-b"], ["-e", "ansible_become=true"]], ids=" ".join)
+def test_the_playbook_tells_what_serves_and_changes_nothing(operated: Deployed, as_root: Sequence[str]) -> None:
+    said = run([*STATUS, *as_root], operated.project)
     slot, release = serving(operated)
     by = os.environ.get("USER") or os.environ.get("LOGNAME") or "unknown"
     line = (
@@ -86,6 +87,71 @@ def test_a_host_that_does_not_answer_has_its_line_and_fails(operated: Deployed) 
         operated.shell("systemctl start nginx")
     assert re.search(rf'"{operated.name}: release [0-9a-f]{{12}} .*Connection refused"', done.stdout), done.stdout
     assert f"{operated.name} does not serve as it should, or could not be asked." in done.stdout
+    assert done.returncode == 2
+
+
+@pytest.fixture(scope="module")
+def onlooker(operated: Deployed) -> Iterator[Sequence[str]]:
+    """The playbook for somebody who may log in and nothing else."""
+    home = "/home/onlooker"
+    operated.shell(
+        f"useradd --create-home onlooker && cp -r ~admin/.ssh {home} && chown -R onlooker: {home}; "
+        "! setpriv --reuid onlooker --regid onlooker --clear-groups sudo -n true 2>&1"
+    )
+    yield [*STATUS, "-e", "ansible_user=onlooker"]
+    operated.shell("loginctl terminate-user onlooker; userdel --force --remove onlooker 2>&1")
+
+
+def line_of(stack: Deployed, workers: str) -> str:
+    """The line of a host that answers, as a pattern."""
+    return (
+        rf'"{stack.name}: release [0-9a-f]{{12}} in slot [ab] since \S+ by \S+; {re.escape(workers)}, '
+        rf'0 of at most {stack.settings["gunicorn.backlog"]} requests wait; answers 200 in [.0-9]+ s"'
+    )
+
+
+def test_it_needs_no_root(operated: Deployed, onlooker: Sequence[str]) -> None:
+    said = run(onlooker, operated.project)
+    assert re.search(line_of(operated, "2 of 2 workers run (whether they are ready is seen with -b)"), said), said
+    assert re.search(r"changed=0 +unreachable=0 +failed=0", said)
+
+
+def test_it_needs_no_root_to_see_that_the_slot_is_gone(operated: Deployed, onlooker: Sequence[str]) -> None:
+    slot, _ = serving(operated)
+    operated.shell(f"systemctl stop notes.socket nginx notes@{slot}")
+    try:
+        done = attempt(onlooker, operated.project)
+    finally:
+        operated.shell(f"systemctl start notes.socket nginx notes@{slot}")
+    assert "; 0 of 2 workers are ready, " in done.stdout, done.stdout
+    assert f"{operated.name} does not serve as it should, or could not be asked." in done.stdout
+    assert done.returncode == 2
+
+
+def test_where_proc_hides_the_workers_the_answer_alone_counts(operated: Deployed, onlooker: Sequence[str]) -> None:
+    operated.shell("mount -o remount,hidepid=2 /proc")
+    try:
+        well = attempt(onlooker, operated.project)
+        operated.shell("systemctl stop nginx")
+        ill = attempt(onlooker, operated.project)
+    finally:
+        operated.shell("systemctl start nginx; mount -o remount,hidepid=0 /proc")
+    unseen = "how many of 2 workers run cannot be seen without root (-b)"
+    assert re.search(line_of(operated, unseen), well.stdout), well.stdout
+    assert well.returncode == 0
+    assert f"; {unseen}, " in ill.stdout, ill.stdout
+    assert "Connection refused" in ill.stdout
+    assert ill.returncode == 2
+
+
+def test_who_may_not_see_what_serves_is_told_so(operated: Deployed, onlooker: Sequence[str]) -> None:
+    operated.shell("chmod 750 /srv/notes")
+    try:
+        done = attempt(onlooker, operated.project)
+    finally:
+        operated.shell("chmod 755 /srv/notes")
+    assert "/srv/notes is closed to this user, so what serves cannot be seen; root may look (-b)" in done.stdout
+    assert f'"{operated.name}: could not be asked"' in done.stdout
     assert done.returncode == 2
 
 

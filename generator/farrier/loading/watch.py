@@ -65,6 +65,7 @@ def watched(inventory: Inventory, application: str, host: str, seconds: float) -
             "home": f"/srv/{application}",
             "seconds": seconds + WATCH_SPARE_SECONDS,
         }
+        # As root: memory and ready marks of other users' processes, and the first turn on a saturated CPU.
         return answers.watched(inventory.ask(host, "load_watch", arguments, "--become").get("measured"), host)
 
     watch = Watch(ask)
