@@ -1,6 +1,7 @@
 """farrier_status reads what lives on a host: queues out of ss, workers out of /proc, the answer over HTTP."""
 
 import json
+import os
 import ssl
 import subprocess
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from ansible.module_utils.farrier_play import Failure
 
 from farrier.modules import farrier_status
 from farrier.modules.farrier_status import (
@@ -161,10 +163,10 @@ def test_what_is_seen_of_its_workers(
     def main_pid(unit: str) -> int:
         assert unit == "notes@a.service"
         if master is None:
-            raise farrier_status.Failure("systemctl show: Failed to connect to bus")
+            raise Failure("systemctl show: Failed to connect to bus")
         return master
 
-    monkeypatch.setattr(farrier_status.os, "geteuid", lambda: euid)
+    monkeypatch.setattr(os, "geteuid", lambda: euid)
     monkeypatch.setattr(farrier_status, "main_pid", main_pid)
     assert workers_of("notes", "a", str(tmp_path), str(tmp_path / "proc")) == found
 
