@@ -17,6 +17,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.farrier_beneath import numbers, read_json
 from ansible.module_utils.measured_process import children, cpu_ns, machine_seconds
+from ansible.module_utils.measured_services import units_cpu_us
 
 DOCUMENTATION = r"""
 module: load_watch
@@ -56,8 +57,6 @@ MOST_SERVICES = 12
 """Other services whose CPU time is noted by name, those that take most."""
 NOTICED_SECONDS = 0.02
 """Less CPU time since the begin is nobody's name worth."""
-CGROUPS = Path("/sys/fs/cgroup")
-SERVICES = ("system.slice/*.service", "system.slice/*.slice/*.service")
 ROOT_V2 = Path("/sys/fs/cgroup/cpu.stat")
 ROOTS_V1 = (Path("/sys/fs/cgroup/cpuacct/cpuacct.usage"), Path("/sys/fs/cgroup/cpu,cpuacct/cpuacct.usage"))
 
@@ -133,29 +132,16 @@ class Services:
     def read(self) -> dict[str, float]:
         """Since the begin, or since boot when it begins."""
         found: dict[str, float] = {}
-        for pattern in SERVICES:
-            for tree in (CGROUPS, *(path.parent for path in ROOTS_V1)):
-                for group in tree.glob(pattern):
-                    used = service_seconds(group)
-                    if used is not None and not self.own.fullmatch(group.name):
-                        name = re.sub(r"[^\x21-\x7e]", "?", group.name)[:80]
-                        found[name] = used - self.begun.get(name, 0.0)
+        for unit, used_us in units_cpu_us().items():
+            if not self.own.fullmatch(unit):
+                name = unit[:80]
+                found[name] = used_us / 1e6 - self.begun.get(name, 0.0)
         return found
 
     def noticed(self) -> dict[str, float]:
         """Those that took most, if they took any time worth a name."""
         rows = sorted(self.read().items(), key=lambda row: -row[1])[:MOST_SERVICES]
         return {name: round(used, 4) for name, used in rows if used >= NOTICED_SECONDS}
-
-
-def service_seconds(group: Path) -> float | None:
-    """CPU seconds of one control group; None where the kernel does not count for it."""
-    with contextlib.suppress(OSError, ValueError):
-        return int((group / "cpuacct.usage").read_text()) / 1e9
-    with contextlib.suppress(OSError):
-        for used in re.findall(r"^usage_usec (\d+)$", (group / "cpu.stat").read_text(), re.MULTILINE):
-            return int(used) / 1e6
-    return None
 
 
 def memory_mb(pids: list[int]) -> float:
