@@ -306,6 +306,12 @@ def test_hosts_of_the_inventory_without_facts_are_named(project: Path) -> None:
     assert "db1" not in farrier(project, "plan", "production", "--limit", "web*").stdout
     assert json.loads(farrier(project, "plan", "production", "--json").stdout)["hosts_without_facts"] == ["db1"]
     assert farrier(project, "generate", "production").stdout.splitlines()[-1] == warning
+    document["environments"]["production"]["group"] = "web"
+    (project / "farrier.yml").write_text(yaml.safe_dump(document))
+    assert "db1" not in farrier(project, "plan", "production").stdout, "no host of the environment"
+    del document["environments"]["production"]["group"]
+    (project / "farrier.yml").write_text(yaml.safe_dump(document))
+    assert "warning: db1" in farrier(project, "plan", "production").stdout
     (project / inventory).write_text("web: {hosts: {web1: {}}}\n")
     assert "warning: db1" not in farrier(project, "plan", "production").stdout
     assert json.loads(farrier(project, "plan", "production", "--json").stdout)["hosts_without_facts"] == []
