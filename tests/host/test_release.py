@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,13 +14,16 @@ from operated import altered, write_release
 
 pytestmark = pytest.mark.host
 
-UIDS = "/var/lib/notes/uids"
+UIDS = "/run/uids"
 VICTIM = "/root/victim"
 PASSWORD = "of-the-index-only"
-# It would also run as root if root ran the environment's Python, whatever for.
+# It tells as whom and as what Python runs it, through a FIFO: that can be written to from every cell, and none can hide it.
 WITNESS = (
-    f"import os; os.write(os.open('{UIDS}', os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666), b'%d\\n' % os.getuid())"
+    f"import os; fd = os.open('{UIDS}', os.O_WRONLY | os.O_NONBLOCK); "
+    "words = open('/proc/self/cmdline', 'rb').read(150).replace(b'\\0', b' ').replace(b'\\n', b' '); "
+    "os.write(fd, b'%d %s\\n' % (os.getuid(), words)); os.close(fd)"
 )
+STARTED = ("-m pip install", "import compileall", "manage.py migrate", "manage.py collectstatic", "-m gunicorn")
 # Builds where it lies, and plants links where root writes next: into every environment that it may write to.
 PLANTER = f"""
 import contextlib, glob, os
@@ -64,6 +68,26 @@ def refused(stack: Deployed) -> str:
     return done.stdout
 
 
+@contextmanager
+def witnessed(stack: Deployed) -> Iterator[None]:
+    """What the witness tells is kept meanwhile."""
+    stack.shell(
+        f"rm -f {UIDS}*; mkfifo {UIDS}; chmod 666 {UIDS}; : >{UIDS}.seen; "
+        f"systemd-run --quiet --unit=uids sh -c 'cat <>{UIDS} >>{UIDS}.seen'"
+    )
+    try:
+        yield
+    finally:
+        stack.shell(f"systemctl stop uids; rm {UIDS}*")
+
+
+def told_by_the_witness(stack: Deployed) -> list[str]:
+    """A line for each Python that has been started, all that were written until now: the user's id and the command."""
+    mark = f"until {time.monotonic_ns()}"
+    said = stack.shell(f"echo {mark} >{UIDS}; until grep -q '{mark}' {UIDS}.seen; do :; done; cat {UIDS}.seen")
+    return [line for line in said.splitlines() if not line.startswith("until ")]
+
+
 @pytest.fixture(autouse=True)
 def victim(operated: Deployed) -> Iterator[None]:
     """A file of root's that nobody has written to afterwards."""
@@ -82,13 +106,15 @@ def test_what_requirements_bring_runs_as_the_service_and_never_as_root(operated:
     (app / "planter/setup.py").write_text(PLANTER)
     (app / "planter/src/planted.py").write_text("x = 1\n")
     (app / "private.txt").write_text("for the service alone")
-    operated.shell(f"rm -f {UIDS}")
-    with required(operated, "./planter", "wheels/witness-1-py3-none-any.whl", "-f wheels", "found"):
+    needed = required(operated, "./planter", "wheels/witness-1-py3-none-any.whl", "-f wheels", "found")
+    with witnessed(operated), needed:
         operated.play()
         release = operated.shell("readlink -f /srv/notes/active/release").strip()
         venv = operated.shell("readlink -f /srv/notes/active/venv").strip()
         service = operated.shell("id -u notes").strip()
-        assert set(operated.shell(f"cat {UIDS}").split()) == {service}
+        told = told_by_the_witness(operated)
+        assert [line for line in told if line.split()[0] != service] == [], "none but the service's user runs it"
+        assert [step for step in STARTED if not any(step in line for line in told)] == [], "it sees them all"
         modules = operated.shell(f"ls {venv}/lib/python3*/site-packages")
         assert {"planted.py", "found.py", "witness.pth"} <= set(modules.split())
         assert operated.shell(f"find {venv} {release} ! -user root; stat -c '%F %U' {venv}/.complete") == (
@@ -106,7 +132,7 @@ def test_what_requirements_bring_runs_as_the_service_and_never_as_root(operated:
         assert operated.shell(f"ls -A {venv}; stat -c '%F %U' {venv}/.complete").split() == (
             ".complete bin include lib lib64 pyvenv.cfg regular empty file root".split()
         )
-        assert set(operated.shell(f"cat {UIDS}").split()) == {service}
+        assert {line.split()[0] for line in told_by_the_witness(operated)} == {service}
         assert (
             operated.shell(
                 "runuser -u notes -- find /srv/notes -path /srv/notes/configurations -prune -o -writable ! -type l -print"
@@ -185,3 +211,19 @@ def test_a_hardened_umask_and_a_small_tmp_are_no_hindrance(operated: Deployed) -
     top = "/srv/notes /srv/notes/releases /srv/notes/venvs /srv/notes/active/release/ /srv/notes/active/venv/"
     assert operated.shell(f"stat -c '%a %U' {top}").split("\n")[:-1] == ["755 root"] * 5
     assert operated.shell("find /srv/notes/active/release/ /srv/notes/active/venv/ ! -perm -444 ! -type l") == ""
+
+
+def test_workers_that_take_more_than_is_assumed_are_served(operated: Deployed) -> None:
+    """Nobody has measured them. Twice what a slot of two should need by what is assumed, 80 MB a worker, would kill these."""
+    try:
+        write_release(operated, "eaten = b'x' * (190 << 20)")
+        operated.play()
+        assert operated.get("/health/").status == 200
+        master = "$(systemctl show --value -p MainPID notes@$(basename $(readlink /srv/notes/active)))"
+        held_kb = operated.shell(
+            f"for pid in $(pgrep -P {master}); do awk '/^VmRSS/ {{print $2}}' /proc/$pid/status; done"
+        )
+        assert [int(kb) >> 10 > 190 for kb in held_kb.split()] == [True, True], held_kb
+    finally:
+        write_release(operated, "# of the usual size again")
+        operated.play()
