@@ -1,7 +1,6 @@
 """Queue, busy threads, replaced workers and shed requests are seen on the host, at next to no cost."""
 
 import shlex
-import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -31,7 +30,10 @@ used = resource.getrusage(resource.RUSAGE_CHILDREN)
 print(used.ru_utime + used.ru_stime)
 """
 # As logrotate does it.
-ROTATE = "cd /var/log/nginx && mv notes.shed.log notes.shed.log.1 && nginx -s reopen && sleep 0.5"
+ROTATE = (
+    "cd /var/log/nginx && mv notes.shed.log notes.shed.log.1 && nginx -s reopen && "
+    "while readlink /proc/[0-9]*/fd/* | grep -q 'notes[.]shed[.]log[.]1$'; do sleep 0.05; done"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -69,16 +71,19 @@ def test_they_are_written_again_and_again_and_after_a_restart_of_the_host(operat
     assert f'release="{release}",slot="{operated.shell(f"echo {SLOT}").strip()}"' in operated.shell(f"cat {FILE}")
 
 
+def queue_and_busy(stack: Deployed) -> tuple[float, float]:
+    found = metrics(stack)
+    return found["gunicorn_accept_queue_length"], found["gunicorn_threads_busy"]
+
+
 def test_the_queue_and_the_busy_threads(operated: Deployed) -> None:
     backlog = int(operated.settings["systemd.Backlog"])
     idle = metrics(operated)
     assert (idle["gunicorn_accept_queue_length"], idle["gunicorn_accept_queue_capacity"]) == (0, backlog)
     assert (idle["gunicorn_threads_busy"], idle["gunicorn_threads"]) == (0, 4)
     with asking(operated, 7, 3000) as answers:
-        time.sleep(1)
+        eventually(lambda: queue_and_busy(operated) == (3, 4), "four are served and three wait")
         said = operated.shell("notes-status")
-        busy = metrics(operated)
-        assert (busy["gunicorn_accept_queue_length"], busy["gunicorn_threads_busy"]) == (3, 4)
         assert f"queue    3 of at most {backlog} requests wait\n" in said
         assert "threads  4 of 4 busy\n" in said
         assert {answer.result().status for answer in answers} == {200}
