@@ -13,7 +13,7 @@ import pytest
 import yaml
 from deployed import DOMAIN, ENVIRONMENT, HOST_TOOL, PLAY, ROOT, Deployed, attempt, farrier, one_module, run
 from deployed import environment as our_environment
-from operated import write_release
+from operated import eventually, write_release
 
 pytestmark = pytest.mark.host
 
@@ -291,6 +291,38 @@ def test_a_kernel_that_hides_the_length_of_queues_is_told_of(operated: Deployed)
     assert f"{HOST} does not let net.core.somaxconn be read or set" in text
 
 
+@contextmanager
+def without_ipv6(stack: Deployed) -> Iterator[None]:
+    """As where the kernel was booted with ipv6.disable=1: what comes by SSH from now on, and NGINX, find no such family."""
+    units = "ssh.service nginx.service"
+    setting = "[Service]\\nRestrictAddressFamilies=~AF_INET6\\n"
+    add = f"mkdir -p /run/systemd/system/$unit.d; printf '{setting}' >/run/systemd/system/$unit.d/no-ipv6.conf"
+    remove = "rm -r /run/systemd/system/$unit.d"
+    again = "systemctl daemon-reload; systemctl restart ssh"
+    with on_host(
+        stack,
+        f"for unit in {units}; do {add}; done; {again}",
+        f"for unit in {units}; do {remove}; done; {again} nginx",
+    ):
+        yield
+
+
+def test_a_host_without_ipv6_is_served(operated: Deployed) -> None:
+    play = (DEPLOY, "--tags", "preflight,nginx")
+    operated.play()
+    assert "[::]:80" in operated.shell("ss -lntH")
+    with without_ipv6(operated):
+        # A connection of its own: those that are open have IPv6.
+        status, text = said(operated, *play, "-e", f"ansible_control_path={operated.project}/no-ipv6")
+        assert status == 0, text
+        operated.shell("systemctl restart nginx")
+        assert "[::]:80" not in operated.shell("ss -lntH")
+        assert operated.get("/health/").status == 200
+    status, text = said(operated, *play)
+    assert status == 0, text
+    eventually(lambda: "[::]:80" in operated.shell("ss -lntH"), "it listens on IPv6 again")
+
+
 # ---- A host on which nothing is yet ----
 
 
@@ -328,7 +360,10 @@ def test_a_port_that_is_taken_is_refused_before_packages_are_installed(bare: Dep
 
 def test_a_first_deploy_that_is_refused_shows_no_site(bare: Deployed) -> None:
     write_release(bare, 'raise RuntimeError("the shoe does not fit")')
-    status, text = said(bare, DEPLOY, "--limit", bare.name)
+    try:
+        status, text = said(bare, DEPLOY, "--limit", bare.name)
+    finally:
+        write_release(bare, "# as it fits")
     assert status != 0
     assert "the shoe does not fit" in text
     assert bare.shell("ls /etc/nginx/sites-enabled") == "default\n"
