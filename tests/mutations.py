@@ -1,10 +1,8 @@
 """Makes documents strange, the same way each time; what must hold of every message about them."""
 
-import copy
 import json
 import math
 import random
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -35,21 +33,22 @@ STRANGE = tuple(json.dumps(value) for value in (
 ))  # fmt: skip
 
 
-def places(document: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+def places(document: Any, path: tuple[Any, ...], found: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     """Every place in a document, the document itself included."""
-    yield path
+    found.append(path)
     if isinstance(document, dict):
         for key, value in document.items():
-            yield from places(value, (*path, key))
+            places(value, (*path, key), found)
     elif isinstance(document, list):
         for index, value in enumerate(document):
-            yield from places(value, (*path, index))
+            places(value, (*path, index), found)
+    return found
 
 
 def mutated(document: Any, chance: random.Random) -> Any:
     """The document with one to three places replaced, removed, doubled or renamed."""
-    found = copy.deepcopy(document)
-    for path in chance.choices(list(places(document)), k=chance.randint(1, 3)):
+    found = json.loads(json.dumps(document))  # several times as fast as a deep copy
+    for path in chance.choices(places(document, (), []), k=chance.randint(1, 3)):
         if not path:
             if chance.random() < 0.2:
                 return strange(chance)

@@ -1,14 +1,19 @@
-"""The commands as people and programs call them: whole processes, exit codes, one-line errors, nothing half-written."""
+"""The commands as people and programs call them: exit codes, one-line errors, nothing half-written."""
 
+import contextlib
 import hashlib
+import io
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
+
+from farrier.cli import main
 
 PROJECT = """\
 application:
@@ -36,7 +41,31 @@ def write_project(directory: Path) -> None:
     (directory / "notes/wsgi.py").write_text("application = None\n")
 
 
+TERMINAL = {"TERM": "dumb", "COLUMNS": "120"}
+
+
 def farrier(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command in this process, which has imported all that it needs; an exception that leaves it fails the test."""
+    said, errors = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(directory)
+        patch.setattr(sys, "argv", ["farrier", *arguments])
+        patch.setattr(sys, "stdin", io.StringIO())
+        for name, value in TERMINAL.items():
+            patch.setenv(name, value)
+        with (
+            contextlib.redirect_stdout(said),
+            contextlib.redirect_stderr(errors),
+            pytest.raises(SystemExit) as end,
+        ):
+            main()
+    code = end.value.code
+    assert code is None or isinstance(code, int), code
+    return subprocess.CompletedProcess(sys.argv, code or 0, said.getvalue(), errors.getvalue())
+
+
+def process(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command in a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "farrier", *arguments],
         cwd=directory,
@@ -44,14 +73,19 @@ def farrier(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str
         text=True,
         check=False,
         stdin=subprocess.DEVNULL,
-        env={**os.environ, "TERM": "dumb", "COLUMNS": "120"},
+        env={**os.environ, **TERMINAL},
     )
 
 
-def fails(directory: Path, code: int, *arguments: str) -> str:
+def fails(
+    directory: Path,
+    code: int,
+    *arguments: str,
+    by: Callable[..., "subprocess.CompletedProcess[str]"] = farrier,
+) -> str:
     """The one line that a failing command says."""
     before = {p: p.read_bytes() for p in directory.rglob("*") if p.is_file()}
-    result = farrier(directory, *arguments)
+    result = by(directory, *arguments)
     assert result.returncode == code, result.stderr
     assert "Traceback" not in result.stderr
     assert {p: p.read_bytes() for p in directory.rglob("*") if p.is_file()} == before, "nothing is written"
@@ -61,11 +95,11 @@ def fails(directory: Path, code: int, *arguments: str) -> str:
 
 
 def test_version_and_help(tmp_path: Path) -> None:
-    assert farrier(tmp_path, "--version").stdout.startswith("farrier 0.")
+    assert process(tmp_path, "--version").stdout.startswith("farrier 0.")
     for command in ("init", "facts", "plan", "generate"):
-        assert f"Usage: farrier {command}" in farrier(tmp_path, command, "--help").stdout.replace(
-            "python -m farrier", "farrier"
-        )
+        assert f"Usage: farrier {command}" in farrier(tmp_path, command, "--help").stdout
+    help_text = process(tmp_path, "plan", "--help").stdout
+    assert "Usage: farrier plan" in help_text.replace("python -m farrier", "farrier")
 
 
 def test_shell_completion_is_offered(tmp_path: Path) -> None:
@@ -170,7 +204,7 @@ def test_generate_is_the_same_to_the_byte_wherever_it_runs(
     other = tmp_path_factory.mktemp("other")
     write_project(other)
     for directory in (project, other):
-        assert farrier(directory, "generate", "production").returncode == 0
+        assert process(directory, "generate", "production").returncode == 0  # each with another seed of its hashes
 
     def tree(root: Path) -> dict[str, bytes]:
         return {p.relative_to(root).as_posix(): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
@@ -219,6 +253,14 @@ def test_errors_are_one_line_with_their_exit_code(
 ) -> None:
     said = fails(project, code, *arguments)
     assert said == message or (message is None and said.startswith("farrier: "))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["plan", "nope"], 2), (["generate", "production", "--fact", "memory_mb=150"], 3), (["facts", "production"], 2)],
+)
+def test_the_exit_code_of_a_process_is_that_of_its_command(project: Path, arguments: list[str], code: int) -> None:
+    assert fails(project, code, *arguments, by=process) == fails(project, code, *arguments)
 
 
 def test_an_environment_without_facts(project: Path) -> None:

@@ -3,7 +3,6 @@
 import json
 import math
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -43,17 +42,19 @@ def answer() -> dict[str, Any]:
     return copied
 
 
-def places(value: Any) -> Iterator[tuple[Any, Any]]:
+def places(value: Any, found: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
     """Every container with a key in it, all the way down."""
-    for key in list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
-        yield value, key
-        yield from places(value[key])
+    for key in list(value) if isinstance(value, dict) else range(len(value)):
+        found.append((value, key))
+        if isinstance(value[key], dict | list):
+            places(value[key], found)
+    return found
 
 
 def mutate(document: dict[str, Any], chance: random.Random) -> dict[str, Any]:
     """One to three changes of an answer: other values, missing and further ones."""
     for _ in range(chance.choice((1, 1, 1, 2, 3))):
-        spots = list(places(document))
+        spots = places(document, [])
         # Samples are most of an answer, and all alike.
         spots = chance.sample(spots, min(len(spots), 40)) + [spot for spot in spots if not isinstance(spot[0], list)]
         container, key = chance.choice(spots)

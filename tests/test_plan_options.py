@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from test_cli import PROJECT, fails, farrier, project  # noqa: F401 - `project` is a fixture
+from test_cli import PROJECT, fails, farrier, process, project  # noqa: F401 - `project` is a fixture
 
 TWO_SIZES = PROJECT + "      web2: {cpus: 1, memory_mb: 512}\n"
 ASKED = PROJECT + "    workload: {cpu_seconds: 0.02, wait_seconds: 0.03, peak_rps: 50, latency_p95_seconds: 0.1}\n"
@@ -146,7 +146,7 @@ def test_errors_are_one_line(project: Path, arguments: list[str], code: int, mes
 def test_more_sizes_than_one_picture_can_show(project: Path) -> None:  # noqa: F811
     hosts = "".join(f"      web{i}: {{cpus: {i}, memory_mb: 8000}}\n" for i in range(2, 8))
     (project / "farrier.yml").write_text(PROJECT + hosts)
-    assert fails(project, 2, "plan", "production", "--plot", "load.svg") == (
+    assert fails(project, 2, "plan", "production", "--plot", "load.svg", by=process) == (
         "farrier: --plot draws up to 4 sizes of hosts, and there are 7; use --limit HOST"
     )
 

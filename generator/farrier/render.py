@@ -3,11 +3,12 @@
 import json
 import textwrap
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import yaml
 from jinja2 import Environment as Jinja
-from jinja2 import StrictUndefined, TemplateError
+from jinja2 import StrictUndefined, Template, TemplateError
 
 from farrier.trust import Expression, Free, is_evaluated, unsafe
 
@@ -110,7 +111,6 @@ def jinja() -> Jinja:
 
 def render_tree(source: Path, context: Mapping[str, object], names: Mapping[str, str]) -> dict[str, bytes]:
     """All files below `source`: relative path → content. `names` replaces words in paths, such as `__app__`."""
-    environment = jinja()
     files: dict[str, bytes] = {}
     for path in _files(source):
         relative = path.relative_to(source).as_posix()
@@ -119,7 +119,7 @@ def render_tree(source: Path, context: Mapping[str, object], names: Mapping[str,
         content = path.read_bytes()
         if relative.endswith(SUFFIX):
             relative = relative.removesuffix(SUFFIX)
-            content = _rendered(environment, content.decode(), context, path)
+            content = _rendered(content.decode(), context, path)
             if not content.strip():
                 continue  # a file that this environment does not need
         files[relative] = content
@@ -128,14 +128,20 @@ def render_tree(source: Path, context: Mapping[str, object], names: Mapping[str,
 
 def render_file(path: Path, context: Mapping[str, object]) -> bytes:
     """One template."""
-    return _rendered(jinja(), path.read_text(encoding="utf-8"), context, path)
+    return _rendered(path.read_text(encoding="utf-8"), context, path)
 
 
-def _rendered(environment: Jinja, text: str, context: Mapping[str, object], path: Path) -> bytes:
+def _rendered(text: str, context: Mapping[str, object], path: Path) -> bytes:
     try:
-        return environment.from_string(text).render(context).encode()
+        return _compiled(text).render(context).encode()
     except TemplateError as error:
         raise RuntimeError(f"template {path}: {error}") from error
+
+
+@cache
+def _compiled(text: str) -> Template:
+    """A template, which takes longer to compile than to render."""
+    return jinja().from_string(text)
 
 
 def _files(directory: Path) -> Iterator[Path]:

@@ -104,19 +104,22 @@ class Generator:
                 raise self._ended()
             self.unread += part
             if len(self.unread) > LONGEST_ANSWER:
-                raise HostError(f"the load generator: its answer is longer than {LONGEST_ANSWER:,} bytes")
+                raise self._unusable(f"its answer is longer than {LONGEST_ANSWER:,} bytes")
         line, _, self.unread = self.unread.partition(b"\n")
         try:
             document = json.loads(line)
         except (ValueError, RecursionError):
-            raise HostError(
-                f"the load generator: its answer is not JSON: {shown(line.decode(errors='replace'))}"
-            ) from None
+            raise self._unusable(f"its answer is not JSON: {shown(line.decode(errors='replace'))}") from None
         if not isinstance(document, dict):
-            raise HostError(f"the load generator: its answer is {quoted(document)}; it must be an object")
+            raise self._unusable(f"its answer is {quoted(document)}; it must be an object")
         if "error" in document:
             raise HostError(f"the load generator: {one_line(str(document['error'])[:LONGEST_ERROR])}")
         return document
+
+    def _unusable(self, why: str) -> HostError:
+        """What answers so is no generator, and would not end when its input does."""
+        self.process.kill()
+        return HostError(f"the load generator: {why}")
 
     def _ended(self) -> HostError:
         """Why it is gone, by its own last line."""
