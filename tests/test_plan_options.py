@@ -146,7 +146,7 @@ def test_errors_are_one_line(project: Path, arguments: list[str], code: int, mes
 def test_more_sizes_than_one_picture_can_show(project: Path) -> None:  # noqa: F811
     hosts = "".join(f"      web{i}: {{cpus: {i}, memory_mb: 8000}}\n" for i in range(2, 8))
     (project / "farrier.yml").write_text(PROJECT + hosts)
-    assert fails(project, 2, "plan", "production", "--plot", "load.svg", by=process) == (
+    assert fails(project, 2, "plan", "production", "--plot", "load.svg") == (
         "farrier: --plot draws up to 4 sizes of hosts, and there are 7; use --limit HOST"
     )
 
@@ -188,7 +188,7 @@ def test_a_plot_without_matplotlib(
     missing = tmp_path_factory.mktemp("missing")
     (missing / "matplotlib.py").write_text("raise ImportError('No module named matplotlib')\n")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(missing), os.environ.get("PYTHONPATH", "")]))
-    assert fails(project, 2, "plan", "production", "--plot", "load.svg") == (
+    assert fails(project, 2, "plan", "production", "--plot", "load.svg", by=process) == (
         "farrier: --plot draws with matplotlib, which is not installed beside Farrier: `pipx inject farrier matplotlib`, or "
         "`pip install matplotlib` in its virtual environment"
     )
