@@ -193,7 +193,7 @@ def test_a_plot_without_matplotlib(
         "`pip install matplotlib` in its virtual environment"
     )
     (project / "inventory.yml").touch()
-    assert fails(project, 2, "loadtest", "production") == (
+    assert fails(project, 2, "loadtest", "production", by=process) == (
         "farrier: the report is drawn with matplotlib, which is not installed beside Farrier: `pipx inject farrier "
         "matplotlib`, or `pip install matplotlib` in its virtual environment"
     )
