@@ -73,6 +73,7 @@ def process(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str
         text=True,
         check=False,
         stdin=subprocess.DEVNULL,
+        timeout=120,
         env={**os.environ, **TERMINAL},
     )
 

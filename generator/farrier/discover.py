@@ -9,6 +9,7 @@ from pathlib import Path
 
 from farrier.inputs import NAME
 from farrier.reserved import why_not_a_name, why_not_a_variable
+from farrier.tree_files import opened
 
 REQUIREMENTS = (
     "requirements.txt",
@@ -34,6 +35,9 @@ SKIPPED = {
 
 MOST_FILES = 2000
 """Python files that are looked at; more is a library collection, not an application."""
+
+LARGEST_FILE = 1 << 20
+"""Bytes of a file that is looked at; requirements with the hashes of hundreds of packages have less."""
 
 SECRET_WORDS = re.compile(r"SECRET|PASSWORD|PASSWD|TOKEN|PRIVATE|CREDENTIAL|API_?KEY|DATABASE_URL|DSN")
 """An environment variable with one of these in its name is taken for a secret."""
@@ -102,9 +106,11 @@ def _python_files(directory: Path) -> Iterator[Path]:
 
 
 def read_text(path: Path) -> str | None:
-    """A file's text; None where it cannot be read as text."""
+    """A file's text; None where it cannot be read as text, or is larger than any that people write."""
     try:
-        return path.read_text(encoding="utf-8")
+        with opened(path) as file:
+            content = file.read(LARGEST_FILE + 1)
+        return content.decode() if len(content) <= LARGEST_FILE else None
     except (OSError, UnicodeDecodeError):
         return None
 
@@ -115,7 +121,7 @@ def parsed(text: str) -> ast.Module | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the application's own, such as an escape that is none
             return ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two for what is nested too deeply
         return None
 
 

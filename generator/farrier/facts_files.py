@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from farrier.errors import FarrierError, HostError, InputError
 from farrier.fact_documents import kept_part, parse
 from farrier.facts import HostFacts, require_supported
 from farrier.setup_documents import CACHE_PAYLOAD
+from farrier.tree_files import is_file, opened
 from farrier.units import shown
 
 LARGEST_FILE = 5 * 1000 * 1000
@@ -95,7 +97,7 @@ def load(path: Path) -> object:
     """The JSON in a file. InputError when it is too large, unreadable, or something else."""
     name = str(path) if str(path).isprintable() else shown(str(path), 200)
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             content = file.read(LARGEST_FILE + 1)
     except OSError as error:
         raise InputError(f"{name}: {(error.strerror or 'unreadable').lower()}") from error
@@ -164,12 +166,14 @@ def require_writable(output: Path, what: str = "facts") -> None:
 
 def write_atomically(path: Path, text: str, what: str = "facts") -> None:
     """Writes a file as a whole or not at all; leaves one alone that has this content already."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    content = text.encode(errors="replace")
     try:
-        if path.is_file() and path.read_text(encoding="utf-8", errors="replace") == text:
+        if is_file(path) and path.stat().st_size == len(content) and path.read_bytes() == content:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
+        with temporary.open("xb") as file:
+            file.write(content)
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)

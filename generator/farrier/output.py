@@ -15,11 +15,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from farrier.errors import InputError
 from farrier.render import json_document
-from farrier.tree_files import STATE, document, is_file, is_hash, is_inside, is_staged, is_written, read_file
+from farrier.tree_files import STATE, document, is_file, is_hash, is_inside, is_staged, is_written, read_file, unlinked
 from farrier.units import shown
 
 
@@ -214,12 +214,7 @@ class Output:
         """The place of `path`, refused where any part below the root is a symbolic link."""
         if not is_inside(path):
             raise InputError(f"{shown(path)} is outside the project and is not written")
-        current = self.root
-        for part in PurePosixPath(path).parts:
-            current /= part
-            if current.is_symlink():
-                raise InputError(f"{current}: is a symbolic link; Farrier does not write through it, remove it")
-        return current
+        return unlinked(self.root, path)
 
     def _read(self, path: str) -> bytes | None:
         target = self._target(path)

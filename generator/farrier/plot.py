@@ -1,6 +1,6 @@
 """`plan --plot`: predicted latency against load as a picture. matplotlib is imported only here, and only when asked for."""
 
-import os
+import secrets
 from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
@@ -173,9 +173,10 @@ def _label(curve: Curve) -> str:
 
 
 def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        temporary.write_bytes(content)
+        with temporary.open("xb") as file:
+            file.write(content)
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from pydantic_core import ErrorDetails
 
 from farrier.errors import InputError
 from farrier.project import Environment, Project
+from farrier.tree_files import opened
 from farrier.units import printable, shown
 from farrier.workload import Workload
 from farrier.workload_input import WorkloadInput
@@ -63,7 +64,7 @@ def environment_of(project: Project, name: str) -> Environment:
 
 def _validated(model: type[M], path: FilePath, hint: str) -> M:
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             content = file.read(MAXIMUM_BYTES + 1)
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file; {hint}") from None

@@ -17,6 +17,7 @@ from farrier.planning.draft import Draft
 from farrier.project import Environment, Project
 from farrier.project_file import environment_of, read_measured, read_project, read_workload, read_workload_input
 from farrier.settings import Value
+from farrier.tree_files import unlinked
 from farrier.units import counted, nearest, number, shown
 from farrier.workload import Workload
 
@@ -85,7 +86,7 @@ class Session:
         return collect(
             Path(environment.inventory),
             self.project.application.name,
-            self.facts_directory(name).resolve(),
+            unlinked(self.root, f"facts/{name}").resolve(),
             limit=limit,
             extra=extra,
             cwd=self.root,
@@ -96,7 +97,7 @@ class Session:
     def import_facts(self, name: str, source: Path) -> tuple[str, ...]:
         """Take an environment's facts from files that Ansible wrote."""
         environment_of(self.project, name)
-        return import_facts(source, self.facts_directory(name))
+        return import_facts(source, unlinked(self.root, f"facts/{name}"))
 
     def measure(
         self, name: str, source: "Source", how: "How", on_event: "Callable[[MeasureEvent], None]"
@@ -110,18 +111,19 @@ class Session:
         environment = environment_of(self.project, name)
         earlier = read_workload_input(environment, self.root, optional=True)
         relative = Path("workloads") / f"{name}.yml"
-        require_writable(self.root / relative.parent, "workloads")
-        if file := source.access_log or source.locustfile:
-            on_event(MeasureEvent("step", f"Requests are chosen from {shown(file.name)}"))
+        file = unlinked(self.root, relative.as_posix())
+        require_writable(file.parent, "workloads")
+        if asking := source.access_log or source.locustfile:
+            on_event(MeasureEvent("step", f"Requests are chosen from {shown(asking.name)}"))
         asked = asked_for(self.project, source)
         how = how._replace(threads=most_threads(earlier.database_connections))
         where, found = measure(self.project, name, self.root, asked, how, on_event)
         measured = evaluate(found, asked.names, asked.notes, how.seconds, where)
-        before = read_measured(self.root / relative)
+        before = read_measured(file)
         pace = pace_of(measured, where, before)
         measured = replace(measured, skipped=(*measured.skipped, *compared(measured, pace, before)))
         text = workload_text(name, where, measured, pace, earlier, before)
-        write_atomically(self.root / relative, text, "workloads")
+        write_atomically(file, text, "workloads")
         return measured, relative, environment.workload == relative.as_posix()
 
     def loadtest(
@@ -145,7 +147,7 @@ class Session:
         chosen = host or next(iter(planned.plans))
         if chosen not in planned.plans:
             raise InputError(f"--host {shown(chosen)} has no plan in {name}; {nearest(chosen, planned.plans)}")
-        directory = output or self.root / "loadtests" / name
+        directory = output or unlinked(self.root, f"loadtests/{name}")
         require_writable(directory, "load tests")
         found = run_loadtest(
             self.project,

@@ -1,11 +1,12 @@
 """What is believed of files that lie in a project: it may have been made by somebody else, manifests and journal included."""
 
+import errno
 import json
 import os
 import re
 import stat
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 from farrier.errors import InputError
 
@@ -70,6 +71,25 @@ def is_staged(number: object) -> bool:
 def is_hash(value: object) -> bool:
     """Whether this is what a manifest records of a file."""
     return isinstance(value, str) and MANIFEST_HASH.fullmatch(value) is not None
+
+
+def opened(path: Path) -> BinaryIO:
+    """A file that a project may have brought along, to read; OSError where it is none, such as a FIFO, that would never end."""
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
+    return file
+
+
+def unlinked(root: Path, path: str) -> Path:
+    """The place of a path below a project; InputError where a part of it is a link, which may lead anywhere."""
+    current = root
+    for part in PurePosixPath(path).parts:
+        current /= part
+        if current.is_symlink():
+            raise InputError(f"{current}: is a symbolic link; Farrier does not write through it, remove it")
+    return current
 
 
 def is_file(path: Path) -> bool:

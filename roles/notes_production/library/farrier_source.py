@@ -14,7 +14,8 @@ from typing import Optional
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.farrier_git import check_out, describe, is_url, known
-from ansible.module_utils.farrier_members import Member, Reader, shown
+from ansible.module_utils.farrier_members import Member, Reader
+from ansible.module_utils.farrier_text import shown
 
 DOCUMENTATION = r"""
 module: farrier_source

@@ -12,6 +12,7 @@ from typing import Iterator, Mapping
 from urllib.parse import unquote
 
 from ansible.module_utils.farrier_play import Failure
+from ansible.module_utils.farrier_text import printable
 
 LAST_BYTES = 1 << 16
 """How much of a command's output is kept: its end. It may print without end."""
@@ -67,13 +68,6 @@ def end_of(output: str, environment: Mapping[str, str] = MappingProxyType({})) -
     """The end of what a command printed: bounded, without colours, control characters and passwords."""
     lines = _ESCAPE_SEQUENCE.sub("", output).strip().splitlines()[-LAST_LINES:]
     return redacted("\n".join(map(printable, lines)), environment)[-LAST_CHARACTERS:]
-
-
-def printable(text: str) -> str:
-    """The text with every character that would steer a terminal written out."""
-    return "".join(
-        each if each.isprintable() or each in "\t\n" else each.encode("unicode_escape").decode() for each in text
-    )
 
 
 def ended(status: int) -> str:

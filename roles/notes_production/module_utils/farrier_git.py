@@ -11,7 +11,8 @@ import re
 import subprocess
 from typing import Iterator, Optional
 
-from ansible.module_utils.farrier_members import Git, shown
+from ansible.module_utils.farrier_members import Git
+from ansible.module_utils.farrier_text import shown
 
 HOST = r"[A-Za-z0-9][A-Za-z0-9.-]*"
 USER = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"

@@ -14,6 +14,8 @@ import unicodedata
 from dataclasses import dataclass, field
 from typing import Iterator, Optional
 
+from ansible.module_utils.farrier_text import shown
+
 IGNORE_FILE = ".farrierignore"
 
 NEVER = [
@@ -50,12 +52,6 @@ DEEPEST = 100
 
 MOST_LINKS = 40
 """Links that the kernel follows for one path before it gives up, as path_resolution(7) says."""
-
-
-def shown(text: str, width: int = 200) -> str:
-    """Foreign text for a message: what a terminal would obey is escaped, and it is cut."""
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return text if len(text) <= width else f"{text[:width]}…"
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.farrier_cell import end_of, ended, printable, run, transient
+from ansible.module_utils.farrier_cell import end_of, ended, run, transient
 from ansible.module_utils.farrier_play import Failure, holding
+from ansible.module_utils.farrier_text import printable
 
 DOCUMENTATION = r"""
 module: farrier_command
@@ -30,7 +31,7 @@ EXAMPLES = r"""
     command: python manage.py migrate --noinput
     directory: /srv/notes/releases/0123456789ab
     venv: /srv/notes/venvs/0123456789ab
-    environment_file: /etc/notes/environment
+    environment_file: /srv/notes/configurations/0123456789ab/environment
     sandbox: [User=notes, ProtectSystem=strict]
 """
 

@@ -23,8 +23,9 @@ from ansible.module_utils.farrier_archive import (
     take_byte_code,
     unpack,
 )
-from ansible.module_utils.farrier_cell import printable, redacted
+from ansible.module_utils.farrier_cell import redacted
 from ansible.module_utils.farrier_play import Failure, holding
+from ansible.module_utils.farrier_text import printable
 from ansible.module_utils.farrier_venv import VirtualEnvironment, state_of
 from ansible.module_utils.farrier_workplace import Workplace, remove
 

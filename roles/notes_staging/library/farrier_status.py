@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
 import socket
 import ssl
 import subprocess
@@ -13,16 +14,16 @@ from typing import Any
 
 from ansible.module_utils import farrier_configurations as configurations
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.farrier_journal import printable
 from ansible.module_utils.farrier_play import Failure
-from ansible.module_utils.farrier_slot import main_pid, ready_workers
+from ansible.module_utils.farrier_slot import RUN, children, main_pid, ready_workers
+from ansible.module_utils.farrier_text import shown
 
 DOCUMENTATION = r"""
 module: farrier_status
 short_description: Tell what serves on this host right now
 description:
   - Reads the active slot, its ready workers, the lengths of the accept queues, and what NGINX answers on the health path.
-  - Changes nothing.
+  - Changes nothing, and needs no root. Who may not look for the marks of ready workers sees how many run.
 options:
   application: {type: str, required: true, description: Name of the application and of its units.}
   home: {type: path, required: true, description: Directory that holds C(slots).}
@@ -47,7 +48,9 @@ EXAMPLES = r"""
 RETURN = r"""
 status:
   description:
-    - slot, release, previous, since and by of the active slot, and the process ids of its ready workers.
+    - slot, release, previous, since and by of the active slot.
+    - workers are the process ids of its ready workers; where ready is false, of all that run, because their marks cannot be
+      seen; null where /proc hides them, too.
     - expected is how many workers its configuration asks for.
     - queues holds the length of each accept queue by address, waiting how many connections are in it; somaxconn is the longest
       that the kernel allows, null where it cannot be read.
@@ -56,7 +59,10 @@ status:
   returned: always
   type: dict
 line: {description: The same in one line for people., returned: always, type: str}
-healthy: {description: "Whether a release serves with all its workers, and the health path answers.", returned: always, type: bool}
+healthy:
+  description: Whether a release serves with all its workers, as far as they can be seen, and the health path answers.
+  returned: always
+  type: bool
 """
 
 
@@ -64,6 +70,9 @@ CERTIFICATE_DAYS = 21
 """A certificate that ends within this time should have been renewed: ACME clients do it 30 days before the end."""
 
 SOMAXCONN = "/proc/sys/net/core/somaxconn"
+
+LONGEST_LINE = 500
+"""What the playbook shows of a line; real ones have half of it."""
 
 AGAIN_SECONDS = 0.3
 """How long to wait before asking again; less than the Retry-After for visitors, as nobody else asks here."""
@@ -99,17 +108,26 @@ def told(status: dict[str, Any], queue: str) -> str:
     if not status["release"]:
         return "nothing is served yet"
     answer = f"answers {status['answer']} in {status['answer_seconds']} s" if status["answer"] else status["error"]
-    line: str = printable(
+    line: str = shown(
         f"release {status['release']} in slot {status['slot']} since {status['since']} by {status['by']}; "
-        f"{len(status['workers'])} of {status['expected']} workers are ready, {status['waiting'].get(queue, 0)} of at most "
-        f"{status['queues'].get(queue, 0)} requests wait; {answer}"
+        f"{told_of_workers(status)}, {status['waiting'].get(queue, 0)} of at most "
+        f"{status['queues'].get(queue, 0)} requests wait; {answer}",
+        LONGEST_LINE,
     )
     return line
 
 
+def told_of_workers(status: dict[str, Any]) -> str:
+    """How many workers there are, and what whoever asks may not see of them."""
+    if status["workers"] is None:
+        return f"how many of {status['expected']} workers run cannot be seen without root (-b)"
+    many = f"{len(status['workers'])} of {status['expected']} workers"
+    return f"{many} are ready" if status["ready"] else f"{many} run (whether they are ready is seen with -b)"
+
+
 def healthy(status: dict[str, Any]) -> bool:
     """Whether visitors are served as they should be."""
-    enough = len(status["workers"]) >= status["expected"]
+    enough = status["workers"] is None or len(status["workers"]) >= status["expected"]
     return bool(status["release"]) and enough and 200 <= status["answer"] < 400
 
 
@@ -119,11 +137,25 @@ def living(application: str, home: str, workers: int) -> dict[str, Any]:
     facts = configurations.slot_facts(home, slot) if slot else {}
     found: dict[str, Any] = {key: facts.get(key) for key in ("slot", "release", "previous", "since", "by")}
     number = facts.get("workers")
-    found.update(workers=[], expected=number if isinstance(number, int) else workers)
+    found.update(workers=[], ready=True, expected=number if isinstance(number, int) else workers)
     if slot:
-        with contextlib.suppress(Failure):
-            found["workers"] = ready_workers(f"{application}-{slot}/workers", main_pid(f"{application}@{slot}.service"))
+        found["workers"], found["ready"] = workers_of(application, slot)
     return found
+
+
+def workers_of(application: str, slot: str, runtime: str = RUN, proc: str = "/proc") -> tuple[list[int] | None, bool]:
+    """Its workers, None where they cannot be seen, and whether they are those that are ready or all that run."""
+    root, marks = os.geteuid() == 0, f"{application}-{slot}/workers"
+    seen = root or os.access(f"{proc}/1/stat", os.R_OK)  # with hidepid everybody sees only what is their own
+    try:
+        master = main_pid(f"{application}@{slot}.service")
+    except Failure:
+        return ([], True) if root else (None, False)  # whoever is not root needs D-Bus for it, which not every host has
+    if root or not master or (seen and os.access(f"{runtime}/{marks}", os.R_OK | os.X_OK)):
+        return ready_workers(marks, master, runtime, proc), True
+    with contextlib.suppress(OSError):
+        return children(master, proc) if seen else None, False
+    return None, False
 
 
 def longest_queue() -> int | None:
@@ -192,6 +224,10 @@ def main() -> None:
         supports_check_mode=True,
     )
     wish = module.params
+    if os.path.exists(wish["home"]) and not os.access(wish["home"], os.X_OK):
+        module.fail_json(
+            msg=f"{wish['home']} is closed to this user, so what serves cannot be seen; root may look (-b)"
+        )
     status = living(wish["application"], wish["home"], wish["workers"])
     listing = run("ss", "-lntxH")
     status["queues"], status["waiting"] = queues(listing), waiting(listing)

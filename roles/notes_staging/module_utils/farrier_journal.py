@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import subprocess
 
+from ansible.module_utils import farrier_text
+
 LINES = 60
 LINE_CHARACTERS = 500
 CHARACTERS = 10_000
@@ -40,7 +42,7 @@ def printable(text: str) -> str:
     kept = []
     for line in text.split("\n"):
         shown = line if len(line) <= LINE_CHARACTERS else f"{line[:LINE_CHARACTERS]}..."
-        kept.append("".join(c if c.isprintable() or c == "\t" else ascii(c)[1:-1] for c in shown))
+        kept.append(farrier_text.printable(shown))
     whole = "\n".join(kept)
     return whole if len(whole) <= CHARACTERS else f"...{whole[-CHARACTERS:]}"
 

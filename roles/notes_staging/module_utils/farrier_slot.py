@@ -47,10 +47,16 @@ def main_pid(unit: str) -> int:
 
 
 def parent(pid: int, proc: str = "/proc") -> int:
-    """The parent of a process; 0 when there is no such process."""
+    """The parent of a living process; 0 when there is no such process."""
     with contextlib.suppress(OSError), open(f"{proc}/{pid}/stat", encoding="utf-8", errors="replace") as file:
-        return int(file.read().rpartition(")")[2].split()[1])
+        state, found = file.read().rpartition(")")[2].split()[:2]
+        return 0 if state in ("Z", "X") else int(found)  # one that has ended stays until its parent asks how
     return 0
+
+
+def children(master: int, proc: str = "/proc") -> list[int]:
+    """The living children of a process."""
+    return [pid for pid in beneath.numbers(proc) if master and parent(pid, proc) == master]
 
 
 def ready_workers(markers: str, master: int, run: str = RUN, proc: str = "/proc") -> list[int]:
