@@ -2,6 +2,8 @@
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -124,3 +126,16 @@ def test_only_plain_numbers_are_process_ids(top: Path) -> None:
     assert beneath.numbers(str(top), "missing") == []
     with pytest.raises(beneath.Refused, match="more than 3 entries"):
         beneath.names(str(top), "workers", most=3)
+
+
+def test_a_tree_that_is_too_deep_to_be_walked_is_refused(tmp_path: Path) -> None:
+    fd = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(2 * sys.getrecursionlimit()):
+        os.mkdir("d", dir_fd=fd)
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    with pytest.raises(beneath.Refused, match=r"^d: its directories lie inside each other by the thousand$"):
+        beneath.give(str(tmp_path), "d", os.geteuid(), os.getegid())
+    subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)

@@ -103,6 +103,11 @@ def test_what_endangers_a_slot_is_refused(facts: dict[str, Any], refusal: str) -
     assert told(facts=facts)[0] == [refusal]
 
 
+def test_a_host_that_lacks_the_program_to_look_at_ports_is_not_refused_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert told(ports=[80]) == ([], [])
+
+
 def test_a_smaller_host_is_accepted_on_purpose() -> None:
     refused, warned = told(facts=changed("memory_mb", usable=1848, total=1896), accept_smaller_host=True)
     assert refused == []

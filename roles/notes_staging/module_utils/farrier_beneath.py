@@ -138,6 +138,15 @@ def numbers(top: str, relative: str = "") -> list[int]:
     return sorted(int(name) for name in names(top, relative) if re.fullmatch("[1-9][0-9]{0,6}", name))
 
 
+@contextlib.contextmanager
+def _not_too_deep(tree: str) -> Iterator[None]:
+    """Refused in place of the RecursionError with which a walk ends in directories inside each other."""
+    try:
+        yield
+    except RecursionError:
+        raise Refused(f"{tree}: its directories lie inside each other by the thousand") from None
+
+
 def give(
     top: str,
     relative: str,
@@ -164,7 +173,7 @@ def give(
         if mode:
             os.fchmod(fd, mode(stat.S_IMODE(status.st_mode)))
 
-    with directory(top, relative) as start:
+    with _not_too_deep(relative or top), directory(top, relative) as start:
         for path, folders, files, fd in os.fwalk(".", follow_symlinks=False, dir_fd=start):
             shown = os.path.normpath(os.path.join(relative, path))
             take(fd, shown)

@@ -122,6 +122,8 @@ def listeners(ports: list[int], listing: str) -> dict[int, tuple[str, int]]:
 
 def ports_taken(host: str, ports: list[int]) -> list[str]:
     """The ports of NGINX that another program has, or another NGINX than Debian's."""
+    if not shutil.which("ss"):  # it is among the packages that are installed, and then this is asked again
+        return []
     listing = subprocess.run(["ss", "-lntpH"], capture_output=True, text=True, errors="replace", check=False).stdout
     refused = []
     for port, (name, pid) in sorted(listeners(ports, listing).items()):
