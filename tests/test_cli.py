@@ -134,6 +134,9 @@ def test_plan_for_this_machine_needs_no_project(tmp_path: Path) -> None:
     document = json.loads(farrier(tmp_path, "plan", "--local", "--json").stdout)
     assert list(document["hosts"]) == ["localhost"]
     assert document["hosts"]["localhost"]["sized_for"]["cpus"] > 0
+    stated = ("--cpus", "3", "--fact", "memory_mb=2048")
+    document = json.loads(farrier(tmp_path, "plan", "--local", "--json", *stated).stdout)
+    assert document["hosts"]["localhost"]["sized_for"] == {"cpus": 3.0, "memory_mb": 2048}
     assert list(tmp_path.iterdir()) == []
 
 

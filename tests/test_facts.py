@@ -219,6 +219,7 @@ def test_supported_systems(distribution: str | None, version: str | None) -> Non
 
 def test_an_operators_facts_win_and_are_known_as_such() -> None:
     host = parse(setup(), "web1", "x").with_overrides({"cpus": 2, "memory_mb": 512.0, "somaxconn": 128})
+    assert hash(host.size), "hosts of one size share a plan"
     assert (host.cpus, host.memory_mb, host.somaxconn) == (2.0, 512, 128)
     assert type(host.memory_mb) is int
     assert host.stated == {"cpus", "memory_mb", "somaxconn"}

@@ -65,7 +65,7 @@ def test_a_ref_that_is_not_there_or_no_ref_is_named(tmp_path: Path) -> None:
 def test_a_password_in_a_url_is_refused_and_not_told(tmp_path: Path, url: str) -> None:
     packed = pack(url, tmp_path / "c", ref="main")
     assert packed["msg"].endswith(
-        ": a user, password or token does not belong into the URL; leave it out and let git's credential helper answer, or "
+        ": a user, password or token does not belong in the URL; leave it out and let git's credential helper answer, or "
         "use an SSH key with git@HOST:PATH"
     )
     assert "s3cret" not in packed["msg"]

@@ -58,15 +58,19 @@ def project_in(place: Path, source: str, ref: str | None = None) -> None:
     (place / "ansible.cfg").write_text("[defaults]\nstrategy = free\n[privilege_escalation]\nbecome = true\n")
 
 
-def played(place: Path, *arguments: str, **variables: str) -> str:
-    done = subprocess.run(
-        [Path(sys.executable).parent / "ansible-playbook", "-i", "inventory.yml", "playbooks/packed.yml", *arguments],
+def play(place: Path, name: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [Path(sys.executable).parent / "ansible-playbook", "-i", "inventory.yml", f"playbooks/{name}.yml", *arguments],
         cwd=place,
         env={**os.environ, "HOME": str(place), **variables},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def played(place: Path, *arguments: str, **variables: str) -> str:
+    done = play(place, "packed", *arguments, **variables)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -155,3 +159,15 @@ def test_where_packing_was_skipped_no_answer_takes_its_place(tmp_path: Path) -> 
     packed = tmp_path / "playbooks/packed.yml"
     packed.write_text(yaml.safe_dump(yaml.safe_load(packed.read_text())[:1]))
     assert '"read=none"' in played(tmp_path, **facts)
+
+
+def test_one_host_without_a_plan_stops_the_deploy_before_any_is_asked(tmp_path: Path) -> None:
+    project_in(tmp_path, "app")
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app/app.py").write_text("application = None\n")
+    done = play(tmp_path, "production")
+    assert done.returncode == 2
+    assert "localhost was not planned: gather its facts (farrier facts production) and generate the role" in done.stdout
+    assert "Validating arguments" not in done.stdout, "which each host fails by itself, while the others go on"
+    assert "web1                       : ok=1    changed=0    unreachable=0    failed=0" in done.stdout
+    assert "unreachable=1" not in done.stdout

@@ -22,7 +22,7 @@ SECRET = re.compile(
     r"unsubscribe\w*|verif\w*)([_-].*)?|.*(token|password|passwd|secret|apikey|email|signature)",
     re.IGNORECASE,
 )
-"""Parameters whose values do not belong into a file; without them a path may answer something else, or not at all."""
+"""Parameters whose values do not belong in a file; without them a path may answer something else, or not at all."""
 
 HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 """Where `resetCode` has its second word."""

@@ -249,7 +249,7 @@ def _variables(directory: Path, sources: dict[Path, str], seen: Discovery) -> No
         seen.put(
             "secrets",
             secrets,
-            f"{', '.join(secrets)}, by their names; their values belong into Ansible vault",
+            f"{', '.join(secrets)}, by their names; their values belong in Ansible vault",
         )
     if plain:
         seen.found.append(f"environment variables that the code reads: {', '.join(plain)}")

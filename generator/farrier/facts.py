@@ -188,7 +188,7 @@ class HostFacts:
         problems += [f"{where}{name} is null; leave it out instead" for name in nulls]
         if problems:
             raise InputError(*problems)
-        known = self.stated | values.keys()
+        known = self.stated.union(values)
         return replace(self, **values, stated=known, missing=still_missing(self.missing, known))
 
 

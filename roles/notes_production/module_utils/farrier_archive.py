@@ -28,7 +28,7 @@ def unpack(archive: str, top: str, group: int) -> None:
         for member in tar:
             path = "/".join(beneath.parts(member.name))
             if not path or not (member.isreg() or member.issym()):
-                raise Failure(f"{member.name}: the archive holds something that does not belong into a release")
+                raise Failure(f"{member.name}: the archive holds something that does not belong in a release")
             room -= member.size
             if room < 0:
                 raise Failure(f"the source is larger than the {free >> 20} MB that are free on the disk of {top}")

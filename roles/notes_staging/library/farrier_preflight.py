@@ -32,7 +32,6 @@ options:
   take_host_hint: {type: str, required: true, description: How to ask for that.}
   accept_smaller_host: {type: bool, default: false, description: Go on with a host that is smaller than it was planned.}
   accept_smaller_host_hint: {type: str, default: "", description: How to ask for that.}
-  known: {type: list, elements: str, default: [], description: What is already known to be wrong.}
   gather: {type: bool, default: false, description: "Gather the host's facts as well, as farrier_facts does."}
   facts: {type: dict, description: What farrier_facts found, where that is known already.}
   packages: {type: list, elements: str, default: [], description: "Debian packages that a deploy needs."}
@@ -114,7 +113,6 @@ def looked_at(wish: dict[str, Any], ipv6: bool, missing: list[str]) -> tuple[lis
     host, room = wish["host"], Room(wish)
     refused = [
         *system_refusals(host, wish["facts"]["system"]),
-        *wish["known"],
         *room.refusals,
         *(check_disk(host, f"/srv/{wish['application']}") if wish["releasing"] else []),
     ]
@@ -138,7 +136,6 @@ def main() -> None:
             "take_host_hint": text,
             "accept_smaller_host": {"type": "bool", "default": False},
             "accept_smaller_host_hint": {"type": "str", "default": ""},
-            "known": words,
             "gather": {"type": "bool", "default": False},
             "facts": {"type": "dict"},
             "packages": words,

@@ -82,7 +82,7 @@ def transports_of(url: str) -> tuple[str, ...]:
     masked = shown(re.sub(r"://[^/@]*@", "://***@", url))
     if re.match(r"(https?|file)://[^/]*@|[a-z+]+://[^/@]*:[^/@]*@", url):
         raise ValueError(
-            f"{masked}: a user, password or token does not belong into the URL; leave it out and let git's credential "
+            f"{masked}: a user, password or token does not belong in the URL; leave it out and let git's credential "
             "helper answer, or use an SSH key with git@HOST:PATH"
         )
     if url.startswith(("git://", "http://")):
