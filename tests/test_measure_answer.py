@@ -11,6 +11,7 @@ from farrier.errors import FarrierError, HostError
 from farrier.events import MARK
 from farrier.measure import MeasureEvent, _Run, phase_tasks
 from farrier.measurement import evaluate
+from farrier.modules.application_measurement import MOST_REQUESTS
 from farrier.workload_file import compared, facts, pace_of, workload_text
 from farrier.workload_input import WorkloadInput
 from farrier.yaml_input import load
@@ -123,6 +124,15 @@ def test_the_sentence_says_where_and_what() -> None:
     document = answer()
     document["plain"]["names"].append("/etc/passwd")
     with pytest.raises(HostError, match=r"plain\.names: '/etc/passwd' was not asked for"):
+        evaluate(document, WEIGHTS, host="web1")
+
+
+def test_as_many_samples_as_a_host_takes_of_a_quick_application_are_read() -> None:
+    document = answer()
+    document["plain"]["samples"] = [sample(0, 1 + n % 2, 1) for n in range(2 * MOST_REQUESTS)]
+    assert evaluate(document, WEIGHTS, host="web1").requests == 8000
+    document["plain"]["samples"].append(sample(0, 1, 1))
+    with pytest.raises(HostError, match=r"plain\.samples: List should have at most 8000 items"):
         evaluate(document, WEIGHTS, host="web1")
 
 

@@ -8,9 +8,11 @@ from farrier.errors import HostError
 from farrier.units import line, shown
 
 LARGEST_ANSWER = 4 << 20
-"""Characters of one line of the callback's: four thousand samples have a tenth of that."""
+"""Characters of one line of the callback's: eight thousand samples have a sixth of that."""
 
-MOST_SAMPLES = 4000
+MOST_SAMPLES = 8000
+"""What a host measures at most: 4,000 requests before the middle, and 4,000 after it."""
+
 Count = Annotated[int, Field(ge=0, le=10**9)]
 Bytes = Annotated[int, Field(ge=0, le=10**15)]
 Kilobytes = Annotated[int, Field(ge=0, le=10**9)]
