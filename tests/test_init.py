@@ -59,6 +59,79 @@ def test_a_flask_factory(tmp_path: Path) -> None:
     assert discover(tmp_path).keys["wsgi"] == "shop:create_app()"
 
 
+def test_a_flask_factory_that_wsgi_py_calls_in_its_own_way(tmp_path: Path) -> None:
+    (tmp_path / "shop/static").mkdir(parents=True)
+    (tmp_path / "shop/__init__.py").write_text(
+        "from flask import Flask\ndef create_app(config='development'):\n    return Flask(__name__)\n"
+    )
+    (tmp_path / "wsgi.py").write_text("from shop import create_app\n\napp = create_app('production')\n")
+    seen = discover(tmp_path)
+    assert seen.keys["wsgi"] == "wsgi:app"
+    assert seen.keys["static"] == {"url": "/static/", "directory": "shop/static"}
+
+
+def django(directory: Path, settings: str) -> Path:
+    (directory / "site1").mkdir()
+    (directory / "manage.py").write_text("os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'site1.settings')\n")
+    (directory / "site1/wsgi.py").write_text("application = None\n")
+    (directory / "site1/settings.py").write_text(settings)
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("value", "secrets"),
+    [
+        ("os.environ['DJANGO_SECRET_KEY']", ["DJANGO_SECRET_KEY"]),
+        ("env.str('DJANGO_SECRET_KEY', default='x')", ["DJANGO_SECRET_KEY"]),
+        ("required('SECRET_KEY')", ["SECRET_KEY"]),
+        (f"f({'-' * 500}1)", ["SECRET_KEY"]),
+        ("'of a developer'", None),
+    ],
+)
+def test_the_secret_key_has_the_name_that_the_settings_read(
+    tmp_path: Path, value: str, secrets: list[str] | None
+) -> None:
+    assert discover(django(tmp_path, f"SECRET_KEY = {value}\n")).keys.get("secrets") == secrets
+
+
+STARTPROJECT = """\
+DEBUG = True
+ALLOWED_HOSTS = []
+DATABASES = {'default': {'ENGINE': 'django.db.backends.sqlite3', 'NAME': BASE_DIR / 'db.sqlite3'}}
+STATIC_ROOT = BASE_DIR / 'static_root'
+"""
+
+
+def test_what_startproject_leaves_for_the_developer_to_change_is_said(tmp_path: Path) -> None:
+    assert discover(django(tmp_path, STARTPROJECT)).missing[:3] == [
+        "ALLOWED_HOSTS: empty in the settings, so Django answers 400; list the domain and the aliases",
+        "DEBUG: True in the settings, so visitors see tracebacks and settings; False on a host",
+        "DATABASES: beside the code, where it cannot be written; below /var/lib/site1 it can",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("DEBUG = True", "DEBUG = os.environ.get('DEBUG') == '1'"),
+        ("ALLOWED_HOSTS = []", "ALLOWED_HOSTS = ['www.example.org']"),
+        ("BASE_DIR / 'db.sqlite3'", "Path(os.environ.get('DATA', BASE_DIR)) / 'db.sqlite3'"),
+    ],
+)
+def test_what_has_been_changed_is_not_said(tmp_path: Path, old: str, new: str) -> None:
+    assert old in STARTPROJECT
+    key = STARTPROJECT[: STARTPROJECT.index(old)].count("\n")
+    told = ("DEBUG", "ALLOWED_HOSTS", "DATABASES")
+    seen = discover(django(tmp_path, STARTPROJECT.replace(old, new)))
+    assert {name for name in told if name in seen.hints} == set(told) - {told[key]}
+
+
+def test_of_several_settings_modules_nobody_can_say_which_the_host_takes(tmp_path: Path) -> None:
+    django(tmp_path, STARTPROJECT)
+    (tmp_path / "site1/settings_production.py").write_text("DEBUG = False\n")
+    assert not {"DEBUG", "ALLOWED_HOSTS", "DATABASES"} & set(discover(tmp_path).hints)
+
+
 def test_what_is_not_found_is_said_and_left_to_the_person(tmp_path: Path) -> None:
     source = tmp_path / "empty"
     source.mkdir()

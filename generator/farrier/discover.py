@@ -166,6 +166,19 @@ def _django(directory: Path, sources: dict[Path, str], seen: Discovery) -> None:
         seen.hints["static"] = "the settings have no STATIC_ROOT, so NGINX cannot serve static files"
     if "ALLOWED_HOSTS" in " ".join(_environment_names(texts)):
         seen.environment["ALLOWED_HOSTS"] = "{domain}"
+    if len(texts) == 1:  # of several nobody can say which one the host takes
+        _as_startproject_wrote_it(values, seen)
+
+
+def _as_startproject_wrote_it(values: dict[str, ast.expr], seen: Discovery) -> None:
+    """What Django's template for a project sets for a developer's machine, and a host cannot use."""
+    if isinstance(hosts := values.get("ALLOWED_HOSTS"), ast.List) and not hosts.elts:
+        seen.hints["ALLOWED_HOSTS"] = "empty in the settings, so Django answers 400; list the domain and the aliases"
+    if isinstance(debug := values.get("DEBUG"), ast.Constant) and debug.value is True:
+        seen.hints["DEBUG"] = "True in the settings, so visitors see tracebacks and settings; False on a host"
+    databases = _source_of(values.get("DATABASES"))
+    if "BASE_DIR" in databases and ".sqlite3'" in databases and not _environment_names([databases]):
+        seen.hints["DATABASES"] = f"beside the code, where it cannot be written; below /var/lib/{seen.name} it can"
 
 
 def _assignments(texts: list[str]) -> dict[str, ast.expr]:
@@ -188,20 +201,38 @@ def _last_text(node: ast.expr | None) -> str | None:
 
 
 def _flask(directory: Path, sources: dict[Path, str], seen: Discovery) -> None:
-    """The module with `app = Flask(...)`, or with a `create_app` function."""
+    """wsgi.py, the module with `app = Flask(...)`, or the one with a `create_app` function; its static directory is beside it."""
+    where = [directory]
     for path in sorted(sources, key=lambda p: (len(p.parts), p)):
         if "Flask(" not in sources[path]:
             continue
         tree = parsed(sources[path])
         entry = _flask_entry(tree) if tree else None
         if entry:
-            module = _module(directory, path)
-            seen.put("wsgi", f"{module}:{entry}", f"Flask, {module}:{entry} in {path.relative_to(directory)}")
+            where.insert(0, path.parent)
+            holds, entry = _wsgi_py(directory, sources) or (path, entry)
+            module = _module(directory, holds)
+            seen.put("wsgi", f"{module}:{entry}", f"Flask, {module}:{entry} in {holds.relative_to(directory)}")
             break
     else:
         seen.hints["wsgi"] = "neither a manage.py nor a module with `Flask(...)` is there"
-    if (directory / "static").is_dir():
-        seen.put("static", {"url": "/static/", "directory": "static"}, "the directory static")
+    static = next((there / "static" for there in where if (there / "static").is_dir()), None)
+    if static:
+        named = static.relative_to(directory).as_posix()
+        seen.put("static", {"url": "/static/", "directory": named}, f"the directory {named}")
+
+
+def _wsgi_py(directory: Path, sources: dict[Path, str]) -> tuple[Path, str] | None:
+    """The application that a wsgi.py at the top names: its author's word on how `create_app` is called."""
+    path = directory / "wsgi.py"
+    tree = parsed(sources.get(path, ""))
+    bound: set[str] = set()
+    for node in tree.body if tree else []:
+        if isinstance(node, ast.ImportFrom):
+            bound |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.Assign):
+            bound |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return next(((path, name) for name in ("application", "app") if name in bound), None)
 
 
 def _flask_entry(tree: ast.Module) -> str | None:
@@ -234,6 +265,14 @@ def _environment_names(texts: list[str]) -> list[str]:
     return sorted({name for text in texts for name in pattern.findall(text) if not why_not_a_variable(name)})
 
 
+def _source_of(expression: ast.expr | None) -> str:
+    """An expression as Python writes it, with single quotes; nothing where it is nested too deeply."""
+    try:
+        return ast.unparse(expression) if expression else ""
+    except RecursionError:
+        return ""
+
+
 def _settings_texts(directory: Path, sources: dict[Path, str]) -> list[str]:
     return [text for path, text in sources.items() if "settings" in path.relative_to(directory).as_posix()]
 
@@ -241,8 +280,9 @@ def _settings_texts(directory: Path, sources: dict[Path, str]) -> list[str]:
 def _variables(directory: Path, sources: dict[Path, str], seen: Discovery) -> None:
     names = _environment_names(list(sources.values()))
     secret_key = _assignments(_settings_texts(directory, sources)).get("SECRET_KEY")
-    if secret_key is not None and not isinstance(secret_key, ast.Constant):
-        names = sorted({*names, "SECRET_KEY"})  # Django reads one, and these settings take it from elsewhere
+    named = _environment_names([_source_of(secret_key)])
+    if secret_key is not None and not isinstance(secret_key, ast.Constant) and not named:
+        names = sorted({*names, "SECRET_KEY"})  # Django reads one, and these settings do not say what they make it from
     secrets = [name for name in names if SECRET_WORDS.search(name)]
     plain = [name for name in names if name not in secrets and name != "DJANGO_SETTINGS_MODULE"]
     if secrets:
