@@ -132,6 +132,19 @@ def test_of_several_settings_modules_nobody_can_say_which_the_host_takes(tmp_pat
     assert not {"DEBUG", "ALLOWED_HOSTS", "DATABASES"} & set(discover(tmp_path).hints)
 
 
+def test_what_farrier_has_generated_is_no_part_of_the_application(tmp_path: Path) -> None:
+    for path in ("roles/shop_production/library/farrier_x.py", "roles/admin/views.py"):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).write_text("@app.route('/status')\ndef status(): return os.environ['ADMIN_TOKEN']\n")
+    (tmp_path / ".farrier").mkdir()
+    (tmp_path / ".farrier/production.json").write_text('{"roles/shop_production/library/farrier_x.py": "sha256:0"}')
+    (tmp_path / ".farrier/broken.json").write_text("[")
+    seen = discover(tmp_path)
+    assert "health_path: /status in roles/admin/views.py" in seen.found
+    (tmp_path / "roles/admin/views.py").unlink()
+    assert {"health_path", "secrets"} & set(discover(tmp_path).keys) == set()
+
+
 def test_what_is_not_found_is_said_and_left_to_the_person(tmp_path: Path) -> None:
     source = tmp_path / "empty"
     source.mkdir()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from farrier.inputs import NAME
 from farrier.reserved import why_not_a_name, why_not_a_variable
-from farrier.tree_files import opened
+from farrier.tree_files import STATE, document, opened
 
 REQUIREMENTS = (
     "requirements.txt",
@@ -94,10 +94,18 @@ def _name(directory: Path) -> str:
     return next(way for way in ways if not why_not_a_name(way))
 
 
+def _generated(directory: Path) -> set[str]:
+    """What Farrier has written there, and is no part of the application."""
+    manifests = (read_text(path) for path in directory.glob(f"{STATE}/*.json"))
+    return {path for text in manifests if text for path in document(text.encode())}
+
+
 def _python_files(directory: Path) -> Iterator[Path]:
     found = 0
+    generated = _generated(directory)
     for path in sorted(directory.rglob("*.py")):
-        if SKIPPED & set(path.relative_to(directory).parts[:-1]) or not path.is_file():
+        below = path.relative_to(directory)
+        if SKIPPED & set(below.parts[:-1]) or below.as_posix() in generated or not path.is_file():
             continue
         found += 1
         if found > MOST_FILES:
