@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -194,6 +195,11 @@ def test_generate_check_and_diff(project: Path) -> None:
     again = farrier(project, "generate", "production", "--check", "--diff")
     assert again.returncode == 0, again.stdout
     assert "0 files of" in again.stdout
+    playbook = project / "playbooks/production.yml"
+    playbook.write_text(playbook.read_text() + "# mine\n")
+    mine = farrier(project, "generate", "production", "--check")
+    assert re.search(r"^production: 1 file of \d+ differs, for 1 host$", mine.stdout, re.MULTILINE)
+    assert farrier(project, "generate", "production", "--force").returncode == 0
     changed = PROJECT.replace("cpus: 2", "cpus: 4")
     (project / "farrier.yml").write_text(changed)
     drift = farrier(project, "generate", "production", "--check", "--diff")

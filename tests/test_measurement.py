@@ -10,6 +10,7 @@ from farrier.measurement import evaluate, memory_of, thread_mb
 from farrier.pace import Pace, follows_speed, pace
 from farrier.workload_file import (
     compared,
+    facts,
     figures_of,
     pace_of,
     preload_sentence,
@@ -72,6 +73,14 @@ def found(**changes: Any) -> dict[str, Any]:
 
 WEIGHTS = {"/": 3.0, "/slow/": 1.0}
 ALONE = {"/": 1.0}
+
+
+def test_the_memory_of_a_worker_and_what_all_share_are_told_apart() -> None:
+    told = [line for line in facts(evaluate(found(), WEIGHTS)) if line.startswith("memory with")]
+    assert told == [
+        "memory without preload: 31 MB for each worker and 22 MB for the master and what all share",
+        "memory with preload: 8 MB for each worker and 40 MB for the master and what all share",
+    ]
 
 
 def test_cpu_and_wait_are_means_by_weight() -> None:

@@ -208,9 +208,11 @@ class Session:
         summary += [f"{'would remove' if check else 'removed'} {path}" for path in changes.removed]
         summary += [f"kept a copy of your changes in {path}" for path in kept]
         summary += [f"changed by hand: {path}" for path in changes.foreign if check]
+        number = len(changes.written) + len(changes.removed)
+        differ = "differs" if number == 1 else "differ"
         summary.append(
-            f"{name}: {counted(len(changes.written) + len(changes.removed), 'file')} of {len(files)} "
-            f"{'differ' if check else 'changed'}, for {counted(len(plans), 'host')}"
+            f"{name}: {counted(number, 'file')} of {len(files)} {differ if check else 'changed'}, "
+            f"for {counted(len(plans), 'host')}"
         )
         if missing := without_facts(environment, self.root, known):
             summary.append(f"warning: {not_planned(name, missing)}")

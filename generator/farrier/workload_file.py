@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from farrier import policy
 from farrier.errors import InputError
-from farrier.measured import Measured
+from farrier.measured import Measured, Memory
 from farrier.pace import Pace, pace
 from farrier.units import few, line, mb, milliseconds, number
 from farrier.workload_input import Reference, WorkloadInput
@@ -148,6 +148,13 @@ def _require_workload(text: str) -> None:
         ) from None
 
 
+def _memory(how: str, memory: Memory) -> str:
+    return (
+        f"memory {how} preload: {mb(memory.private_mb)} for each worker and {mb(memory.shared_mb)} for the master and what "
+        "all share"
+    )
+
+
 def facts(measured: Measured) -> list[str]:
     """What was seen, line by line, with everything that has no key of its own."""
     width = max(len(url.path) for url in measured.urls)
@@ -164,12 +171,10 @@ def facts(measured: Measured) -> list[str]:
         "",
         f"boot of a worker: {', '.join(f'{each:.2f}' for each in measured.boots)} s; longest CPU segment seen: "
         f"{milliseconds(measured.longest_segment_seconds)}",
-        f"memory without preload: {mb(plain.private_mb)} for each worker, {mb(plain.shared_mb)} together",
+        _memory("without", plain),
     ]
     if preloaded:
-        lines.append(
-            f"memory with preload: {mb(preloaded.private_mb)} for each worker, {mb(preloaded.shared_mb)} together"
-        )
+        lines.append(_memory("with", preloaded))
     lines.append(f"memory of each further busy thread: {number(measured.thread_mb)} MB")
     if measured.others:
         each = ", ".join(f"{service} {milliseconds(seconds)}" for service, seconds in measured.others)
