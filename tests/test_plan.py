@@ -140,8 +140,23 @@ def test_an_operators_value_is_kept_and_the_rest_follows() -> None:
     found = plan(overrides={"gunicorn.workers": 5})
     setting = found.settings["gunicorn.workers"]
     assert (setting.value, setting.provenance) == (5, "override")
-    assert setting.reason.startswith("Set by the operator; Farrier agrees: 5 processes of 2 threads")
+    assert setting.reason.startswith(
+        "Set by the operator, where Farrier alone would choose 3: 5 processes of 2 threads keep 2 CPUs busy"
+    )
     assert found.value("gunicorn.threads") == 2
+
+
+def test_farrier_agrees_only_with_what_it_would_choose_alone() -> None:
+    reasons = {name: setting.reason for name, setting in plan(overrides={"gunicorn.workers": 3}).settings.items()}
+    assert reasons["gunicorn.workers"].startswith("Set by the operator, and Farrier agrees: 3 processes of 4 threads")
+    threads = plan(overrides={"gunicorn.workers": 3, "gunicorn.threads": 9}).settings["gunicorn.threads"]
+    assert threads.reason.startswith(
+        "Set by the operator, where Farrier alone would choose 4: With 3 workers this makes"
+    )
+    kind = plan(overrides={"gunicorn.worker_class": "sync"}).settings["gunicorn.worker_class"]
+    assert kind.reason.startswith(
+        "Set by the operator, where Farrier alone would choose gthread: One thread per worker"
+    )
 
 
 def test_a_backlog_set_once_holds_for_the_whole_queue() -> None:

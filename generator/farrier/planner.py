@@ -7,7 +7,7 @@ from farrier.errors import DoesNotFitError, FarrierError
 from farrier.facts import HostFacts
 from farrier.plan import Plan
 from farrier.planning import gunicorn, nginx, objective, process, queue, timeouts
-from farrier.planning.again import bound
+from farrier.planning.again import beside_own_choice, bound
 from farrier.planning.checks import check
 from farrier.planning.draft import Draft
 from farrier.settings import SPECS, Value
@@ -77,11 +77,12 @@ def drafted(facts: HostFacts, workload: Workload, overrides: Mapping[str, Value]
 
 def _plan(facts: HostFacts, workload: Workload, overrides: Mapping[str, Value], hosts: int) -> Plan:
     draft = drafted(facts, workload, overrides, hosts)
+    settings = draft.settings | beside_own_choice(draft)
     return Plan(
         facts.host,
         facts.cpus,
         facts.memory_mb,
-        {spec.name: draft.settings[spec.name] for spec in SPECS},
+        {spec.name: settings[spec.name] for spec in SPECS},
         draft.capacity_rps,
         round(draft.slot_mb),
         objective.p95_at_the_peak(draft),

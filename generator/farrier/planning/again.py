@@ -5,11 +5,12 @@ from dataclasses import replace
 
 from farrier import policy
 from farrier.errors import DoesNotFitError
+from farrier.plan import Setting
 from farrier.planning import gunicorn
-from farrier.planning.draft import Draft
+from farrier.planning.draft import BEGINNINGS, OPERATORS, Draft
 from farrier.units import counted, mb, number
 
-CONCURRENCY = ("gunicorn.worker_class", "gunicorn.workers", "gunicorn.threads", "gunicorn.preload_app")
+CONCURRENCY = (*BEGINNINGS, "gunicorn.preload_app")
 """The operator's values that can hold capacity back."""
 
 
@@ -64,6 +65,21 @@ def bound(draft: Draft) -> str:
     if by_cpu >= by_freedom:
         return f"CPU: 1 more CPU would carry {_requests(by_cpu)}"
     return f"override: without {operators_own(draft)} Farrier's own choice would carry {_requests(by_freedom)}"
+
+
+def beside_own_choice(draft: Draft) -> dict[str, Setting]:
+    """The operator's values that the calculation began with, their reasons with what Farrier alone would choose."""
+    set_by_operator = [name for name in BEGINNINGS if name in draft.overrides]
+    free = sized_again(draft, freely=True) if set_by_operator and not draft.greenlets else None
+    if free is None:
+        return {}
+    found = {}
+    for name in set_by_operator:
+        setting, alone = draft.settings[name], free.settings[name].value
+        said = ", and Farrier agrees" if alone == setting.value else f", where Farrier alone would choose {alone}"
+        reason = setting.reason.replace(OPERATORS, f"{OPERATORS}{said}", 1)
+        found[name] = replace(setting, reason=reason)
+    return found
 
 
 def operators_own(draft: Draft) -> str:

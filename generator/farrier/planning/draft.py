@@ -11,6 +11,11 @@ from farrier.sizing.latency import Service
 from farrier.sizing.memory import Budget, Cost
 from farrier.workload import Workload
 
+OPERATORS = "Set by the operator"
+
+BEGINNINGS = ("gunicorn.worker_class", "gunicorn.workers", "gunicorn.threads")
+"""The operator's values for these go into the calculation, which so cannot disagree."""
+
 
 @dataclass
 class Draft:
@@ -55,10 +60,10 @@ class Draft:
     def _put(self, setting: Setting) -> None:
         if setting.name in self.overrides:
             own = self.overrides[setting.name]
-            chosen = "Farrier agrees" if own == setting.value else f"Farrier would choose {setting.value}"
-            setting = Setting(
-                setting.name, own, Provenance.OVERRIDE, f"Set by the operator; {chosen}: {setting.reason}"
-            )
+            chosen = "; Farrier agrees" if own == setting.value else f"; Farrier would choose {setting.value}"
+            if setting.name in BEGINNINGS:
+                chosen = ""  # what is calculated here has begun with the operator's value
+            setting = Setting(setting.name, own, Provenance.OVERRIDE, f"{OPERATORS}{chosen}: {setting.reason}")
         self.settings[setting.name] = setting
 
     def is_override(self, *names: str) -> bool:
