@@ -1,6 +1,7 @@
 """Throw-away hosts: what is decided before a container is started."""
 
 import importlib.util
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -199,6 +200,15 @@ def test_a_host_on_record_is_told_from_one_with_other_limits(host: ModuleType) -
 
 def test_free_ports_differ(host: ModuleType) -> None:
     assert len(set(host.free_ports(3))) == 3
+
+
+def test_git_ignores_the_key_of_the_hosts(host: ModuleType, tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    state = host.State(tmp_path / ".cache/hosts")
+    with state.locked():
+        state.private_key()
+    said = subprocess.run(["git", "-C", tmp_path, "status", "--short"], check=True, capture_output=True, text=True)
+    assert said.stdout == ""
 
 
 def test_the_state_is_kept_with_the_project_around_the_working_directory(

@@ -102,6 +102,24 @@ def test_packing_needs_nothing_of_what_is_said_of_hosts(tmp_path: Path) -> None:
     assert f'"web2={releases["web2"]}"' in played(tmp_path, "--limit", "web2", "--check")
 
 
+def test_what_farrier_and_its_test_hosts_leave_in_a_project_is_no_part_of_a_release(tmp_path: Path) -> None:
+    place, home = tmp_path / "project", str(tmp_path)  # where Ansible leaves files of its own
+    project_in(place, ".")
+    before = played(place, HOME=home).split('"web1=')[1][:12]
+    kept = (
+        ".cache/hosts/up/notes-production-1.json",
+        "facts/production/web1.json",
+        "workloads/production.yml",
+        "loadtests/production/web1.csv",
+    )
+    for path in kept:
+        (place / path).parent.mkdir(parents=True, exist_ok=True)
+        (place / path).write_text("{}")
+    assert played(place, HOME=home).split('"web1=')[1][:12] == before
+    (place / "app.py").write_text("application = None\n")
+    assert played(place, HOME=home).split('"web1=')[1][:12] != before
+
+
 def test_what_a_host_has_answered_before_is_no_source(tmp_path: Path) -> None:
     project_in(tmp_path, "app")
     for name in ("app", "secrets"):

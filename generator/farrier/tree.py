@@ -97,6 +97,7 @@ def own_paths(project: Project) -> list[str]:
     """What Farrier and Ansible read and write in a project, by its path; no part of a release where the source holds it."""
     found = {
         "farrier.yml",
+        ".cache/hosts",
         ".farrier",
         ".config/molecule",
         "molecule/shared",
