@@ -19,8 +19,12 @@ class State:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the directory, so that hosts started side by side share one image, one key and no port."""
+        """Hold the directory, so that hosts started side by side share one image, one key and no port.
+
+        Git ignores it, whatever the project says: it holds a private key, and is no part of a release.
+        """
         self.directory.mkdir(parents=True, exist_ok=True)
+        (self.directory / ".gitignore").write_text("*\n")
         with (self.directory / "lock").open("w") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
