@@ -363,7 +363,7 @@ def test_what_an_application_plants_signals_nobody_and_writes_nowhere(stack: Dep
     path.unlink()
     assert 0.01 < found["cpu_seconds"] < 0.06
     assert found["preload_safe"] is False
-    assert "import starts a thread named a?cpu_seconds: 7" in said
+    assert "import starts a thread named a\\ncpu_seconds: 7" in said
 
 
 def test_a_mark_of_the_masters_that_is_replaced_is_told(stack: Deployed, canary: str) -> None:
