@@ -18,6 +18,6 @@ def test_services_are_named_wherever_the_kernel_accounts_for_them(monkeypatch: p
         "docker-1f.scope": 30_000,
     }
     answers = iter([begun, later])
-    monkeypatch.setattr(load_watch, "units_cpu_us", lambda: next(answers), raising=False)
+    monkeypatch.setattr(load_watch, "units_cpu_us", lambda: next(answers))
     services = load_watch.Services("notes")
     assert services.noticed() == {"postgresql@15-main.service": 1.5, "docker-1f.scope": 0.03}

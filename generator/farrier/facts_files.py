@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from farrier.errors import FarrierError, HostError, InputError
 from farrier.fact_documents import kept_part, parse
 from farrier.facts import HostFacts, require_supported
 from farrier.setup_documents import CACHE_PAYLOAD
-from farrier.tree_files import is_file, opened
+from farrier.tree_files import is_file, opened, write_whole
 from farrier.units import shown
 
 LARGEST_FILE = 5 * 1000 * 1000
@@ -166,15 +165,11 @@ def require_writable(output: Path, what: str = "facts") -> None:
 
 def write_atomically(path: Path, text: str, what: str = "facts") -> None:
     """Writes a file as a whole or not at all; leaves one alone that has this content already."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     content = text.encode(errors="replace")
     try:
         if is_file(path) and path.stat().st_size == len(content) and path.read_bytes() == content:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
-            file.write(content)
-        temporary.replace(path)
+        write_whole(path, content)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise InputError(f"{path}: {(error.strerror or 'unwritable').lower()}; {what} are kept there") from error

@@ -11,6 +11,7 @@ from farrier.discover import Discovery, discover
 from farrier.errors import InputError
 from farrier.project import Application, Environment, Project
 from farrier.render import yaml_block
+from farrier.tree_files import write_whole
 from farrier.units import shown
 from farrier.yaml_input import load
 
@@ -61,11 +62,8 @@ def write_project_file(
             seen.hints[key] = f"{shown(value)} was found, which a project file does not take"
     text = _document(seen, source, environment, domain, inventory)
     load(text.encode(), str(target))  # what cannot be read is not written
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        with partial.open("x", encoding="utf-8") as file:
-            file.write(text)
-        partial.replace(target)
+        write_whole(target, text.encode())
     except OSError as error:
         raise InputError(f"{target}: cannot be written: {error.strerror}") from None
     return list(seen.found), list(seen.missing)

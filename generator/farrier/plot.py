@@ -1,6 +1,5 @@
 """`plan --plot`: predicted latency against load as a picture. matplotlib is imported only here, and only when asked for."""
 
-import secrets
 from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
@@ -12,6 +11,7 @@ from farrier.plan import Plan
 from farrier.planning.curves import Curve, Picture, picture
 from farrier.planning.draft import Draft
 from farrier.role_variables import Size, sizes
+from farrier.tree_files import write_whole
 from farrier.units import counted, mb, milliseconds, number, shown
 from farrier.workload import Workload
 
@@ -173,13 +173,9 @@ def _label(curve: Curve) -> str:
 
 
 def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with temporary.open("xb") as file:
-            file.write(content)
-        temporary.replace(path)
+        write_whole(path, content)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise InputError(
             f"--plot {path}: {(error.strerror or 'unwritable').lower()}; name a file that can be written"
         ) from None

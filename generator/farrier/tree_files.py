@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import secrets
 import stat
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -90,6 +91,18 @@ def unlinked(root: Path, path: str) -> Path:
         if current.is_symlink():
             raise InputError(f"{current}: is a symbolic link; Farrier does not write through it, remove it")
     return current
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Put a file in place, whole or not at all, by a name beside it that nobody can have planted; OSError."""
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with aside.open("xb") as file:
+            file.write(content)
+        aside.replace(path)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
 
 
 def is_file(path: Path) -> bool:

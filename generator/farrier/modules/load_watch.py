@@ -16,7 +16,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.farrier_beneath import numbers, read_json
-from ansible.module_utils.measured_process import children, cpu_ns, machine_seconds
+from ansible.module_utils.farrier_slot import children
+from ansible.module_utils.measured_process import cpu_ns, machine_seconds
 from ansible.module_utils.measured_services import units_cpu_us
 
 DOCUMENTATION = r"""

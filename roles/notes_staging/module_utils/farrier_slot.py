@@ -48,7 +48,10 @@ def main_pid(unit: str) -> int:
 
 def parent(pid: int, proc: str = "/proc") -> int:
     """The parent of a living process; 0 when there is no such process."""
-    with contextlib.suppress(OSError), open(f"{proc}/{pid}/stat", encoding="utf-8", errors="replace") as file:
+    with (
+        contextlib.suppress(OSError, ValueError),
+        open(f"{proc}/{pid}/stat", encoding="utf-8", errors="replace") as file,
+    ):
         state, found = file.read().rpartition(")")[2].split()[:2]
         return 0 if state in ("Z", "X") else int(found)  # one that has ended stays until its parent asks how
     return 0

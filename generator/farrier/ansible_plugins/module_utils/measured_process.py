@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils import farrier_beneath as beneath
+from ansible.module_utils.farrier_slot import parent
 from ansible.module_utils.farrier_text import shown
 from ansible.module_utils.measured_place import Failure
 
@@ -87,18 +88,6 @@ def memory_kb(pid: int) -> dict[str, int]:
         "private": found["Private_Clean"] + found["Private_Dirty"],
         "shared": found["Shared_Clean"] + found["Shared_Dirty"],
     }
-
-
-def parent(pid: int) -> int:
-    """The process' parent; 0 when it is gone. Its own name, of whatever bytes, is passed over."""
-    with contextlib.suppress(OSError, IndexError):
-        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
-    return 0
-
-
-def children(pid: int) -> list[int]:
-    """Processes whose parent this is."""
-    return [each for each in beneath.numbers("/proc") if pid and parent(each) == pid]
 
 
 def signal_child(pid: int, master: int, what: signal.Signals) -> None:

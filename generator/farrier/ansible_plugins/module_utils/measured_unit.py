@@ -11,8 +11,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils import farrier_beneath as beneath
+from ansible.module_utils.farrier_slot import parent
 from ansible.module_utils.measured_place import Failure, Place, run
-from ansible.module_utils.measured_process import parent, vanished
+from ansible.module_utils.measured_process import vanished
 
 if TYPE_CHECKING:
     from typing import Self  # hosts may have an older Python
