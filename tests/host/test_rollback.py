@@ -44,9 +44,11 @@ GREEDY = "_eaten = [b'x' * 1_000_000 for _ in range(3000)]"
 
 @pytest.fixture(autouse=True)
 def as_planned(operated: Deployed) -> None:
-    """Each test begins with a host that runs what the project says."""
+    """Each test begins with a host that runs some release as it is planned: with its environment, secrets and workers."""
     write_release(operated, "# as planned")
-    operated.play()
+    process, planned = living(operated), operated.settings["gunicorn.workers"]
+    if "COLOUR" in process or process["SECRET_KEY"] != SECRET or workers(operated) != planned:
+        operated.play()
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -94,6 +96,7 @@ def refused(stack: Deployed, *arguments: str) -> str:
 
 
 def test_a_rollback_takes_the_older_environment_back(operated: Deployed) -> None:
+    operated.play()
     before = release(operated)
     operated.play(*wish(operated, COLOUR="bad-colour"))
     assert living(operated)["COLOUR"] == "bad-colour"
@@ -160,6 +163,7 @@ def test_after_a_killed_play_the_next_one_leaves_nothing_of_it(operated: Deploye
 
 
 def test_files_from_before_there_were_configurations_are_taken_over_without_a_restart(operated: Deployed) -> None:
+    operated.play()
     operated.play(*wish(operated, COLOUR="newer"))
     operated.shell(
         "rm -r /srv/notes/configurations && mkdir -p /etc/notes && cp /srv/notes/active/environment /etc/notes/ && "
@@ -207,10 +211,12 @@ def planted(stack: Deployed, command: str) -> Iterator[None]:
 @pytest.mark.parametrize(
     "command",
     [
-        pytest.param("touch workers/² workers/-1 workers/0 workers/99999999999999", id="no process ids"),
         pytest.param("mv workers elsewhere && ln -s /proc workers", id="a link"),
         pytest.param("mv workers elsewhere && mkfifo workers", id="a FIFO"),
-        pytest.param("cd workers && seq -f w%.0f 20000 | xargs touch", id="thousands"),
+        pytest.param(
+            "cd workers && touch -- ² -1 0 99999999999999 && seq -f w%.0f 20000 | xargs touch",
+            id="no process ids, and thousands",
+        ),
     ],
 )
 def test_what_a_compromised_application_plants_does_not_keep_its_replacement_out(
@@ -265,6 +271,9 @@ def test_a_first_deploy_that_is_refused_leaves_nothing_switched_on(operated: Dep
         "ls /etc/nginx/sites-enabled /srv/notes/slots /srv/notes/configurations; nginx -t -q && echo fine; true"
     )
     before = wish(operated)
+    write_release(operated, 'raise RuntimeError("the shoe does not fit")')
+    assert "the shoe does not fit" in refused(operated, "--limit", fresh)
+    assert shell("ls /etc/nginx/sites-enabled") == "default\n"
     write_release(operated, "# the first one")
     refused(operated, "--limit", fresh, *wish(operated, ALLOWED_HOSTS="refused.example.com"))
     assert shell(look).split() == [
