@@ -9,7 +9,7 @@ from hypothesis import settings
 import farrier
 
 # Where Ansible puts what the role's modules share, these are found under that name.
-SHARED = Path(farrier.__file__).parent / "ansible_plugins" / "module_utils"
+SHARED = Path(farrier.__file__).parent / "ansible" / "module_utils"
 ansible.module_utils.__path__.append(str(SHARED))
 
 # A background job of a shell without job control, as CI may be, ignores SIGINT, and so would all commands that tests interrupt.

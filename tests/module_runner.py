@@ -8,8 +8,8 @@ from typing import Any
 
 import farrier
 
-MODULES = Path(farrier.__file__).parent / "modules"
-SHARED = Path(farrier.__file__).parent / "ansible_plugins" / "module_utils"
+MODULES = Path(farrier.__file__).parent / "ansible" / "modules"
+SHARED = Path(farrier.__file__).parent / "ansible" / "module_utils"
 
 AS_ANSIBLE = """import runpy, sys
 import ansible.module_utils

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import pytest
 
 from farrier.errors import DoesNotFitError
-from farrier.facts import HostFacts
-from farrier.plan import Plan
-from farrier.planner import plan_all
+from farrier.facts.model import HostFacts
+from farrier.plan.model import Plan
+from farrier.plan.planner import plan_all
+from farrier.project.workload import Workload
 from farrier.settings import Value
-from farrier.workload import Workload
 
 STATED = frozenset({"cpu_seconds", "wait_seconds", "memory_private_mb", "memory_shared_mb"})
 ORDINARY = Workload(stated=STATED)

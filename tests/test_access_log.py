@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from farrier.access_log import Entry, asked_in_log, entry
-from farrier.asked import clean, kind
-from farrier.asked_sources import Source, asked_for, lines, recorded
 from farrier.errors import InputError
-from farrier.project_file import read_project
+from farrier.measure.access_log import Entry, asked_in_log, entry
+from farrier.measure.requests import clean, kind
+from farrier.measure.sources import Source, asked_for, lines, recorded
+from farrier.project.reading import read_project
 
 PROJECT = """\
 application: {name: notes, wsgi: "notes.wsgi:application", urls: {/stated/: 2}}

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from farrier.cli import main
+from farrier.cli.app import main
 
 PROJECT = """\
 application:

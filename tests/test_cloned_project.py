@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from farrier.tree_files import write_whole
+from farrier.files import write_whole
 from test_cli import PROJECT, fails, farrier, write_project
 
 FACTS = {"ansible_processor_nproc": 2, "ansible_memtotal_mb": 2000}

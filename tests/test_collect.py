@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from farrier import collect as collecting
-from farrier.collect import CollectResult, HostEvent, collect, one_line, reason_of
 from farrier.errors import HostError, InputError
-from farrier.facts_files import read_facts
+from farrier.facts import gather as collecting
+from farrier.facts.files import read_facts
+from farrier.facts.gather import CollectResult, HostEvent, collect, one_line, reason_of
 
 pytestmark = pytest.mark.programs
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from farrier.deployable import require_deployable
 from farrier.errors import InputError
-from farrier.project import Application
+from farrier.project.deployable import require_deployable
+from farrier.project.model import Application
 
 WSGI = "from flask import Flask\napplication = Flask(__name__)\n"
 

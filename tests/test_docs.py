@@ -10,10 +10,10 @@ import pytest
 import typer.main
 
 from farrier import errors
-from farrier.cli import app
-from farrier.project import Project
+from farrier.cli.app import app
+from farrier.project.model import Project
+from farrier.project.yaml_lines import load
 from farrier.settings import SPECS
-from farrier.yaml_input import load
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

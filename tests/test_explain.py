@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farrier import policy
+from farrier.cli.policy_whys import whys
 from farrier.errors import DoesNotFitError
-from farrier.explaining.explanations import DERIVATIONS, Explanation, explain
-from farrier.facts import HostFacts
-from farrier.planner import drafted
-from farrier.policy_whys import whys
+from farrier.facts.model import HostFacts
+from farrier.plan.explaining.explanations import DERIVATIONS, Explanation, explain
+from farrier.plan.planner import drafted
+from farrier.project.workload import Workload
 from farrier.settings import BY_NAME, SPECS, Value
-from farrier.workload import Workload
 
 STATED = frozenset({"cpu_seconds", "wait_seconds", "memory_private_mb", "memory_shared_mb"})
 ORDINARY = Workload(stated=STATED)

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from farrier import fact_documents, facts
 from farrier.errors import FarrierError, HostError, InputError
-from farrier.fact_documents import from_statements, parse, settled
-from farrier.facts import Missing, Other, require_supported
+from farrier.facts import documents as fact_documents
+from farrier.facts import model as facts
+from farrier.facts.documents import from_statements, parse, settled
+from farrier.facts.model import Missing, Other, require_supported
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

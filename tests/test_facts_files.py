@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from farrier.errors import HostError, InputError
-from farrier.facts_files import read_facts, valid_host_name, write_atomically
+from farrier.facts.files import read_facts, valid_host_name, write_atomically
 from test_facts import document, setup
 
 
@@ -168,6 +168,6 @@ def test_an_unchanged_document_is_left_alone(tmp_path: Path) -> None:
 
 def test_reading_facts_loads_nothing_heavy() -> None:
     heavy = "('ansible', 'rich', 'pydantic', 'yaml')"
-    code = f"import sys, farrier.facts_files; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, farrier.facts.files; print([m for m in {heavy} if m in sys.modules])"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout == "[]\n"

@@ -21,12 +21,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from farrier.collect import PACKAGE
+from farrier.ansible.render import PACKAGE
 from farrier.errors import HostError
-from farrier.loading.job import Job, Request
-from farrier.loading.process import Generator
-from farrier.loading.remote import FILES, free_port
-from farrier.loading.rows import Row, Usage
+from farrier.loadtest.job import Job, Request
+from farrier.loadtest.process import Generator
+from farrier.loadtest.remote_workers import FILES, free_port
+from farrier.loadtest.rows import Row, Usage
 
 pytestmark = pytest.mark.clock
 
@@ -251,7 +251,7 @@ def test_a_worker_elsewhere_needs_no_more_than_its_few_files(server: Server, tmp
         (tmp_path / "farrier" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(PACKAGE / name, tmp_path / "farrier" / name)
     port = free_port()
-    command = [sys.executable, "-m", "farrier.loading.generator", "--remote-worker", "127.0.0.1", str(port)]
+    command = [sys.executable, "-m", "farrier.loadtest.generator", "--remote-worker", "127.0.0.1", str(port)]
     elsewhere = {**os.environ, "PYTHONPATH": str(tmp_path)}
     with subprocess.Popen(command, cwd=tmp_path, env=elsewhere, stdin=subprocess.DEVNULL) as worker:
         whole = replace(job(server), workers=1, remote_workers=1, bind_port=port)
@@ -277,7 +277,7 @@ def alive(marker: str) -> list[int]:
 def test_it_dies_with_its_parent_in_the_middle_of_a_step_with_all_workers(server: Server) -> None:
     marker = f"FARRIER_TEST={os.getpid()}-{server.port}"
     program = (
-        "from farrier.loading.job import Job\nfrom farrier.loading.process import Generator\n"
+        "from farrier.loadtest.job import Job\nfrom farrier.loadtest.process import Generator\n"
         f"with Generator(Job('http://127.0.0.1:{server.port}', 'x', workers=2)) as generator:\n"
         "    generator.step(50, seconds=60)\n"
     )
@@ -313,7 +313,10 @@ def test_a_worker_that_is_lost_ends_the_run_with_a_reason(server: Server) -> Non
 
 
 def test_the_callers_process_stays_free_of_locust() -> None:
-    program = "import sys, farrier.cli, farrier.loading.process, farrier.loadtest\nprint('locust' in sys.modules, 'gevent' in sys.modules)"
+    program = (
+        "import sys, farrier.cli.app, farrier.loadtest.process, farrier.loadtest.run\n"
+        "print('locust' in sys.modules, 'gevent' in sys.modules)"
+    )
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert said == "False False\n"
 

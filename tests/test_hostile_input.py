@@ -16,7 +16,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from farrier.cli import main
+from farrier.cli.app import main
 
 GOOD: dict[str, Any] = {
     "application": {

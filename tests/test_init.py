@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from farrier.discover import discover
 from farrier.errors import InputError
-from farrier.init import write_project_file
-from farrier.project_file import read_project
+from farrier.project.discover import discover
+from farrier.project.first_file import write_project_file
+from farrier.project.reading import read_project
 
 ROOT = Path(__file__).parents[1]
 

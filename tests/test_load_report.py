@@ -12,16 +12,16 @@ import pytest
 import yaml
 
 from farrier.errors import InputError
-from farrier.loading import answers
-from farrier.loading.page import Found, page, sentences
-from farrier.loading.rows import Row, Running, Usage
-from farrier.loading.schedule import Prediction, longest_seconds, rates, warm_seconds
-from farrier.loading.step import Latency, Outcome, Samples, Step, summary, unpacked
-from farrier.loading.tables import FIELDS, cells, csv_text, errors
-from farrier.loading.usage import offset_seconds, running, usage
-from farrier.loading.verdict import judge
-from farrier.loadtest import Wish, target_url
-from farrier.project import Project
+from farrier.loadtest import answers
+from farrier.loadtest.page import Found, page, sentences
+from farrier.loadtest.rows import Row, Running, Usage
+from farrier.loadtest.run import Wish, target_url
+from farrier.loadtest.schedule import Prediction, longest_seconds, rates, warm_seconds
+from farrier.loadtest.step import Latency, Outcome, Samples, Step, summary, unpacked
+from farrier.loadtest.tables import FIELDS, cells, csv_text, errors
+from farrier.loadtest.usage import offset_seconds, running, usage
+from farrier.loadtest.verdict import judge
+from farrier.project.model import Project
 
 NAMES = ("GET /", "GET /b")
 
@@ -407,7 +407,7 @@ def test_a_url_that_is_none_is_refused(url: str) -> None:
 
 
 def test_the_template_of_the_report_is_packaged() -> None:
-    from farrier.render import templates_directory
+    from farrier.ansible.render import templates_directory
 
     assert (templates_directory() / "loadtest/report.html.tmpl").is_file()
     assert "http" not in Path(templates_directory() / "loadtest/report.html.tmpl").read_text()

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from farrier.asked import Request
-from farrier.asked_sources import Source, asked_for, record
 from farrier.errors import InputError
-from farrier.locust_requests import asked_by_users
-from farrier.project_file import read_project
+from farrier.measure.locust_file import asked_by_users
+from farrier.measure.requests import Request
+from farrier.measure.sources import Source, asked_for, record
+from farrier.project.reading import read_project
 
 pytestmark = pytest.mark.programs
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
+from farrier.ansible.events import MARK
+from farrier.ansible.modules.application_measurement import MOST_REQUESTS
 from farrier.errors import FarrierError, HostError
-from farrier.events import MARK
-from farrier.measure import MeasureEvent, _Run, phase_tasks
-from farrier.measurement import evaluate
-from farrier.modules.application_measurement import MOST_REQUESTS
-from farrier.workload_file import compared, facts, pace_of, workload_text
-from farrier.workload_input import WorkloadInput
-from farrier.yaml_input import load
+from farrier.measure.evaluate import evaluate
+from farrier.measure.run import MeasureEvent, _Run, phase_tasks
+from farrier.measure.workload_file import compared, facts, pace_of, workload_text
+from farrier.project.workload_input import WorkloadInput
+from farrier.project.yaml_lines import load
 from test_measurement import found, sample
 
 WEIGHTS = {"/": 9.0, "/slow/": 1.0}

@@ -14,14 +14,14 @@ import pytest
 import yaml
 
 import farrier
-from farrier.asked import of_urls
 from farrier.errors import HostError, InputError
-from farrier.facts import HostFacts
-from farrier.measure import How, _require_systemd, _write, measure, most_threads
-from farrier.plan import Provenance
-from farrier.planner import plan_all
-from farrier.project_file import read_project, read_workload
-from farrier.workload import Workload
+from farrier.facts.model import HostFacts
+from farrier.measure.requests import of_urls
+from farrier.measure.run import How, _require_systemd, _write, measure, most_threads
+from farrier.plan.model import Provenance
+from farrier.plan.planner import plan_all
+from farrier.project.reading import read_project, read_workload
+from farrier.project.workload import Workload
 
 PROJECT = """\
 application:
@@ -175,7 +175,7 @@ def test_local_needs_systemd(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def living() -> ModuleType:
-    path = Path(farrier.__file__).parent / "ansible_plugins/module_utils/measured_process.py"
+    path = Path(farrier.__file__).parent / "ansible/module_utils/measured_process.py"
     spec = importlib.util.spec_from_file_location("measured_process", path)
     assert spec is not None
     assert spec.loader is not None

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from farrier.errors import DoesNotFitError, InputError
-from farrier.measured import Memory
-from farrier.measurement import evaluate, memory_of, thread_mb
-from farrier.pace import Pace, follows_speed, pace
-from farrier.workload_file import (
+from farrier.measure.evaluate import evaluate, memory_of, thread_mb
+from farrier.measure.machine_speed import Pace, follows_speed, pace
+from farrier.measure.result import Memory
+from farrier.measure.workload_file import (
     compared,
     facts,
     figures_of,
@@ -19,8 +19,8 @@ from farrier.workload_file import (
     warnings,
     workload_text,
 )
-from farrier.workload_input import Reference, WorkloadInput
-from farrier.yaml_input import load
+from farrier.project.workload_input import Reference, WorkloadInput
+from farrier.project.yaml_lines import load
 
 NOTHING_HELD: dict[str, Any] = {
     "python": "3.11.2",

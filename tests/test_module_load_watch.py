@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from farrier.modules import load_watch
+from farrier.ansible.modules import load_watch
 
 
 def test_services_are_named_wherever_the_kernel_accounts_for_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from farrier.modules import farrier_command, farrier_release, farrier_switch
+from farrier.ansible.modules import farrier_command, farrier_release, farrier_switch
 from module_runner import run_module
 
 pytestmark = pytest.mark.programs

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ansible.module_utils import farrier_owner, farrier_room, farrier_sites
 
-from farrier.modules import farrier_preflight
+from farrier.ansible.modules import farrier_preflight
 from module_runner import run_module
 
 FACTS: dict[str, Any] = {

@@ -22,8 +22,8 @@ from ansible.module_utils.farrier_play import Failure
 from ansible.module_utils.farrier_requirements import from_the_release, requirement_files, venv_key
 from ansible.module_utils.farrier_venv import state_of
 
-from farrier.modules import farrier_command
-from farrier.modules.farrier_release import Builder
+from farrier.ansible.modules import farrier_command
+from farrier.ansible.modules.farrier_release import Builder
 from module_runner import run_module
 
 pytestmark = pytest.mark.programs

@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 import pytest
 from ansible.module_utils.farrier_play import Failure
 
-from farrier.modules import farrier_status
-from farrier.modules.farrier_status import (
+from farrier.ansible.modules import farrier_status
+from farrier.ansible.modules.farrier_status import (
     ask,
     days_left,
     healthy,

@@ -14,8 +14,8 @@ from ansible.module_utils.farrier_memory import Memory
 from ansible.module_utils.farrier_play import Failure
 from ansible.module_utils.farrier_slot import Slot, parent, ready_workers
 
-from farrier.modules import farrier_switch
-from farrier.modules.farrier_switch import Switch, act, cut_workers
+from farrier.ansible.modules import farrier_switch
+from farrier.ansible.modules.farrier_switch import Switch, act, cut_workers
 
 OLD, NEW, OLDER = "aaaaaaaaaaaa", "bbbbbbbbbbbb", "cccccccccccc"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from farrier.errors import InputError
-from farrier.output import Output
+from farrier.generate.disk import Output
 
 FILES = {
     "roles/notes/tasks/main.yml": b"a\n",
@@ -180,7 +180,7 @@ INTERRUPTED = """
 import os, sys
 from itertools import count
 from pathlib import Path
-from farrier.output import Output
+from farrier.generate.disk import Output
 from test_output import NEW, OLD, write
 
 CHANGES = {"os.chmod", "os.mkdir", "os.remove", "os.rename", "os.rmdir"}

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
-from farrier.facts import HostFacts
-from farrier.planner import plan_all
-from farrier.project import Project
-from farrier.tree import environment_tree
-from farrier.workload import Workload
+from farrier.facts.model import HostFacts
+from farrier.generate.tree import environment_tree
+from farrier.plan.planner import plan_all
+from farrier.project.model import Project
+from farrier.project.workload import Workload
 
 pytestmark = pytest.mark.programs
 

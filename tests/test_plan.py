@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farrier.errors import DoesNotFitError
-from farrier.facts import HostFacts
-from farrier.plan import plans_document
-from farrier.planner import plan_all
+from farrier.facts.model import HostFacts
+from farrier.plan.model import plans_document
+from farrier.plan.planner import plan_all
+from farrier.project.workload import Workload
 from farrier.settings import SPECS, Value
-from farrier.units import MB
-from farrier.workload import Workload
+from farrier.wording import MB
 from planned import ORDINARY, STATED, host, pair, plan, refused, values
 
 

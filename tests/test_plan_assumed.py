@@ -2,9 +2,9 @@
 
 import pytest
 
-from farrier.explaining.explanations import explain
-from farrier.planner import drafted
-from farrier.workload import Workload
+from farrier.plan.explaining.explanations import explain
+from farrier.plan.planner import drafted
+from farrier.project.workload import Workload
 from planned import ORDINARY, host, pair, plan
 
 MB = 1024 * 1024

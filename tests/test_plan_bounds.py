@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farrier.errors import DoesNotFitError
-from farrier.facts import HostFacts
+from farrier.facts.model import HostFacts
+from farrier.project.workload import Workload
 from farrier.settings import Value
-from farrier.workload import Workload
 from planned import ORDINARY, STATED, host, plan
 
 SMALL = Workload(memory_private_mb=30, memory_shared_mb=30, boot_seconds=1, preload_safe=True, stated=STATED)

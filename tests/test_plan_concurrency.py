@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from farrier.settings import Value
-from farrier.units import MB
+from farrier.wording import MB
 from planned import ORDINARY, host, pair, plan, refused, values
 
 GEVENT: dict[str, Value] = {"gunicorn.worker_class": "gevent"}

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farrier.errors import DoesNotFitError
-from farrier.plan import Plan
-from farrier.planner import plan_all
+from farrier.plan.model import Plan
+from farrier.plan.planner import plan_all
+from farrier.project.workload import Workload
 from farrier.settings import Value
-from farrier.workload import Workload
 from planned import ORDINARY, STATED, host, pair, plan
 
 

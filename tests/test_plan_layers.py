@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from farrier.facts import HostFacts
+from farrier.facts.model import HostFacts
 from planned import ORDINARY, host, plan
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from farrier.ansible_plugins.module_utils.farrier_probe import hides, installed_packages, probe
+from farrier.ansible.module_utils.farrier_probe import hides, installed_packages, probe
 
 V2 = "34 23 0:29 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
 V1 = (

@@ -7,9 +7,9 @@ import yaml
 from ansible.module_utils.farrier_git import transports_of
 
 from farrier.errors import InputError
-from farrier.git_url import GIT_URL, git_url_fault
-from farrier.project_file import environment_of, read_project, read_workload
-from farrier.reserved import why_not_a_name
+from farrier.project.git_url import GIT_URL, git_url_fault
+from farrier.project.reading import environment_of, read_project, read_workload
+from farrier.project.reserved import why_not_a_name
 
 GOOD = """\
 application:

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
-from farrier.facts import HostFacts
-from farrier.planner import plan_all
-from farrier.project import Project
+from farrier.facts.model import HostFacts
+from farrier.generate.tree import environment_tree
+from farrier.plan.planner import plan_all
+from farrier.project.model import Project
+from farrier.project.workload import Workload
 from farrier.settings import SPECS
-from farrier.tree import environment_tree
-from farrier.workload import Workload
 
 ROOT = Path(__file__).parents[1]
 TYPES = {"int": int, "str": str, "bool": bool, "float": float, "list": list, "dict": dict}

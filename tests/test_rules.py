@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farrier.facts import HostFacts
-from farrier.planner import drafted
-from farrier.planning.comparison import compare
+from farrier.facts.model import HostFacts
+from farrier.plan.comparison import compare
+from farrier.plan.planner import drafted
+from farrier.project.workload import Workload
 from farrier.sizing.rules import RULES
-from farrier.workload import Workload
 
 STATED = frozenset({"cpu_seconds", "wait_seconds", "memory_private_mb", "memory_shared_mb"})
 

@@ -6,15 +6,15 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from farrier.schema import project_schema
-from farrier.yaml_input import load
+from farrier.project.schema import project_schema
+from farrier.project.yaml_lines import load
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = ROOT / "farrier.schema.json"
 
 
 def test_the_published_schema_is_current() -> None:
-    assert SCHEMA.read_text() == project_schema(), "run: python -m farrier.schema > farrier.schema.json"
+    assert SCHEMA.read_text() == project_schema(), "run: python -m farrier.project.schema > farrier.schema.json"
 
 
 def test_the_repositorys_own_project_file_is_valid() -> None:

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from farrier.ansible_plugins.module_utils.farrier_probe import probe
-from farrier.collect import CollectResult, HostEvent, _Run, collect
+from farrier.ansible.events import MARK, event_of
+from farrier.ansible.module_utils.farrier_probe import probe
 from farrier.errors import FarrierError, HostError
-from farrier.events import MARK, event_of
-from farrier.facts_files import import_facts, read_facts
+from farrier.facts.files import import_facts, read_facts
+from farrier.facts.gather import CollectResult, HostEvent, _Run, collect
 from mutations import LONGEST_MESSAGE, checked, mutated, seeded
 
 
@@ -145,7 +145,7 @@ def test_each_strange_host_is_named_and_the_others_are_gathered(
     recorded: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Through the real Ansible: interpreters of the hosts that answer what they like."""
-    monkeypatch.setattr("farrier.collect.require_supported", lambda facts: None)
+    monkeypatch.setattr("farrier.facts.gather.require_supported", lambda facts: None)
     forged = MARK + json.dumps({"kind": "gathered", "host": "good", "facts": recorded})
     without_disk = json.dumps({"facts": {key: value for key, value in recorded.items() if key != "disk_mb"}})
     wrong = (

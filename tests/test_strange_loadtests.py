@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 
 from farrier.errors import FarrierError, HostError, InputError
-from farrier.loading import answers, process
-from farrier.loading.inventory import _Answers
-from farrier.loading.job import Job
-from farrier.loading.page import Found, page, sentences
-from farrier.loading.process import Generator
-from farrier.loading.remote import _Failures
-from farrier.loading.rows import Row
-from farrier.loading.step import Samples, summary, unpacked
-from farrier.loading.tables import cells, csv_text
-from farrier.loading.watch import Watch
+from farrier.loadtest import answers, process
+from farrier.loadtest.inventory import _Answers
+from farrier.loadtest.job import Job
+from farrier.loadtest.page import Found, page, sentences
+from farrier.loadtest.process import Generator
+from farrier.loadtest.remote_workers import _Failures
+from farrier.loadtest.rows import Row
+from farrier.loadtest.step import Samples, summary, unpacked
+from farrier.loadtest.tables import cells, csv_text
+from farrier.loadtest.watch import Watch
 from mutations import checked, mutated, seeded
 from test_load_report import TOLD
 from test_strange_answers import event

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 import yaml
 
-from farrier.asked_sources import Source, asked_for
-from farrier.facts import HostFacts
-from farrier.measure import How, _write
-from farrier.planner import plan_all
-from farrier.project import Project
-from farrier.render import yaml_block, yaml_unsafe, yaml_value
-from farrier.tree import environment_tree
-from farrier.trust import Expression, unsafe
-from farrier.workload import Workload
+from farrier.ansible.render import yaml_block, yaml_unsafe, yaml_value
+from farrier.ansible.trust import Expression, unsafe
+from farrier.facts.model import HostFacts
+from farrier.generate.tree import environment_tree
+from farrier.measure.run import How, _write
+from farrier.measure.sources import Source, asked_for
+from farrier.plan.planner import plan_all
+from farrier.project.model import Project
+from farrier.project.workload import Workload
 
 TOUCH = "touch evaluated"
 HOSTILE = {

@@ -62,9 +62,9 @@ def test_the_wheel_holds_templates_modules_and_types(wheel: Path) -> None:
     for name in (
         "py.typed",
         "templates/role/defaults/main.yml.tmpl",
-        "modules/farrier_switch.py",
-        "ansible_plugins/callback/farrier_events.py",
-        "ansible_plugins/module_utils/measured_gunicorn.py",
+        "ansible/modules/farrier_switch.py",
+        "ansible/callback/farrier_events.py",
+        "ansible/module_utils/measured_gunicorn.py",
     ):
         assert f"farrier/{name}" in names
     assert not [name for name in names if "__pycache__" in name or name.startswith(("tests/", "roles/"))]

@@ -17,9 +17,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from farrier.facts import HostFacts
-from farrier.planner import plan_all
-from farrier.workload import Workload
+from farrier.facts.model import HostFacts
+from farrier.plan.planner import plan_all
+from farrier.project.workload import Workload
 
 ROOT = Path(__file__).resolve().parents[1]
 FARRIER = [sys.executable, "-m", "farrier"]

@@ -15,7 +15,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from farrier.loading.process import Generator
+from farrier.loadtest.process import Generator
 from sizing.records import Record, Records
 from sizing.report import DEFAULT_CONNECTIONS, THUMB, rules, write_report
 from sizing.rig import GENERATOR_CPU, Configuration, Rig, load, probe, rig

@@ -1,5 +1,5 @@
 """`python -m farrier`."""
 
-from farrier.cli import main
+from farrier.cli.app import main
 
 main()

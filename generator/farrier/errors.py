@@ -1,6 +1,6 @@
 """Every way in which Farrier ends unhappily, each with its exit code (see README, "Exit codes")."""
 
-from farrier.units import printable
+from farrier.wording import printable
 
 LONGEST_MESSAGE = 2_000
 """Characters of one line that the user reads: some quote what others have written."""

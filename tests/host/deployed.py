@@ -178,7 +178,7 @@ def write_project(
 def one_module(name: str, arguments: str) -> list[str]:
     """The call of one of the role's modules by itself, or of one that only Farrier has."""
     role = f"roles/notes_{ENVIRONMENT}"
-    library = f"ANSIBLE_LIBRARY={role}/library:{ROOT}/generator/farrier/modules"
+    library = f"ANSIBLE_LIBRARY={role}/library:{ROOT}/generator/farrier/ansible/modules"
     found = ["env", f"ANSIBLE_MODULE_UTILS={role}/module_utils", library]
     return [*found, "ansible", "all", "-i", "inventory.yml", "-b", "-m", name, "-a", arguments]
 

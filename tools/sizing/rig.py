@@ -15,9 +15,9 @@ from typing import Any
 
 import yaml
 
-from farrier.loading.job import Job, Request
-from farrier.loading.process import Generator
-from farrier.loading.step import Step
+from farrier.loadtest.job import Job, Request
+from farrier.loadtest.process import Generator
+from farrier.loadtest.step import Step
 from sizing.search import Probe
 from sizing.workloads import Work
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from farrier import policy
-from farrier.units import mb, number
+from farrier.wording import mb, number
 
 
 @dataclass(frozen=True)

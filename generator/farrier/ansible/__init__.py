@@ -1,0 +1,1 @@
+"""What Ansible runs, and what reads its answers."""

@@ -1,0 +1,69 @@
+"""The command `farrier loadtest`: parses and calls; nothing else."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from farrier.cli.options import PROJECT, EnvironmentName, ProjectFile, session_of
+from farrier.loadtest.bounds import LOADTEST_SECONDS, LOADTEST_STEPS, LOADTEST_UP_TO
+
+
+def loadtest(
+    context: typer.Context,
+    environment: EnvironmentName,
+    *,
+    project: ProjectFile = PROJECT,
+    host: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Against the plan of this host; without it of the first.")
+    ] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Send there instead of to the host's own address, such as http://192.0.2.10:8080."
+        ),
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(min=3, max=600, metavar="N", help="Measured time of each step; a fifth of it warms first.")
+    ] = LOADTEST_SECONDS,
+    steps: Annotated[int, typer.Option(min=1, max=50, metavar="N", help="How many rates.")] = LOADTEST_STEPS,
+    up_to: Annotated[
+        float,
+        typer.Option(min=0.05, max=5, metavar="SHARE", help="The last rate, as a share of the predicted capacity."),
+    ] = LOADTEST_UP_TO,
+    workers: Annotated[
+        int, typer.Option(min=0, max=64, metavar="N", help="Send with N Locust workers, where one core is not enough.")
+    ] = 0,
+    workers_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="GROUP", help="Send with a Locust worker on each host of this group of the inventory, too."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write there instead of into loadtests/ENV.")
+    ] = None,
+    foreign: Annotated[
+        bool, typer.Option("--foreign", help="Allow a --url that is not of this environment. You answer for it.")
+    ] = False,
+) -> None:
+    """Load a host up to and beyond its predicted capacity, and report measured beside predicted.
+
+    Sends GET requests for the paths of `application.urls` through NGINX with Locust, open loop: they leave when they are due,
+    however slow the answers are. What stands after `--` goes to ansible as it is.
+    """
+    from farrier.cli.plan_table import measuring, print_loadtest
+    from farrier.errors import HostError
+    from farrier.loadtest.run import Wish
+
+    wish = Wish(url, seconds, steps, up_to, workers, workers_from, foreign)
+    with measuring() as progress:
+        found, written = session_of(project).loadtest(
+            environment, host, wish, output, tuple(context.args), progress.show
+        )
+    print_loadtest(found)
+    typer.echo(f"\nwritten  {written[0]} and {written[1]}")
+    if found.verdict.limited:
+        from farrier.loadtest.page import sentences
+
+        raise HostError(*sentences(found))

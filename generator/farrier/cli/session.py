@@ -1,0 +1,268 @@
+"""What each command does, without printing: reads the input, calls the pure parts, writes the output."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from farrier.errors import HostError, InputError
+from farrier.facts.documents import from_statements
+from farrier.facts.files import import_facts, read_facts, require_writable, write_atomically
+from farrier.facts.model import HostFacts
+from farrier.files import unlinked
+from farrier.plan.draft import Draft
+from farrier.plan.model import Plan
+from farrier.plan.planner import drafted, plan_all
+from farrier.project.inventory_hosts import not_planned, without_facts
+from farrier.project.model import Environment, Project
+from farrier.project.reading import environment_of, read_measured, read_project, read_workload, read_workload_input
+from farrier.project.workload import Workload
+from farrier.settings import Value
+from farrier.wording import counted, nearest, number, shown
+
+if TYPE_CHECKING:
+    from farrier.facts.gather import CollectResult, HostEvent
+    from farrier.loadtest.page import Found
+    from farrier.loadtest.run import Wish
+    from farrier.measure.result import Measured
+    from farrier.measure.run import How, MeasureEvent
+    from farrier.measure.sources import Source
+
+Stated = Mapping[str, float | int | str]
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What `generate` did or, with `--check`, would do."""
+
+    changed: bool
+    diff: Sequence[str]
+    summary: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The plans of an environment by host, and what they were made from."""
+
+    environment: str
+    plans: Mapping[str, Plan]
+    workload: Workload
+    facts: Mapping[str, HostFacts]
+    overrides: Mapping[str, Value]
+    hosts: int
+    """Hosts of the environment, of which `facts` may have some only."""
+    without_facts: Sequence[str] = ()
+    """Hosts of its inventory that were not planned, for nobody knows what they have."""
+
+    @property
+    def not_planned(self) -> str:
+        """That these hosts were not planned, and what to do."""
+        return not_planned(self.environment, self.without_facts)
+
+    def draft(self, host: str) -> Draft:
+        """All quantities behind the plan of one host."""
+        return drafted(self.facts[host], self.workload, self.overrides, self.hosts)
+
+
+class Session:
+    """One command's view of a project: its file, and paths relative to it."""
+
+    def __init__(self, project_file: Path) -> None:
+        self.project: Project = read_project(project_file)
+        self.root = project_file.parent
+
+    def facts_directory(self, environment: str) -> Path:
+        """Where the facts of an environment are kept."""
+        return self.root / "facts" / environment
+
+    def collect(
+        self, name: str, limit: str | None, extra: Sequence[str], on_event: "Callable[[HostEvent], None]"
+    ) -> "CollectResult":
+        """Gather the facts of an environment's hosts with Ansible."""
+        from farrier.facts.gather import collect
+
+        environment = environment_of(self.project, name)
+        return collect(
+            Path(environment.inventory),
+            self.project.application.name,
+            unlinked(self.root, f"facts/{name}").resolve(),
+            limit=limit,
+            extra=extra,
+            cwd=self.root,
+            on_event=on_event,
+            pattern=environment.group,
+        )
+
+    def import_facts(self, name: str, source: Path) -> tuple[str, ...]:
+        """Take an environment's facts from files that Ansible wrote."""
+        environment_of(self.project, name)
+        return import_facts(source, unlinked(self.root, f"facts/{name}"))
+
+    def measure(
+        self, name: str, source: "Source", how: "How", on_event: "Callable[[MeasureEvent], None]"
+    ) -> "tuple[Measured, Path, bool]":
+        """Measure the application on a host and write the workload file; its path, and whether the project names it."""
+        from farrier.measure.evaluate import evaluate
+        from farrier.measure.run import MeasureEvent, measure, most_threads
+        from farrier.measure.sources import asked_for
+        from farrier.measure.workload_file import compared, pace_of, workload_text
+
+        environment = environment_of(self.project, name)
+        earlier = read_workload_input(environment, self.root, optional=True)
+        relative = Path("workloads") / f"{name}.yml"
+        file = unlinked(self.root, relative.as_posix())
+        require_writable(file.parent, "workloads")
+        if asking := source.access_log or source.locustfile:
+            on_event(MeasureEvent("step", f"Requests are chosen from {shown(asking.name)}"))
+        asked = asked_for(self.project, source)
+        how = how._replace(threads=most_threads(earlier.database_connections))
+        where, found = measure(self.project, name, self.root, asked, how, on_event)
+        measured = evaluate(found, asked.names, asked.notes, how.seconds, where)
+        before = read_measured(file)
+        pace = pace_of(measured, where, before)
+        measured = replace(measured, skipped=(*measured.skipped, *compared(measured, pace, before)))
+        text = workload_text(name, where, measured, pace, earlier, before)
+        write_atomically(file, text, "workloads")
+        return measured, relative, environment.workload == relative.as_posix()
+
+    def loadtest(
+        self,
+        name: str,
+        host: str | None,
+        wish: "Wish",
+        output: Path | None,
+        extra: Sequence[str],
+        on_event: "Callable[[MeasureEvent], None]",
+    ) -> "tuple[Found, tuple[Path, Path]]":
+        """Load one host beyond its predicted capacity, and write the report and its figures; their paths."""
+        from farrier.loadtest.page import page
+        from farrier.loadtest.plots import require_matplotlib
+        from farrier.loadtest.run import run_loadtest
+        from farrier.loadtest.schedule import prediction
+        from farrier.loadtest.tables import csv_text
+
+        require_matplotlib()
+        planned = self.plan(name, None, {})
+        chosen = host or next(iter(planned.plans))
+        if chosen not in planned.plans:
+            raise InputError(f"--host {shown(chosen)} has no plan in {name}; {nearest(chosen, planned.plans)}")
+        directory = output or unlinked(self.root, f"loadtests/{name}")
+        require_writable(directory, "load tests")
+        found = run_loadtest(
+            self.project,
+            name,
+            self.root,
+            prediction(chosen, planned.draft(chosen)),
+            timeout_seconds=float(planned.workload.client_timeout_seconds),
+            wish=wish,
+            extra=extra,
+            on_event=on_event,
+        )
+        report, figures = directory / f"{chosen}.html", directory / f"{chosen}.csv"
+        write_atomically(figures, csv_text(found.rows), "load tests")
+        write_atomically(report, page(found), "load tests")
+        return found, (report, figures)
+
+    def plan(
+        self, name: str, directory: Path | None, stated: Stated, limit: str | None = None, peak_rps: float | None = None
+    ) -> "Planned":
+        """The plans of an environment's hosts, for the workload's peak or another one."""
+        environment = environment_of(self.project, name)
+        workload = read_workload(environment, self.root)
+        known = self._facts(name, environment, directory, stated, alone=True)
+        hosts, missing = len(known), without_facts(environment, self.root, known, limit or "*")
+        if limit is not None:
+            known = {host: facts for host, facts in known.items() if fnmatchcase(host, limit)}
+            if not known:
+                raise InputError(f"--limit {shown(limit)} matches no host that has facts")
+        return replace(_planned(name, known, workload, environment.overrides, peak_rps, hosts), without_facts=missing)
+
+    def generate(
+        self,
+        name: str,
+        directory: Path | None,
+        stated: Stated,
+        output: Path | None,
+        *,
+        check: bool,
+        force: bool,
+    ) -> Generated:
+        """Bring the generated tree onto the disk, or compare it with what is there."""
+        from farrier.generate.disk import Output
+        from farrier.generate.tree import environment_tree
+        from farrier.project.deployable import require_deployable
+
+        environment = environment_of(self.project, name)
+        require_deployable(self.project.application, self.root)
+        workload = read_workload(environment, self.root)
+        known = self._facts(name, environment, directory, stated)
+        plans = plan_all(known.values(), workload, environment.overrides)
+        files = environment_tree(self.project, name, known.values(), plans, workload)
+        target = Output(output or self.root, name)
+        with target.locked(write=not check):
+            changes = target.compare(files)
+            diff = list(target.diff(changes))
+            kept = [] if check else target.write(files, changes, force=force)
+        summary = [f"{'would write' if check else 'written'} {path}" for path in changes.written]
+        summary += [f"{'would remove' if check else 'removed'} {path}" for path in changes.removed]
+        summary += [f"kept a copy of your changes in {path}" for path in kept]
+        summary += [f"changed by hand: {path}" for path in changes.foreign if check]
+        number = len(changes.written) + len(changes.removed)
+        differ = "differs" if number == 1 else "differ"
+        summary.append(
+            f"{name}: {counted(number, 'file')} of {len(files)} {differ if check else 'changed'}, "
+            f"for {counted(len(plans), 'host')}"
+        )
+        if missing := without_facts(environment, self.root, known):
+            summary.append(f"warning: {not_planned(name, missing)}")
+        return Generated(bool(changes), diff, summary)
+
+    def _facts(
+        self, name: str, environment: Environment, directory: Path | None, stated: Stated, *, alone: bool = False
+    ) -> dict[str, HostFacts]:
+        """Facts by host: gathered ones, what the project file states over them, what the command line states over both."""
+        everywhere = {**environment.facts, **stated}
+        for_one = {host: {**environment.facts, **own, **stated} for host, own in environment.hosts.items()}
+        source = directory or self.facts_directory(name)
+        known = read_facts(source, everywhere, for_one) if directory or source.is_dir() else {}
+        for host, own in for_one.items():
+            if host not in known and {"cpus", "memory_mb"} <= own.keys():
+                known[host] = from_statements(host, own)
+        if alone and not known and {"cpus", "memory_mb"} <= everywhere.keys():  # a host that is only thought of
+            known["stated"] = from_statements("stated", everywhere)
+        if not known:
+            raise HostError(
+                f"environment {name} has no host facts: {source} has none; gather them with `farrier facts {name}`, or "
+                "state cpus and memory_mb of each host under `hosts:` in the project file"
+            )
+        return known
+
+
+def local_plan(stated: Stated, peak_rps: float | None = None) -> Planned:
+    """A plan for this machine, for the default workload."""
+    from farrier.facts.local import local_facts
+
+    facts = local_facts()
+    return _planned("local", {facts.host: facts.with_overrides(stated) if stated else facts}, Workload(), {}, peak_rps)
+
+
+def _planned(
+    name: str,
+    facts: Mapping[str, HostFacts],
+    workload: Workload,
+    overrides: Mapping[str, Value],
+    peak_rps: float | None,
+    hosts: int = 1,
+) -> Planned:
+    if peak_rps is None:
+        plans = plan_all(facts.values(), workload, overrides, hosts)
+        return Planned(name, plans, workload, facts, overrides, hosts)
+    before = "no peak" if workload.peak_rps is None else f"a peak of {number(workload.peak_rps)}"
+    note = (
+        f"stated with --peak-rps: a peak of {number(peak_rps)} requests a second; the workload itself states {before}"
+    )
+    workload = replace(workload, peak_rps=peak_rps, stated=workload.stated | {"peak_rps"})
+    plans = plan_all(facts.values(), workload, overrides, hosts)
+    noted = {host: replace(plan, warnings=(*plan.warnings, note)) for host, plan in plans.items()}
+    return Planned(name, noted, workload, facts, overrides, hosts)

@@ -1,0 +1,1 @@
+"""Host facts: what a host is, gathered, read and written."""

@@ -1,0 +1,261 @@
+"""Host facts: what a host has. They are checked here, whoever wrote them: a module or a person."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from math import ceil, isfinite
+from typing import Any, NamedTuple, Self
+
+from farrier.errors import InputError
+from farrier.wording import shown
+
+SCHEMA = 1
+"""Version of the fact document that this Farrier writes and reads."""
+
+OLDEST_RELEASES = {"Debian": (12,), "Ubuntu": (22, 4)}
+"""Supported distributions with their oldest release: older ones lack a supported Python and systemd."""
+
+OLDEST_SYSTEMD = 247
+"""The oldest systemd that knows all directives of the units (`ProcSubset=` came with 247)."""
+
+OLDEST_PYTHON = (3, 9)
+"""The oldest Python on a host that the role's own modules run on."""
+
+
+class Number(NamedTuple):
+    """What a number may be; `above` excludes its own value."""
+
+    most: int
+    least: int = 0
+    above: int | None = None
+    whole: bool = True
+
+    def __str__(self) -> str:
+        """What would be right, for a message."""
+        kind = "a whole number" if self.whole else "a number"
+        least = f"from {self.least}" if self.above is None else f"above {self.above}"
+        return f"{kind} {least} to {self.most}"
+
+    def fits(self, value: int | float) -> bool:
+        """Whether a finite number is within the bounds."""
+        low = value > self.above if self.above is not None else value >= self.least
+        return low and value <= self.most and (not self.whole or value == int(value))
+
+
+class Text(NamedTuple):
+    """What a text may be: printable, and not longer than this."""
+
+    longest: int = 256
+
+    def __str__(self) -> str:
+        """What would be right, for a message."""
+        return f"text of at most {self.longest} printable characters"
+
+
+CPUS = 4096
+"""More CPUs than one Linux machine has today."""
+MEMORY_MB = 64 * 1024 * 1024
+"""64 TB: more than one machine has today."""
+DISK_MB = 1024 * MEMORY_MB
+FILES = 2**31
+"""The kernel's own ceilings of open files and of queue lengths."""
+
+
+class Fact(NamedTuple):
+    """One fact: where the fact document keeps it, what it may be, and what it means when nobody knows it."""
+
+    place: str
+    kind: Number | Text
+    unknown: str = ""
+
+
+_PREFLIGHT = "is first checked by the role's preflight"
+FACTS = {
+    "cpus": Fact("cpus.usable", Number(CPUS, above=0, whole=False)),
+    "cpus_online": Fact("cpus.online", Number(CPUS, 1)),
+    "cpus_affinity": Fact("cpus.affinity", Number(CPUS, 1)),
+    "cpu_quota": Fact("cpus.quota", Number(CPUS, above=0, whole=False)),
+    "cpu_quota_source": Fact("cpus.quota_source", Text()),
+    "cpus_used_by_others": Fact(
+        "cpus.used_by_others",
+        Number(CPUS, whole=False),
+        "nothing is taken off for the CPU use of other services",
+    ),
+    "memory_mb": Fact("memory_mb.usable", Number(MEMORY_MB, 1)),
+    "memory_total_mb": Fact("memory_mb.total", Number(MEMORY_MB, 1)),
+    "memory_limit_mb": Fact("memory_mb.limit", Number(MEMORY_MB, 1)),
+    "memory_limit_source": Fact("memory_mb.limit_source", Text()),
+    "memory_used_by_others_mb": Fact(
+        "memory_mb.used_by_others", Number(MEMORY_MB), "nothing is taken off for the memory of other services"
+    ),
+    "memory_available_mb": Fact(
+        "memory_mb.available", Number(MEMORY_MB), f"whether so much memory is free today {_PREFLIGHT}"
+    ),
+    "kernel_release": Fact("kernel.release", Text()),
+    "somaxconn": Fact(
+        "kernel.somaxconn", Number(FILES), "the role sets what the plan needs, whatever the host has now"
+    ),
+    "nofile_hard": Fact(
+        "kernel.nofile_hard",
+        Number(FILES, 1),
+        "the plan's limits on open files are not compared with the host's",
+    ),
+    "distribution": Fact("system.distribution", Text(), f"whether the system is supported {_PREFLIGHT}"),
+    "version": Fact("system.version", Text(), f"whether the release is supported {_PREFLIGHT}"),
+    "codename": Fact("system.codename", Text()),
+    "systemd": Fact("system.systemd", Number(9999), f"whether systemd is new enough {_PREFLIGHT}"),
+    "init": Fact("system.init", Text()),
+    "python": Fact("system.python", Text(), f"whether Python is new enough {_PREFLIGHT}"),
+    "cgroup": Fact("system.cgroup", Text()),
+    "disk_free_mb": Fact("disk_mb.srv_free", Number(DISK_MB), f"whether a release fits on the disk {_PREFLIGHT}"),
+    "disk_total_mb": Fact("disk_mb.srv_total", Number(DISK_MB)),
+}
+"""Every fact by its name in `HostFacts`, which is also the name by which an operator states it."""
+
+INDISPENSABLE = ("cpus", "memory_mb")
+"""Without these nothing can be sized."""
+
+Raw = Mapping[str, tuple[str, Any]]
+"""Unchecked facts: the name in `HostFacts` -> what its source calls it, and the value."""
+
+
+class Missing(NamedTuple):
+    """A fact that nobody knows, and what follows from that, to be said after `<fact>: `."""
+
+    fact: str
+    consequence: str
+
+
+class Other(NamedTuple):
+    """A service beside the application."""
+
+    name: str
+    memory_mb: float
+    cpus: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostFacts:
+    """Checked facts of one host; None is unknown. `cpus` and `memory_mb` are what the application may use."""
+
+    host: str
+    cpus: float
+    memory_mb: int
+    cpus_online: int | None = None
+    cpus_affinity: int | None = None
+    cpu_quota: float | None = None
+    cpu_quota_source: str | None = None
+    cpus_used_by_others: float | None = None
+    memory_total_mb: int | None = None
+    memory_limit_mb: int | None = None
+    memory_limit_source: str | None = None
+    memory_used_by_others_mb: int | None = None
+    memory_available_mb: int | None = None
+    others: tuple[Other, ...] = ()
+    kernel_release: str | None = None
+    somaxconn: int | None = None
+    nofile_hard: int | None = None
+    distribution: str | None = None
+    version: str | None = None
+    codename: str | None = None
+    systemd: int | None = None
+    init: str | None = None
+    python: str | None = None
+    cgroup: str | None = None
+    disk_free_mb: int | None = None
+    disk_total_mb: int | None = None
+    origin: str = ""
+    """Where they came from, for messages: a file, or `this machine`."""
+    stated: frozenset[str] = field(default=frozenset())
+    """The facts that the operator stated."""
+    missing: tuple[Missing, ...] = ()
+
+    @property
+    def size(self) -> tuple[object, ...]:
+        """All that a plan depends on: hosts of the same size get the same plan."""
+        return self.cpus, self.memory_mb, self.somaxconn, self.nofile_hard, self.visible_cpus, self.stated
+
+    @property
+    def visible_cpus(self) -> int:
+        """CPUs that a program counts, which knows of no quota: of the machine, and at least those that are usable."""
+        return max(self.cpus_online or 0, self.cpus_affinity or 0, ceil(self.cpus))
+
+    def with_overrides(self, stated: Mapping[str, object]) -> Self:
+        """These facts with what the operator states instead. InputError for a wrong name or value."""
+        where = f"host {self.host}: the stated fact "
+        values, problems = check({name: (name, value) for name, value in stated.items()}, where)
+        nulls = [name for name, value in stated.items() if value is None]
+        problems += [f"{where}{name} is null; leave it out instead" for name in nulls]
+        if problems:
+            raise InputError(*problems)
+        known = self.stated.union(values)
+        return replace(self, **values, stated=known, missing=still_missing(self.missing, known))
+
+
+def check(raw: Raw, where: str) -> tuple[dict[str, Any], list[str]]:
+    """The facts whose values are possible, and a sentence for each that is not; null is left out."""
+    values: dict[str, Any] = {}
+    problems = []
+    for name, (label, value) in raw.items():
+        if name not in FACTS:
+            known = ", ".join(FACTS)
+            problems.append(f"{where}{shown(label)} is unknown; these exist: {known}")
+        elif value is not None:
+            kind = FACTS[name].kind
+            if not is_a(kind, value):
+                problems.append(f"{where}{label} is {quoted(value)}; it must be {kind}")
+            elif isinstance(kind, Number):
+                values[name] = int(value) if kind.whole else float(value)
+            else:
+                values[name] = value
+    return values, problems
+
+
+def is_a(kind: Number | Text, value: object) -> bool:
+    """Whether a value is of this kind; True is no number, and neither is NaN."""
+    if isinstance(kind, Text):
+        return isinstance(value, str) and len(value) <= kind.longest and value.isprintable()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return (isinstance(value, int) or isfinite(value)) and kind.fits(value)
+
+
+def quoted(value: object) -> str:
+    """A bad value for a message, short whatever it is."""
+    if isinstance(value, dict | list):
+        return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value)}"
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 10**60:
+        return "a number of more than 60 digits"
+    return shown(value) if isinstance(value, str) else shown(value).strip("'").replace("True", "true")
+
+
+def still_missing(missing: tuple[Missing, ...], stated: frozenset[str]) -> tuple[Missing, ...]:
+    """What remains unknown; who states CPUs or memory also answers for what bounds and shares them."""
+    moot = set(stated)
+    if "cpus" in stated:
+        moot |= {"cpu_quota", "cpus_used_by_others"}
+    if "memory_mb" in stated:
+        moot |= {"memory_limit_mb", "memory_used_by_others_mb"}
+    return tuple(entry for entry in missing if entry.fact not in moot)
+
+
+def require_supported(facts: HostFacts) -> None:
+    """InputError for a system that the role would refuse; what is unknown is left to its preflight."""
+    where = f"host {facts.host}{f' ({facts.origin})' if facts.origin else ''}: "
+    problems = []
+    name, version = facts.distribution, facts.version or ""
+    oldest = OLDEST_RELEASES.get(name or "")
+    release = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+    # Debian's testing and unstable carry no number; they are newer than every release.
+    if name is not None and (oldest is None or (release and release < oldest)):
+        problems.append(
+            f"{where}the system is {shown(f'{name} {version}'.strip())}; supported are Debian 12 or newer and Ubuntu "
+            "22.04 or newer"
+        )
+    if facts.systemd is not None and facts.systemd < OLDEST_SYSTEMD:
+        problems.append(f"{where}systemd is {facts.systemd}; it must be {OLDEST_SYSTEMD} or newer")
+    python = re.match(r"(\d+)\.(\d+)", facts.python or "")
+    if python and (int(python[1]), int(python[2])) < OLDEST_PYTHON:
+        problems.append(f"{where}Python is {shown(facts.python)}; it must be 3.9 or newer")
+    if problems:
+        raise InputError(*problems)

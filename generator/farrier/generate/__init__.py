@@ -1,0 +1,1 @@
+"""What `farrier generate` writes."""

@@ -1,0 +1,108 @@
+"""Molecule scenarios: the test hosts that stand in for an environment's hosts, planned like them. Pure."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from farrier import policy
+from farrier.facts.model import HostFacts
+from farrier.generate.variables import JsonValue, role_variables, size_values
+from farrier.plan.model import Plan
+from farrier.plan.planner import plan_all
+from farrier.project.model import Project
+from farrier.project.workload import Workload
+from farrier.settings import Value
+
+
+@dataclass(frozen=True)
+class TestHost:
+    """A throw-away host: `cpus` and `memory_mb` are its cgroup's limits, `variables` what it sets of the role's."""
+
+    name: str
+    cpus: float
+    memory_mb: int
+    variables: Mapping[str, JsonValue]
+
+
+@dataclass(frozen=True)
+class TestScenario:
+    """What one Molecule scenario creates, and the plans that its hosts are compared with."""
+
+    name: str
+    system: str
+    hosts: tuple[TestHost, ...]
+    plans: Mapping[str, Plan]
+
+
+def scenarios(
+    project: Project,
+    environment_name: str,
+    facts: Iterable[HostFacts],
+    plans: Mapping[str, Plan],
+    workload: Workload,
+) -> list[TestScenario]:
+    """The scenario named like the environment, and those that the project file adds for it."""
+    known = list(facts)
+    overrides = project.environments[environment_name].overrides
+    defaults = {v.full_name: v.value for v in role_variables(project, environment_name, plans)}
+    role = project.role(environment_name)
+
+    def scenario(
+        name: str, system: str | None, limits: list[tuple[float, int]], extra: Mapping[str, Value]
+    ) -> TestScenario:
+        hosts = [_facts(f"{project.application.name}-{name}-{i + 1}", *limit) for i, limit in enumerate(limits)]
+        planned = plan_all(hosts, workload, {**overrides, **extra}, len(known))
+        return TestScenario(
+            name,
+            system or _system(known),
+            tuple(
+                TestHost(host, *limits[i], _differences(defaults, planned[host], role))
+                for i, host in enumerate(f.host for f in hosts)
+            ),
+            planned,
+        )
+
+    found = [scenario(environment_name, None, _limits(plans), {})]
+    for name, own in project.scenarios.items():
+        if own.environment == environment_name:
+            cpus, memory = _limits(plans)[0]
+            found.append(scenario(name, own.system, [(own.cpus or cpus, own.memory_mb or memory)], own.overrides))
+    return found
+
+
+def _facts(name: str, cpus: float, limit_mb: int) -> HostFacts:
+    """Facts of a test host before it exists: its limits, less what its own system takes."""
+    return HostFacts(
+        host=name,
+        cpus=cpus,
+        memory_mb=limit_mb - policy.SCENARIO_SYSTEM_MB,
+        nofile_hard=policy.SCENARIO_NOFILE,
+    )
+
+
+def _limits(plans: Mapping[str, Plan]) -> list[tuple[float, int]]:
+    """CPUs and memory of one test host for each size of the environment, as large as a developer's machine can make it."""
+    limits = {
+        (
+            min(plan.cpus, policy.SCENARIO_MAX_CPUS),
+            min(plan.memory_mb + policy.SCENARIO_SYSTEM_MB, policy.SCENARIO_MAX_MEMORY_MB),
+        )
+        for plan in plans.values()
+    }
+    return sorted(limits, reverse=True)[: policy.SCENARIO_MAX_HOSTS]
+
+
+def _differences(defaults: Mapping[str, JsonValue], plan: Plan, role: str) -> dict[str, JsonValue]:
+    own: dict[str, JsonValue] = {f"{role}_{name}": value for name, value in size_values(plan).items()}
+    own[f"{role}_planned_hosts"] = [plan.host]
+    return {name: value for name, value in own.items() if defaults[name] != value}
+
+
+def _system(facts: list[HostFacts]) -> str:
+    """The test image whose systemd and Python are the hosts' own, or closest to them."""
+    for known in facts:
+        release = (known.version or "").partition(".")[0]
+        if known.distribution == "Debian" and release.isdigit() and int(release) >= 13:
+            return "debian13"
+        if known.distribution == "Ubuntu" and release.isdigit() and int(release) >= 24:
+            return "debian13"
+    return "debian12"

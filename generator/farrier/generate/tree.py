@@ -1,0 +1,152 @@
+"""Everything that `farrier generate` writes for one environment, in memory: relative path → content."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from itertools import groupby
+from pathlib import PurePosixPath
+
+from farrier.ansible.render import PACKAGE, json_document, render_tree, templates_directory
+from farrier.facts.model import HostFacts
+from farrier.generate.scenarios import TestScenario, scenarios
+from farrier.generate.variables import RoleVariable, differing, role_variables, sizes
+from farrier.plan.model import Plan, plans_document
+from farrier.project.model import Environment, Project
+from farrier.project.workload import Workload
+
+
+def environment_tree(
+    project: Project, name: str, facts: Iterable[HostFacts], plans: Mapping[str, Plan], workload: Workload
+) -> dict[str, bytes]:
+    """Role, playbooks and scenarios of the environment `name`; paths are relative to the project's root."""
+    source = templates_directory()
+    role = project.role(name)
+    tested = scenarios(project, name, facts, plans, workload)
+    every_plan = [*plans.values(), *(plan for scenario in tested for plan in scenario.plans.values())]
+    context = _context(project, name, plans, workload) | {
+        "watched": any(map(_is_watched, every_plan)),
+        "gevent": any(plan.value("gunicorn.worker_class") == "gevent" for plan in every_plan),
+    }
+    names = {"__app__": project.application.name, "__environment__": name}
+    files = {f"roles/{role}/{path}": content for path, content in render_tree(source / "role", context, names).items()}
+    tasks = b"".join(content for path, content in files.items() if "/tasks/" in path)
+    for module in sorted((PACKAGE / "ansible/modules").glob("farrier_*.py")):
+        if f"{module.stem}:".encode() in tasks:
+            files[f"roles/{role}/library/{module.name}"] = module.read_bytes()
+    for shared in sorted((PACKAGE / "ansible/module_utils").glob("farrier_*.py")):
+        files[f"roles/{role}/module_utils/{shared.name}"] = shared.read_bytes()
+    files |= render_tree(source / "playbook", context, names)
+    for scenario in tested:
+        in_scenario = context | {"scenario": _scenario_context(scenario, project.environments[name])}
+        files |= render_tree(source / "molecule", in_scenario, names | {"__scenario__": scenario.name})
+        directory = f"molecule/{scenario.name}"
+        files[f"{directory}/plan.json"] = json_document(plans_document(name, scenario.plans))
+        files[f"{directory}/expect.json"] = json_document(_expectations(project, name, role))
+    return files
+
+
+def _is_watched(plan: Plan) -> bool:
+    """Whether a watchdog looks after the workers of a host."""
+    return plan.value("gunicorn.worker_class") == "gthread" and plan.value("farrier.watchdog_timeout") != 0
+
+
+def _context(project: Project, name: str, plans: Mapping[str, Plan], workload: Workload) -> dict[str, object]:
+    environment = project.environments[name]
+    variables = role_variables(project, name, plans)
+    groups = sizes(plans)
+    role = project.role(name)
+    return {
+        "prefix": role,
+        "role": role,
+        "app": application_context(project, environment),
+        "environment": {
+            "name": name,
+            "inventory": environment.inventory,
+            "domains": [environment.domain, *environment.aliases],
+            "hosts_pattern": environment.group,
+            "tls": environment.tls.model_dump() if environment.tls else None,
+            "release_header": environment.release_header,
+            "metrics_directory": environment.metrics_directory,
+        },
+        "variables": variables,
+        "sections": _sections(variables),
+        "sizes": groups,
+        "differing": differing(groups),
+        "plan_hosts": list(plans),
+        "memory_assumed": workload.memory_is_assumed and "systemd.MemoryMax" not in environment.overrides,
+    }
+
+
+def application_context(project: Project, environment: Environment) -> dict[str, object]:
+    """What templates know of the application in an environment."""
+    app = project.application
+    return {
+        "name": app.name,
+        "wsgi": app.wsgi,
+        "requirements": app.requirements,
+        "source": {"kind": "git" if app.is_git else "directory", "location": app.source, "ref": app.ref},
+        "own": own_paths(project),
+        "static": app.static.model_dump() if app.static else None,
+        "migrate": app.migrate,
+        "health_path": app.health_path,
+        "environment": app.environment | environment.environment,
+        "secrets": app.secrets,
+    }
+
+
+def own_paths(project: Project) -> list[str]:
+    """What Farrier and Ansible read and write in a project, by its path; no part of a release where the source holds it."""
+    found = {
+        "farrier.yml",
+        ".cache/hosts",
+        ".farrier",
+        ".config/molecule",
+        "molecule/shared",
+        "playbooks/group_vars",
+        "playbooks/host_vars",
+    }
+    found |= {f"molecule/{scenario}" for scenario in [*project.environments, *project.scenarios]}
+    for name, environment in project.environments.items():
+        beside = PurePosixPath(environment.inventory).parent
+        found |= {
+            environment.inventory,
+            str(beside / "group_vars"),
+            str(beside / "host_vars"),
+            f"roles/{project.role(name)}",
+        }
+        found |= {f"playbooks/{name}{kind}.yml" for kind in ("", "-rollback", "-status")}
+        found |= {f"facts/{name}", f"workloads/{name}.yml", f"loadtests/{name}"}
+    return sorted(found)
+
+
+def _sections(variables: list[RoleVariable]) -> list[tuple[str, list[RoleVariable]]]:
+    """The variables grouped under headings, in their order."""
+    return [(section, list(members)) for section, members in groupby(variables, key=lambda v: v.section)]
+
+
+def _scenario_context(scenario: TestScenario, environment: Environment) -> dict[str, object]:
+    return {
+        "groups": list(environment.groups),
+        "name": scenario.name,
+        "system": scenario.system,
+        "hosts": [asdict(host) for host in scenario.hosts],
+    }
+
+
+def _expectations(project: Project, name: str, role: str) -> dict[str, object]:
+    """What the scenario's tests know besides the plan."""
+    environment, app = project.environments[name], project.application
+    return {
+        "app": app.name,
+        "environment": name,
+        "prefix": role,
+        "domain": environment.domain,
+        "health_path": app.health_path,
+        "static": {"url": app.static.url, "directory": app.static.directory} if app.static else None,
+        "user": app.name,
+        "release_root": f"/srv/{app.name}",
+        "slots": ["a", "b"],
+        "tls": environment.tls is not None,
+        "release_header": environment.release_header,
+        "metrics_directory": environment.metrics_directory,
+        "secrets": app.secrets,
+    }

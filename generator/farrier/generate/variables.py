@@ -1,0 +1,248 @@
+"""The only place that maps settings to the role's variables, and hosts of different size to one role."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from farrier import policy
+from farrier.ansible.trust import Expression, Free
+from farrier.plan.model import Plan
+from farrier.project.model import Environment, Project
+from farrier.settings import SPECS
+
+JsonValue = bool | int | float | str | list[str] | dict[str, str]
+
+
+@dataclass(frozen=True)
+class RoleVariable:
+    """One public variable; `reason` are the comment's sentences, `setting` the plan's name where it is one."""
+
+    name: str
+    full_name: str
+    value: JsonValue
+    type: str
+    meaning: str
+    section: str
+    reason: tuple[str, ...] = ()
+    setting: str | None = None
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Size:
+    """Hosts that get the same values; `plan` is that of the smallest, which the others are at least as large as."""
+
+    name: str
+    hosts: tuple[str, ...]
+    plan: Plan
+
+    @property
+    def values(self) -> dict[str, JsonValue]:
+        """The values of this size by variable name, without the role's prefix."""
+        return size_values(self.plan)
+
+
+def size_values(plan: Plan) -> dict[str, JsonValue]:
+    """What one plan gives the role, by variable name without the prefix."""
+    values: dict[str, JsonValue] = {
+        "sized_for_cpus": plan.cpus,
+        "sized_for_memory_mb": plan.memory_mb,
+        "slot_memory_mb": plan.predicted_memory_mb,
+    }
+    return values | {spec.variable: plan.value(spec.name) for spec in SPECS}
+
+
+def sizes(plans: Mapping[str, Plan]) -> tuple[Size, ...]:
+    """The hosts grouped by equal settings, the largest group first; a name says CPUs and memory.
+
+    Hosts with the same CPUs and settings share a size even if one has some megabytes more than the other.
+    """
+    groups: dict[tuple[object, ...], list[Plan]] = {}
+    for plan in plans.values():
+        groups.setdefault((plan.cpus, *(plan.value(spec.name) for spec in SPECS)), []).append(plan)
+    named: list[Size] = []
+    for group in sorted(groups.values(), key=lambda group: (-len(group), group[0].host)):
+        smallest = min(group, key=lambda plan: plan.memory_mb)
+        name = f"{smallest.cpus:g}_cpus_{smallest.memory_mb}_mb".replace(".", "_")
+        if any(size.name == name for size in named):
+            name = f"{name}_{len(named) + 1}"
+        named.append(Size(name, tuple(plan.host for plan in group), smallest))
+    return tuple(named)
+
+
+def role_variables(project: Project, environment_name: str, plans: Mapping[str, Plan]) -> list[RoleVariable]:
+    """Every public variable of an environment's role, in the order of its defaults file."""
+    role = project.role(environment_name)
+    groups = sizes(plans)
+    return [
+        *_application(project, project.environments[environment_name], role),
+        *(_size_table(groups, role) if len(groups) > 1 else []),
+        *_sized_for(groups, role),
+        *_deploys_to(plans, role),
+        *_settings(groups, role),
+    ]
+
+
+def _application(project: Project, environment: Environment, role: str) -> list[RoleVariable]:
+    app = project.application
+
+    def variable(name: str, value: JsonValue, kind: str, meaning: str) -> RoleVariable:
+        return RoleVariable(name, f"{role}_{name}", value, kind, meaning, "Application", (meaning + ".",))
+
+    found = [
+        variable(
+            "domains",
+            [environment.domain, *environment.aliases],
+            "list",
+            "Host names that NGINX answers to; the first one is used for health checks",
+        ),
+        variable(
+            "environment",
+            {key: Free(text) for key, text in (app.environment | environment.environment).items()},
+            "dict",
+            "Environment variables of the application that are not secret",
+        ),
+        variable(
+            "pip_environment",
+            {},
+            "dict",
+            "Environment variables of pip, such as PIP_INDEX_URL with a password or https_proxy; keep them in Ansible vault",
+        ),
+        variable(
+            "keep_releases",
+            policy.KEEP_RELEASES,
+            "int",
+            "Releases that stay on the host, the one that serves included",
+        ),
+        variable(
+            "take_lock",
+            False,
+            "bool",
+            "Take the lock of another play, which must have died; for one run, with -e",
+        ),
+        variable(
+            "take_host",
+            False,
+            "bool",
+            "Take over a host of another environment or project, and what is in the way there; for one run, with -e",
+        ),
+    ]
+    if environment.metrics_directory is not None:
+        found.append(
+            variable(
+                "metrics_directory",
+                environment.metrics_directory,
+                "str",
+                "Where node_exporter looks for text files with metrics",
+            )
+        )
+    return found
+
+
+def _size_table(groups: tuple[Size, ...], role: str) -> list[RoleVariable]:
+    """The table of sizes is written by the template; here stands which row a host takes."""
+    return [
+        RoleVariable(
+            "size",
+            f"{role}_size",
+            Expression(f"{{{{ {role}_size_of_host[inventory_hostname] | default(undef(hint=__{role}_unplanned)) }}}}"),
+            "str",
+            "The row of the table of sizes that a host takes; set it for a host that the plan did not know",
+            "Sizes",
+            ("The row that a host takes; set it in host_vars for a host that the plan did not know.",),
+        )
+    ]
+
+
+def _sized_for(groups: tuple[Size, ...], role: str) -> list[RoleVariable]:
+    found = []
+    for name, kind, meaning in (
+        (
+            "sized_for_cpus",
+            "float",
+            "Usable CPUs that the numbers below were calculated for; a smaller host is refused",
+        ),
+        (
+            "sized_for_memory_mb",
+            "int",
+            "Usable memory in MB that the numbers below were calculated for; a smaller host is refused",
+        ),
+        (
+            "slot_memory_mb",
+            "int",
+            "Memory in MB that a slot should need; a host whose other services leave less is refused",
+        ),
+    ):
+        found.append(
+            RoleVariable(
+                name,
+                f"{role}_{name}",
+                _value(groups, name, role),
+                kind,
+                meaning,
+                "Sized for",
+                (meaning + ".",),
+            )
+        )
+    return found
+
+
+def _deploys_to(plans: Mapping[str, Plan], role: str) -> list[RoleVariable]:
+    """Which hosts the role goes to, and which it accepts all the same."""
+
+    def variable(name: str, value: JsonValue, kind: str, meaning: str) -> RoleVariable:
+        return RoleVariable(name, f"{role}_{name}", value, kind, meaning, "Sized for", (meaning + ".",))
+
+    return [
+        variable("planned_hosts", list(plans), "list", "The hosts that were planned; another one is refused"),
+        variable(
+            "accept_smaller_host",
+            False,
+            "bool",
+            "Deploy to a host that is smaller than the one it was sized for; for one run, with -e",
+        ),
+    ]
+
+
+def _settings(groups: tuple[Size, ...], role: str) -> list[RoleVariable]:
+    found = []
+    for spec in SPECS:
+        if len(groups) == 1:
+            reason: tuple[str, ...] = (groups[0].plan.settings[spec.name].reason,)
+        else:
+            distinct: dict[str, list[str]] = {}
+            for size in groups:
+                distinct.setdefault(size.plan.settings[spec.name].reason, []).append(size.name)
+            reason = (
+                tuple(distinct)
+                if len(distinct) == 1
+                else tuple(f"{', '.join(names)}: {text}" for text, names in distinct.items())
+            )
+        found.append(
+            RoleVariable(
+                spec.variable,
+                f"{role}_{spec.variable}",
+                _value(groups, spec.variable, role),
+                spec.type.__name__,
+                spec.meaning[:1].upper() + spec.meaning[1:] + (f", in {spec.unit}" if spec.unit else ""),
+                spec.section,
+                reason,
+                spec.name,
+                spec.choices,
+            )
+        )
+    return found
+
+
+def _value(groups: tuple[Size, ...], name: str, role: str) -> JsonValue:
+    """The literal value where all hosts agree, else a look into the table of sizes."""
+    values = [size.values[name] for size in groups]
+    if all(value == values[0] for value in values):
+        return values[0]
+    return Expression(f"{{{{ {role}_sizes[{role}_size].{name} }}}}")
+
+
+def differing(groups: tuple[Size, ...]) -> list[str]:
+    """The variables in which sizes differ, in order."""
+    if len(groups) < 2:
+        return []
+    return [name for name in groups[0].values if len({size.values[name] for size in groups}) > 1]

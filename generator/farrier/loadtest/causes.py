@@ -1,0 +1,60 @@
+"""What else than a term of the prediction may explain a load test: the proxy, failures, restarts, the machine. Pure."""
+
+from collections.abc import Iterator, Sequence
+
+from farrier.loadtest import bounds
+from farrier.loadtest.rows import Row
+from farrier.loadtest.schedule import Prediction
+from farrier.wording import counted, milliseconds, number
+
+MACHINE_SHARE = 0.1
+"""CPU of others on the machine is felt from this share of the host's CPUs on, or of the machine's where it has spare ones."""
+
+
+def rate(row: Row) -> str:
+    """The rate of a step, for a sentence."""
+    return f"{number(row.step.rps, 1)} requests a second"
+
+
+def proxy(rows: Sequence[Row], told: Prediction) -> str | None:
+    """NGINX's own CPU, where what it takes beyond the plan matters beside the application's."""
+    seen = [row.nginx_per_request() for row in rows if row.carried]
+    spent = next((value for value in reversed(seen) if value is not None), None)
+    if spent is None or spent - told.proxy_cpu_seconds <= bounds.LOADTEST_PART * told.cpu_seconds:
+        return None
+    return f"NGINX: {milliseconds(spent)} of CPU for each request; planned with {milliseconds(told.proxy_cpu_seconds)}"
+
+
+def failures(rows: Sequence[Row], told: Prediction) -> str | None:
+    """Failures at rates that the host should have carried."""
+    failing = [row for row in rows if row.step.rps < told.capacity_rps and row.failed_share > bounds.LOADTEST_FAILED]
+    if not failing:
+        return None
+    row = failing[0]
+    bad = {kind: count for kind, count in row.step.kinds.items() if kind[0] not in "23"}
+    kinds = ", ".join(f"{count} x {kind}" for kind, count in sorted(bad.items(), key=lambda item: -item[1]))
+    return f"errors: {number(100 * row.failed_share, 1)} % at {rate(row)}, below the predicted capacity: {kinds}"
+
+
+def machine(rows: Sequence[Row], told: Prediction, machine_cpus: int) -> Iterator[str]:
+    """What others of the same machine took, where it is enough to be felt."""
+    stolen = max((row.usage.stolen or 0.0 for row in rows), default=0.0)
+    if stolen > MACHINE_SHARE * told.cpus:
+        yield (
+            f"steal: the hypervisor kept up to {counted(round(stolen, 2), 'CPU')} from this machine; measure again when it is "
+            "idle, or plan for fewer CPUs"
+        )
+    elsewhere = max((row.usage.elsewhere or 0.0 for row in rows), default=0.0)
+    if machine_cpus and elsewhere > max(
+        MACHINE_SHARE * told.cpus, machine_cpus - told.cpus - MACHINE_SHARE * machine_cpus
+    ):
+        yield (
+            f"the machine: others on it, outside this host, took up to {number(elsewhere)} of its "
+            f"{counted(machine_cpus, 'CPU')}; measure again when it is idle, or plan for fewer CPUs"
+        )
+
+
+def restarts(rows: Sequence[Row]) -> str | None:
+    """That the slot was another one in between."""
+    row = next((row for row in rows if row.usage.restarted), None)
+    return f"the slot was restarted or switched while {rate(row)} were sent" if row else None

@@ -1,0 +1,112 @@
+"""What a load test found as sentences, and as one HTML file that needs nothing else."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from farrier.ansible.render import jinja, templates_directory
+from farrier.loadtest import bounds
+from farrier.loadtest.plots import svg
+from farrier.loadtest.rows import Row, Running
+from farrier.loadtest.schedule import Prediction
+from farrier.loadtest.tables import HEADINGS, cells, errors
+from farrier.loadtest.verdict import Verdict, judge, memory_sentence, undeployed
+from farrier.wording import milliseconds, number
+
+
+@dataclass(frozen=True)
+class Found:
+    """A finished load test: its rows, the prediction, and what to say about the run itself."""
+
+    environment: str
+    told: Prediction
+    rows: tuple[Row, ...]
+    sent: str
+    """What was sent where, as it was announced."""
+    when: str
+    notes: tuple[str, ...] = ()
+    memory_mb: tuple[float, float] | None = None
+    runs: Running | None = None
+    machine_cpus: int = 0
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the rows say."""
+        return judge(self.rows, self.told, self.runs, self.machine_cpus)
+
+
+def sentences(found: Found) -> tuple[str, ...]:
+    """The result in words; a single one when the generator was the limit."""
+    verdict, told = found.verdict, found.told
+    if verdict.limited:
+        return (f"no result: the load generator was the limit: {verdict.limited}; give it more with --workers",)
+    carried = "none of the rates was carried"
+    if verdict.carried_rps is not None:
+        carried = f"highest rate carried: {number(verdict.carried_rps, 1)} requests a second"
+    most = f"at most {number(verdict.capacity_rps, 1)} good answers a second"
+    if not verdict.saturated:
+        most = "the limit was not reached"
+    first = undeployed(told, found.runs)
+    lines = [*([first] if first else []), f"{carried}; {most}; predicted {number(told.capacity_rps, 1)}"]
+    if told.objective_seconds is not None:
+        objective = milliseconds(told.objective_seconds)
+        lines.append(
+            f"p95 objective of {objective}: kept at every rate"
+            if verdict.broken_rps is None
+            else f"p95 objective of {objective}: broken at {number(verdict.broken_rps, 1)} requests a second; predicted "
+            f"from {number(told.rate_within(told.objective_seconds), 1)} on"
+        )
+    if found.memory_mb is not None:
+        lines.append(memory_sentence(*found.memory_mb, told))
+    if verdict.off:
+        lines.append("measured and predicted part:")
+        lines += verdict.off
+    else:
+        lines.append(f"measured and predicted agree within {number(100 * bounds.LOADTEST_PART, 0)} %")
+    return (*lines, *found.notes)
+
+
+def page(found: Found) -> str:
+    """The report."""
+    verdict = found.verdict
+    failures = [(number(row.step.offered_rps, 1), errors(row)) for row in found.rows]
+    kinds = sorted({kind for _, counts in failures for kind, count in counts.items() if count})
+    template = (templates_directory() / "loadtest" / "report.html.tmpl").read_text(encoding="utf-8")
+    return (
+        jinja()
+        .overlay(autoescape=True)
+        .from_string(template)
+        .render(
+            environment=found.environment,
+            told=found.told,
+            verdict=verdict,
+            sentences=sentences(found),
+            when=found.when,
+            sent=found.sent,
+            picture=Markup(svg(found.rows, found.told)) if found.rows else "",  # noqa: S704 - drawn here, escaped by matplotlib
+            headings=HEADINGS,
+            table=[(row, cells(row)) for row in found.rows],
+            kinds=kinds,
+            failures=failures if kinds else [],
+            failed_percent=number(100 * bounds.LOADTEST_FAILED),
+            paths=_paths(found.rows),
+            terms=verdict.terms,
+        )
+    )
+
+
+def _paths(rows: Sequence[Row]) -> list[tuple[str, int, int, str, str]]:
+    """Each path at the highest rate that was carried, else at the first one."""
+    row = next((row for row in reversed(rows) if row.carried), rows[0] if rows else None)
+    if row is None:
+        return []
+    return [
+        (
+            name,
+            path.offered,
+            path.good,
+            *("-" if value is None else milliseconds(value) for value in (path.latency.p50, path.latency.p95)),  # type: ignore[misc]
+        )
+        for name, path in row.step.paths.items()
+    ]

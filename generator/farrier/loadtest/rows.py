@@ -1,0 +1,100 @@
+"""One step of a load test beside its prediction, and what the host spent for it. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from farrier.loadtest import bounds
+from farrier.loadtest.step import UNSENT, Step
+from farrier.wording import counted, milliseconds, number
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What the host spent in the window of a step, in CPU seconds for each second; None where it could not be seen."""
+
+    host: float | None = None
+    application: float | None = None
+    nginx: float | None = None
+    workers: int | None = None
+    """The fewest ready workers at any moment."""
+    restarted: bool = False
+    elsewhere: float | None = None
+    """What the machine computed beside this host: where it is a container, for others on it."""
+    stolen: float | None = None
+    """What the hypervisor kept from the machine."""
+    services: Mapping[str, float] = field(default_factory=dict)
+    """What other services spent, those that take most, by unit."""
+
+    @property
+    def others(self) -> float | None:
+        """What neither the application nor NGINX spent."""
+        if self.host is None or self.application is None or self.nginx is None:
+            return None
+        return max(0.0, self.host - self.application - self.nginx)
+
+
+@dataclass(frozen=True)
+class Running:
+    """What the slot on the host runs with, by its own ready marks; `each` are requests that a worker takes at once."""
+
+    workers: int
+    each: int
+    backlog: int
+
+    def __str__(self) -> str:
+        """As a sentence has it."""
+        return f"{self.workers} x {self.each} (backlog {self.backlog})"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One step beside its prediction and beside what the host spent for it."""
+
+    step: Step
+    usage: Usage
+    predicted_p95: float
+
+    @property
+    def limited(self) -> str | None:
+        """Why the generator was the limit of this step; None when it was not."""
+        step = self.step
+        if unsent := step.kinds.get(UNSENT, 0):
+            return f"{counted(unsent, 'request')} could not be sent, for the bound of requests under way was reached"
+        if step.cpu_share >= bounds.GENERATOR_CPU:
+            return f"it took {number(100 * step.cpu_share, 0)} % of one core"
+        allowed = max(bounds.GENERATOR_LATE_SECONDS, bounds.GENERATOR_LATE_SHARE * (step.latency.p50 or 0.0))
+        if step.lateness_p95_seconds > allowed:
+            return f"it sent up to {milliseconds(step.lateness_p95_seconds)} late (p95)"
+        return None
+
+    @property
+    def failed_share(self) -> float:
+        """Share of the requests that got no good answer."""
+        return 1 - self.step.good / self.step.offered if self.step.offered else 0.0
+
+    @property
+    def carried(self) -> bool:
+        """Whether the good answers kept up with the arrivals."""
+        step = self.step
+        short = step.offered - step.good_rps * step.seconds
+        # Requests begin before the window and end after it: by Little's law this many, with the chance of their number.
+        chance = 2 * (step.offered_rps * (step.latency.mean or 0.0)) ** 0.5 + 1
+        kept = step.offered - step.good <= bounds.LOADTEST_FAILED * step.offered
+        return kept and short <= bounds.LOADTEST_BEHIND * step.offered + chance
+
+    def cpu_per_request(self) -> float | None:
+        """CPU seconds of the application for one good answer."""
+        return _per(self.usage.application, self.step.good_rps)
+
+    def nginx_per_request(self) -> float | None:
+        """CPU seconds of NGINX for one arrival: it also answers what it refuses."""
+        return _per(self.usage.nginx, self.step.offered_rps)
+
+    def cpu_both(self) -> float | None:
+        """CPU seconds that a request takes of the application and of NGINX, one after the other."""
+        cpu = self.cpu_per_request()
+        return None if cpu is None else cpu + (self.nginx_per_request() or 0.0)
+
+
+def _per(spent: float | None, rate: float) -> float | None:
+    return spent / rate if spent is not None and rate > 0 else None

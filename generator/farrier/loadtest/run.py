@@ -1,0 +1,177 @@
+"""Runs a load test on one host of an environment: Ansible looks at the host, the generator sends, rate after rate."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from farrier.errors import HostError, InputError
+from farrier.loadtest import bounds
+from farrier.loadtest.inventory import Inventory
+from farrier.loadtest.job import Job, Request
+from farrier.loadtest.page import Found
+from farrier.loadtest.process import Generator
+from farrier.loadtest.remote_workers import START_SECONDS, Workers
+from farrier.loadtest.rows import Row, Usage
+from farrier.loadtest.schedule import Prediction, longest_seconds, rates, warm_seconds
+from farrier.loadtest.step import Step
+from farrier.loadtest.watch import WATCH_SPARE_SECONDS, watched
+from farrier.measure.requests import of_urls
+from farrier.measure.run import HOST, MeasureEvent, terminable
+from farrier.project.model import Project
+from farrier.wording import counted, milliseconds, nearest, number, shown
+
+PORTS = {"http": 80, "https": 443}
+
+IN_FLIGHT_MINIMUM = 4000
+"""Requests under way at once, unless the backlog is longer: a queue must be able to fill."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the user asked for."""
+
+    url: str | None = None
+    seconds: float = bounds.LOADTEST_SECONDS
+    steps: int = bounds.LOADTEST_STEPS
+    up_to: float = bounds.LOADTEST_UP_TO
+    workers: int = 0
+    workers_from: str | None = None
+    foreign: bool = False
+
+
+def target_url(project: Project, name: str, wish: Wish, found: Mapping[str, Any]) -> str:
+    """Where to send: the host's own NGINX unless `--url` says otherwise. InputError for a host of somebody else."""
+    own = project.environments[name]
+    if wish.url is None:
+        address = str(found["address"])
+        scheme = "https" if own.tls else "http"
+        return f"{scheme}://[{address}]" if ":" in address else f"{scheme}://{address}"
+    parts = urlsplit("")
+    port = host = None
+    with suppress(ValueError):
+        parts = urlsplit(wish.url)
+        port, host = parts.port, parts.hostname
+    bare = parts.path in ("", "/") and not (parts.query or parts.fragment or parts.username)
+    if parts.scheme not in PORTS or not host or not bare:
+        raise InputError(f"--url {shown(wish.url, 200)}: must be scheme, host and port, such as http://192.0.2.10:8080")
+    known = {str(each).lower() for each in (*found["names"], own.domain, *own.aliases)}
+    if host not in known and not wish.foreign:
+        raise InputError(
+            f"--url {shown(wish.url, 200)}: {shown(host)} is neither in the inventory of {name} nor a domain of it; load is "
+            "sent to others only with --foreign"
+        )
+    bracketed = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{bracketed}" + (f":{port}" if port else "")
+
+
+def run_loadtest(
+    project: Project,
+    name: str,
+    root: Path,
+    told: Prediction,
+    *,
+    timeout_seconds: float,
+    wish: Wish,
+    extra: Sequence[str],
+    on_event: Callable[[MeasureEvent], None],
+) -> Found:
+    """Sends all steps to one host and says what was found.
+
+    InputError for a target that is not of this environment, HostError when it or the generator cannot be used.
+    """
+    if not HOST.fullmatch(told.host):
+        raise InputError(f"--host {shown(told.host)}: must be the name of one host of the inventory, such as web1")
+    inventory = Inventory(project.environments[name].inventory, root, extra)
+    if not (root / inventory.path).exists():
+        raise InputError(f"inventory {shown(inventory.path, 200)} does not exist; it must be one that Ansible reads")
+    found = inventory.look(told.host)
+    url = target_url(project, name, wish, found)
+    steps = rates(told.capacity_rps, wish.steps, wish.up_to)
+    job = Job(
+        url=url,
+        host=project.environments[name].domain,
+        requests=requests_of(project),
+        verify_tls=False,
+        timeout_seconds=timeout_seconds,
+        max_in_flight=max(IN_FLIGHT_MINIMUM, 2 * told.backlog),
+        max_rps=steps[-1],
+        max_seconds=longest_seconds(len(steps), wish.seconds, timeout_seconds),
+        workers=wish.workers,
+    )
+    others = helpers(wish, found, inventory, job)
+    if others is not None:
+        job = replace(job, remote_workers=others.count, bind_port=others.port, workers_seconds=START_SECONDS)
+    sent = announcement(job, steps, wish.seconds)
+    on_event(MeasureEvent("step", sent))
+    on_event(MeasureEvent("step", f"The CPU of {told.host} is watched"))
+    with terminable():
+        helping = others.running(lambda text: on_event(MeasureEvent("step", text))) if others else nullcontext()
+        with helping, watched(inventory, project.application.name, told.host, job.max_seconds) as watch:
+            with Generator(job) as generator:
+                taken = list(_steps(generator, steps, wish.seconds, on_event))
+            watch.end()
+    rows = [Row(step, watch.usage(step), told.p95_seconds(step.offered_rps)) for step in taken]
+    notes = []
+    if len(taken) < len(steps):
+        notes = [f"{counted(len(steps) - len(taken), 'further step')} not sent: more would have told nothing new"]
+    when = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
+    return Found(name, told, tuple(rows), sent, when, tuple(notes), watch.memory_mb, watch.running, watch.machine_cpus)
+
+
+def helpers(wish: Wish, found: Mapping[str, Any], inventory: Inventory, job: Job) -> Workers | None:
+    """The workers of `--workers-from`; InputError for a group that is none or has no hosts."""
+    if wish.workers_from is None:
+        return None
+    hosts = found["groups"].get(wish.workers_from, [])
+    if not hosts:
+        right = nearest(wish.workers_from, [group for group, names in found["groups"].items() if names])
+        raise InputError(f"--workers-from {shown(wish.workers_from)}: no group of the inventory with hosts; {right}")
+    seconds = job.max_seconds + START_SECONDS + WATCH_SPARE_SECONDS
+    return Workers(wish.workers_from, inventory.path, inventory.root, inventory.extra, len(hosts), seconds)
+
+
+def requests_of(project: Project) -> tuple[Request, ...]:
+    """What is sent: what `farrier measure` asks for, in the same proportion."""
+    application = project.application
+    asked = of_urls(dict(application.urls) or {application.health_path: 1.0})
+    return tuple(Request(each.method, each.path, weight) for each, weight in asked.weights.items())
+
+
+def announcement(job: Job, steps: Sequence[float], seconds: float) -> str:
+    """What will be sent where, before it is."""
+    names = ", ".join(each.name for each in job.requests[:4])
+    more = f" and {len(job.requests) - 4} more" if len(job.requests) > 4 else ""
+    each = warm_seconds(seconds) + seconds
+    return (
+        f"Sends {names}{more} to {job.url} as {job.host}: {counted(len(steps), 'step')} of {number(each)} s from "
+        f"{number(steps[0], 1)} to {number(steps[-1], 1)} requests a second, {number(sum(steps) * each, 0)} requests in all, "
+        f"over after {number(job.max_seconds, 0)} s at the latest"
+    )
+
+
+def _steps(
+    generator: Generator, steps: Sequence[float], seconds: float, on_event: Callable[[MeasureEvent], None]
+) -> Iterator[Step]:
+    """Step after step, until the last one or until more would tell nothing new."""
+    for index, rps in enumerate(steps, 1):
+        on_event(MeasureEvent("step", f"Step {index} of {len(steps)}: {number(rps, 1)} requests a second"))
+        step = generator.step(rps, seconds=seconds, warm_seconds=warm_seconds(seconds))
+        if index == 1 and step.offered and not step.good:
+            kinds = ", ".join(f"{count} x {kind}" for kind, count in step.kinds.items())
+            raise HostError(f"{generator.job.url} gives no good answer: {kinds}; nothing more was sent")
+        p95 = "no good answer" if step.latency.p95 is None else f"p95 {milliseconds(step.latency.p95)}"
+        failed = step.offered - step.good
+        on_event(
+            MeasureEvent(
+                "step",
+                f"  {number(step.good_rps, 1)} good answers a second, {p95}"
+                + (f", {counted(failed, 'failure')}" if failed else ""),
+            )
+        )
+        yield step
+        if Row(step, Usage(), 0.0).limited or step.good < bounds.LOADTEST_GIVE_UP * step.offered:
+            return

@@ -1,0 +1,237 @@
+"""What a load test says: which rate was carried, what broke, and which term of the prediction is off. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite
+
+from farrier.loadtest import bounds
+from farrier.loadtest.causes import failures, machine, proxy, rate, restarts
+from farrier.loadtest.rows import Row, Running
+from farrier.loadtest.schedule import Prediction
+from farrier.wording import counted, mb, milliseconds, number
+
+OTHER_RATES = 1.3
+"""Rates must differ by this factor before what others take more at the higher one is taken for what a request costs them."""
+
+NAMED_SERVICES = 3
+
+
+def _alone_seconds(row: Row, told: Prediction) -> float | None:
+    """Mean latency without the wait for a CPU: rho C / 2 (1 - rho) c, Pollaczek and Khinchin's for equal requests."""
+    mean, cpu = row.step.latency.mean, row.cpu_both()
+    if mean is None or cpu is None or row.usage.host is None:
+        return mean
+    busy = min(row.usage.host / told.cpus, 0.9)
+    return mean - busy * cpu / (2 * (1 - busy) * max(told.cpus, 1.0))
+
+
+@dataclass(frozen=True)
+class Term:
+    """One quantity that the prediction rests on, predicted and as it was; `text` is a sentence with both."""
+
+    name: str
+    predicted: float
+    measured: float
+    text: str
+    beside: float = 0.0
+    """A larger quantity by which this one is judged, where it is a part of the same sum."""
+
+    @property
+    def parting(self) -> float:
+        """By which share the measured one differs."""
+        return self.measured / self.predicted - 1 if self.predicted else 0.0
+
+    @property
+    def off(self) -> bool:
+        """Whether it differs by more than measured and predicted may."""
+        if self.beside:
+            return abs(self.measured - self.predicted) > bounds.LOADTEST_PART * self.beside
+        return abs(self.parting) > bounds.LOADTEST_PART
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the rows come to. `capacity_rps` is the highest rate of good answers; `saturated` tells whether there was more to send."""
+
+    limited: str | None
+    carried_rps: float | None
+    capacity_rps: float
+    saturated: bool
+    broken_rps: float | None
+    terms: tuple[Term, ...]
+    off: tuple[str, ...]
+
+    @property
+    def is_result(self) -> bool:
+        """Whether this says something about the host."""
+        return self.limited is None
+
+
+def judge(rows: Sequence[Row], told: Prediction, runs: Running | None = None, machine_cpus: int = 0) -> Verdict:
+    """The verdict over all rows, in the order of their rates; a run that the generator limited has none.
+
+    `runs` is what the host runs with, which may be another plan than the prediction's.
+    """
+    limited = next((f"at {rate(row)} {row.limited}" for row in rows if row.limited), None)
+    if limited or not rows:
+        return Verdict(limited or "nothing was sent", None, 0.0, False, None, (), ())
+    carried = [row for row in rows if row.carried]
+    saturated = len(carried) < len(rows)
+    capacity = max(row.step.good_rps for row in rows)
+    broken = None
+    if told.objective_seconds is not None:
+        late = [row.step.rps for row in rows if (row.step.latency.p95 or float("inf")) > told.objective_seconds]
+        broken = min(late, default=None)
+    terms = _terms(rows, told, runs)
+    return Verdict(
+        None,
+        max((row.step.rps for row in carried), default=None),
+        capacity,
+        saturated,
+        broken,
+        terms,
+        _off(rows, told, terms, (capacity, saturated), machine_cpus),
+    )
+
+
+def undeployed(told: Prediction, runs: Running | None) -> str | None:
+    """That another plan runs than the one that predicts; None where it is the same, or nobody can say."""
+    planned = Running(told.workers, told.threads, told.backlog)
+    if runs is None or runs == planned:
+        return None
+    return f"the plan is not what runs: {runs} serve, {planned} are planned; deploy, or plan as it was, and test again"
+
+
+def _terms(rows: Sequence[Row], told: Prediction, runs: Running | None) -> tuple[Term, ...]:
+    """The quantities that were seen, in the order in which the prediction uses them."""
+    carried = [row for row in rows if row.carried] or list(rows[:1])
+    lowest, highest = rows[0], carried[-1]
+    found: list[Term] = []
+    cpu = highest.cpu_per_request()
+    if cpu is not None:
+        text = f"C: a request took {_ms(cpu)} of CPU at {rate(highest)}; planned with {_ms(told.cpu_seconds)}"
+        found.append(Term("C", told.cpu_seconds, cpu, text))
+    alone = _alone_seconds(lowest, told)
+    if alone is not None:
+        text = f"H: a request alone took {_ms(alone)}, seen at {rate(lowest)}; planned with {_ms(told.service_seconds)}"
+        found.append(Term("H", told.service_seconds, alone, text))
+        own = lowest.cpu_both()
+        if own is not None and told.wait_seconds:
+            waits = max(0.0, alone - own)
+            text = f"W: {_ms(waits)} of that was waiting; planned with {_ms(told.wait_seconds)}"
+            found.append(Term("W", told.wait_seconds, waits, text))
+    live = [row.usage.workers for row in rows if row.usage.workers is not None]
+    if live:
+        expected = runs.workers if runs else told.workers
+        text = f"P: {counted(min(live), 'worker')} of {expected} were ready at the worst moment"
+        found.append(Term("P", expected, min(live), text))
+    each = other_cpu_per_request(rows) or 0.0
+    if each or told.other_cpu_seconds:
+        text = f"O: other services on the host take {_ms(each)} of CPU a request{_by_service(rows)}"
+        text += f"; planned with {_ms(told.other_cpu_seconds)}"
+        found.append(Term("O", told.other_cpu_seconds, each, text, beside=told.cpu_seconds))
+    # What they take for requests is told above; here is what they take besides.
+    others = [max(0.0, row.usage.others - each * row.step.offered_rps) for row in rows if row.usage.others is not None]
+    if others:
+        left = told.cpus - min(max(others), told.cpus)
+        text = f"CPUs: other processes left {number(left)} of {counted(told.cpus, 'CPU')} to the application and NGINX"
+        found.append(Term("CPUs", told.cpus, left, text))
+    return tuple(found)
+
+
+def other_cpu_per_request(rows: Sequence[Row]) -> float | None:
+    """CPU seconds of other services for one arrival: by how much more they take at a higher rate; None from one rate alone."""
+    seen = [(row.step.offered_rps, row.usage.others) for row in rows if row.carried and row.usage.others is not None]
+    if len(seen) < 2 or seen[-1][0] < OTHER_RATES * seen[0][0]:
+        return None
+    return max(0.0, ((seen[-1][1] or 0.0) - (seen[0][1] or 0.0)) / (seen[-1][0] - seen[0][0]))
+
+
+def _by_service(rows: Sequence[Row]) -> str:
+    """Which of them, at the highest rate that was carried."""
+    row = next((row for row in reversed(rows) if row.carried and row.usage.services), None)
+    if row is None or not row.step.offered_rps:
+        return ""
+    most = sorted(row.usage.services.items(), key=lambda item: -item[1])[:NAMED_SERVICES]
+    return f" ({', '.join(f'{name} {_ms(spent / row.step.offered_rps)}' for name, spent in most)})"
+
+
+def _off(
+    rows: Sequence[Row],
+    told: Prediction,
+    terms: Sequence[Term],
+    reached: tuple[float, bool],
+    machine_cpus: int,
+) -> tuple[str, ...]:
+    """Where measured and predicted part by more than they may, and which terms explain it; nothing where they agree."""
+    capacity, saturated = reached
+    parts = [text for text in (_capacity_parts(told, capacity, saturated=saturated), _latency_parts(rows)) if text]
+    if not parts:
+        return ()
+    causes = [f"{term.text} ({_percent(term.parting)})" if term.predicted else term.text for term in _by_parting(terms)]
+    causes += [text for text in (proxy(rows, told), failures(rows, told), restarts(rows)) if text]
+    causes += machine(rows, told, machine_cpus)
+    if not causes:
+        busy = max((row.usage.host or 0.0 for row in rows), default=0.0) / told.cpus
+        seen = f"; the host's CPUs were up to {number(100 * busy, 0)} % busy" if busy else ""
+        usage = rows[0].usage
+        unseen = usage.host is not None and usage.stolen is None
+        blind = "; what a hypervisor or other containers took was not seen" if unseen else ""
+        causes = [
+            f"no single term is off by more than {_allowed()}: it is the waiting itself that differs{seen}{blind}"
+        ]
+    return (*parts, *causes)
+
+
+def _by_parting(terms: Sequence[Term]) -> list[Term]:
+    """Those that are off, the worst first; H is left out where C or W say it more exactly."""
+    off = {term.name: term for term in terms if term.off}
+    if "H" in off and ("C" in off or "W" in off):
+        del off["H"]
+    return sorted(off.values(), key=lambda term: -abs(term.parting if term.predicted else 1.0))
+
+
+def _capacity_parts(told: Prediction, capacity: float, *, saturated: bool) -> str | None:
+    parting = capacity / told.capacity_rps - 1
+    if parting > bounds.LOADTEST_PART or (saturated and parting < -bounds.LOADTEST_PART):
+        return (
+            f"capacity: {number(capacity, 1)} requests a second measured, {number(told.capacity_rps, 1)} predicted "
+            f"({_percent(parting)})"
+        )
+    return None
+
+
+def _latency_parts(rows: Sequence[Row]) -> str | None:
+    """The rate below saturation at which p95 differs most."""
+    worst: tuple[float, Row] | None = None
+    for row in rows:
+        p95 = row.step.latency.p95
+        if p95 is None or not isfinite(row.predicted_p95) or not row.carried:
+            continue
+        parting = p95 / row.predicted_p95 - 1
+        if abs(parting) > bounds.LOADTEST_PART and (worst is None or abs(parting) > abs(worst[0])):
+            worst = parting, row
+    if worst is None:
+        return None
+    parting, row = worst
+    return (
+        f"p95 at {rate(row)}: {_ms(row.step.latency.p95 or 0.0)} measured, {_ms(row.predicted_p95)} predicted "
+        f"({_percent(parting)})"
+    )
+
+
+def memory_sentence(before_mb: float, after_mb: float, told: Prediction) -> str:
+    """The slot's memory before and after, beside the plan's."""
+    return f"memory: {mb(before_mb)} before, {mb(after_mb)} after; planned with {mb(told.memory_mb)}"
+
+
+def _ms(seconds: float) -> str:
+    return milliseconds(seconds)
+
+
+def _percent(parting: float) -> str:
+    return f"{'+' if parting > 0 else '−'}{number(100 * abs(parting), 0)} %"  # noqa: RUF001 - a minus sign
+
+
+def _allowed() -> str:
+    return f"{number(100 * bounds.LOADTEST_PART, 0)} %"

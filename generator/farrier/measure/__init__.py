@@ -1,0 +1,1 @@
+"""`farrier measure`: what a request costs on a host."""

@@ -1,0 +1,222 @@
+"""From what was seen on a host to what a request costs: means, spread, memory, whether preload is safe. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import median
+from typing import Any
+
+from farrier import policy
+from farrier.errors import DoesNotFitError, InputError
+from farrier.measure.answer import checked
+from farrier.measure.machine_speed import follows_speed
+from farrier.measure.result import Measured, Memory, UrlCost
+from farrier.wording import ceil_to, counted, few, mb, milliseconds, number
+
+Document = Mapping[str, Any]
+
+MOST_STOLEN = 0.9
+"""Beyond it hardly anything was computed, and what was can tell nothing."""
+
+
+def evaluate(
+    answer: object,
+    weights: Mapping[str, float],
+    notes: Sequence[str] = (),
+    seconds: float | None = None,
+    host: str = "measured",
+) -> Measured:
+    """What the phases `plain`, `preload` and `threads` of a measurement of `seconds` say together; `weights` by name.
+
+    Raises:
+        HostError: the answer is none to what was asked for.
+        InputError: paths that matter were not answered often enough, or at random speed.
+        DoesNotFitError: the workers grew all the time.
+    """
+    found = checked(answer, host, set(weights))
+    plain = found["plain"]
+    skipped = [*notes, *(_not_answered(probe) for probe in plain["probes"] if not 200 <= probe["status"] < 400)]
+    urls = []
+    for path in dict.fromkeys(plain["names"]):
+        samples = [sample for sample in plain["samples"] if plain["names"][sample[0]] == path]
+        good = [sample for sample in samples if 200 <= sample[1] < 400]
+        if len(good) < len(samples):
+            skipped.append(f"{path}: {len(samples) - len(good)} of {len(samples)} answers were no 2xx or 3xx")
+        if len(good) >= policy.MEASURE_MINIMUM_REQUESTS:
+            urls.append(_cost(path, weights[path], good, plain["stolen_share"]))
+        elif len(good) == len(samples):
+            skipped.append(f"{path}: {len(good)} answers are too few; measure for longer with --seconds")
+    if not urls:
+        raise InputError("no URL could be measured: " + few(skipped))
+    _refuse_gaps(weights, {url.path for url in urls}, skipped[len(notes) :])
+    _refuse_growth(plain["growth_kb"], len(plain["samples"]))
+    walls = sum(sample[4] for sample in plain["samples"])
+    preloaded, threads = found["preload"], found["threads"]
+    if threads["bad"]:
+        skipped.append(
+            f"of {threads['busy'][0]} answers with many requests under way {threads['bad']} were no 2xx or 3xx: what one costs "
+            "a busy worker is not known, and taken to be what it costs alone"
+        )
+    measured = Measured(
+        tuple(urls),
+        tuple(skipped),
+        tuple(plain["boots"]),
+        plain["longest_segment"],
+        memory_of(plain["memory"]),
+        memory_of(preloaded["memory"]) if "memory" in preloaded else None,
+        thread_mb(threads["steps"]),
+        tuple(threads["alone"]),
+        tuple(threads["busy"]) if not threads["bad"] else (0, 0),
+        tuple(unsafe_to_preload(plain["held"], preloaded)),
+        sum(sample[6] for sample in plain["samples"]) / walls if walls else 0.0,
+        plain["stolen_share"],
+        plain["held"]["python"],
+        _average([sample[8] for sample in plain["samples"]]) / 1e6,
+    )
+    _refuse_chance(measured, seconds)
+    others, unclear = others_of(plain["others"], len(plain["samples"]), measured.cpu_seconds)
+    return replace(measured, others=others, skipped=(*measured.skipped, *unclear))
+
+
+def _refuse_gaps(weights: Mapping[str, float], measured: set[str], reasons: Sequence[str]) -> None:
+    """Paths that were not measured may be the ones that cost."""
+    absent = [path for path in weights if path not in measured]
+    missing = sum(weights[path] for path in absent) / sum(weights.values())
+    if missing > policy.MEASURE_MISSING:
+        raise InputError(
+            f"{number(100 * missing, 0)} % of the requests could not be measured, more than the "
+            f"{number(100 * policy.MEASURE_MISSING, 0)} % without which a plan may do: {few(reasons or absent)}; mend these "
+            "paths, measure for longer with --seconds, or ask for others with `application.urls`"
+        )
+
+
+def others_of(
+    found: Document, requests: int, cpu_seconds: float
+) -> tuple[tuple[tuple[str, float], ...], tuple[str, ...]]:
+    """What other services computed for each of the requests, beyond what they do by themselves; and where that is not clear."""
+    clear: list[tuple[str, float]] = []
+    unclear: list[str] = []
+    idle, busy = found["seconds"]["idle"], found["seconds"]["busy"]
+    for service, used in found["used_us"].items():
+        by_itself = used["idle"] / idle * busy if idle else 0.0
+        each = (used["busy"] - by_itself) / 1e6 / requests
+        if each < policy.MEASURE_OTHER_SHARE * cpu_seconds:
+            continue
+        if used["busy"] - by_itself > policy.MEASURE_OTHER_STEADY * by_itself:
+            clear.append((service, each))
+        else:
+            unclear.append(
+                f"{service} computes so much by itself ({number(by_itself / 1e4 / busy, 0)} % of a CPU) that what it does for a request "
+                "cannot be told and does not count; measure when it has less to do"
+            )
+    return tuple(sorted(clear, key=lambda item: -item[1])), tuple(unclear)
+
+
+def _not_answered(probe: Document) -> str:
+    return f"{probe['path']}: {probe['error'] or 'answers ' + str(probe['status'])}; not measured"
+
+
+def _cost(path: str, weight: float, samples: Sequence[Sequence[int]], stolen_share: float) -> UrlCost:
+    """Samples hold position, status, bytes, and microseconds: all CPU; wall, CPU, delay, own CPU of the client; reference.
+
+    Those from wall to own CPU are between question and answer; delay is standing ready without a CPU, here or there.
+    """
+    cpu = [sample[3] / 1e6 for sample in samples]
+    # Who computes, there or here, makes the other one stand ready: the larger figure holds the smaller one. What the hypervisor
+    # takes from a CPU while it computes for us is in no process' clock: its mean for so long a time is taken out, s / (1 - s)
+    # for each second of ours. What it takes while a request sleeps costs nothing. The rest is waiting for somebody else.
+    share = min(stolen_share, MOST_STOLEN)
+    stolen = share / (1 - share)
+    wait = [(w - c - max(delay, own) - stolen * (c + own + ref)) / 1e6 for *_, w, c, delay, own, ref in samples]
+    mean_cpu, mean_wait = max(1e-6, _average(cpu)), max(0.0, _average(wait))
+    variance = _variance([max(0.0, c + w) for c, w in zip(cpu, wait, strict=True)])
+    return UrlCost(
+        path,
+        weight,
+        samples[-1][1],
+        len(samples),
+        mean_cpu,
+        mean_wait,
+        variance / (mean_cpu + mean_wait) ** 2,
+        round(median(sample[2] for sample in samples)),
+        _variance(cpu),
+        variance,
+        follows_speed([(sample[3], sample[8]) for sample in samples]),
+    )
+
+
+def _average(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _variance(values: Sequence[float]) -> float:
+    mean = _average(values)
+    return sum((value - mean) ** 2 for value in values) / max(1, len(values) - 1)
+
+
+def memory_of(found: Document) -> Memory:
+    """Memory of master and workers together: each one's private pages, and the shared ones once."""
+    workers = found["workers"]
+    shared = max(process["shared"] for process in [found["master"], *workers]) + found["master"]["private"]
+    return Memory(median(worker["private"] for worker in workers) / 1024, shared / 1024)
+
+
+def thread_mb(steps: Sequence[Sequence[float]]) -> float:
+    """MB that each further thread took, from (threads, private KB) with few and with many of them busy."""
+    (few, little), (many, much) = steps
+    return max(0.0, (much - little) / (many - few) / 1024) if many > few else 0.0
+
+
+def unsafe_to_preload(plain: Document, preloaded: Document) -> list[str]:
+    """What a fork would break, each in words; `plain` is the master without the application."""
+    if "failed" in preloaded:
+        return [f"with preload {preloaded['failed']}"]
+    held = preloaded["held"]
+    found = [f"import starts a thread named {name}" for name in held["threads"]]
+    native = len(held["native"]) - len(plain["native"]) - len(held["threads"])
+    if native > 0:
+        found.append(
+            f"import starts {counted(native, 'thread')} outside Python ({few(sorted(set(held['native'])), ', ')})"
+        )
+    before = list(plain["sockets"])
+    for each in held["sockets"]:
+        if each in before:
+            before.remove(each)
+        else:
+            found.append(f"import opens a socket {each}")
+    return found
+
+
+def _refuse_growth(growth_kb: Sequence[int], requests: int) -> None:
+    """A leak: memory of the workers grows by much, and in the second half of the requests about as fast as in the first."""
+    begin, half, end = growth_kb
+    total, second = end - begin, end - half
+    if total < max(policy.MEASURE_LEAK_MB * 1024, policy.MEASURE_LEAK_SHARE * begin):
+        return
+    if second >= policy.MEASURE_LEAK_PERSISTS * (half - begin):
+        raise DoesNotFitError(
+            f"the application leaks: its workers grew from {mb(begin / 1024)} to {mb(end / 1024)} during "
+            f"{requests} requests, about {number(total / requests, 1)} KB each, and did not stop; if that is a cache that "
+            "fills, measure for longer with --seconds"
+        )
+
+
+def _refuse_chance(measured: Measured, seconds: float | None) -> None:
+    """Requests at random speed: what one more run would find is anybody's guess, and so would be the plan."""
+    cpu, service = measured.uncertainty, measured.service_uncertainty
+    worst = max(cpu, service)
+    if worst <= policy.MEASURE_UNKNOWN:
+        return
+    what = "CPU" if cpu >= service else "CPU and wait"
+    mean = measured.cpu_seconds if cpu >= service else measured.cpu_seconds + measured.wait_seconds
+    advice = "measure for longer with --seconds"
+    if seconds is not None:
+        needed = ceil_to(seconds * (worst / policy.MEASURE_UNKNOWN) ** 2, 10)
+        advice = f"measure with --seconds {needed} or more"
+        if needed > policy.MEASURE_MOST_SECONDS:
+            advice = "no bearable time would do"
+    raise InputError(
+        f"requests are answered at random speed: {what} of one is {milliseconds(mean)}, but after "
+        f"{counted(measured.requests, 'request')} that is known to ±{number(200 * worst, 0)} % only, where "
+        f"±{number(200 * policy.MEASURE_UNKNOWN, 0)} % is the least that a plan can follow from; {advice}, or ask with "
+        "`application.urls` for paths that do the same work each time"
+    )

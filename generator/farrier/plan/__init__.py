@@ -1,0 +1,1 @@
+"""A plan: each setting of a host with its reason."""

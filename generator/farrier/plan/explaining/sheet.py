@@ -1,0 +1,176 @@
+"""One derivation, and the inputs it is made from: each with its value, its unit and where it comes from."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from farrier import policy
+from farrier.facts.model import FACTS
+from farrier.plan.draft import Draft
+from farrier.settings import BY_NAME, Value
+from farrier.wording import MB, counted, mb, milliseconds, number
+
+
+class Input(NamedTuple):
+    """`constant` is its name in `policy`, where its why stands, or empty."""
+
+    symbol: str
+    meaning: str
+    value: str
+    provenance: str
+    constant: str = ""
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """From inputs to `value`, which is the plan's unless the operator has set another."""
+
+    formula: str
+    inputs: tuple[Input, ...]
+    steps: tuple[str, ...]
+    value: Value
+
+
+MEANINGS = {
+    "cpu_seconds": "CPU time of one request",
+    "wait_seconds": "what one request waits for others",
+    "busy_cpu_seconds": "CPU time of one request while many are under way",
+    "memory_private_mb": "memory of a worker of its own",
+    "memory_shared_mb": "memory that preloaded workers share",
+    "memory_thread_mb": "memory of one thread",
+    "cpu_scv": "how much the CPU time of requests varies",
+    "service_scv": "how much CPU and wait of requests vary together",
+    "longest_cpu_segment_seconds": "longest time that a request computes without a pause",
+    "proxy_cpu_seconds": "CPU time of one request outside Gunicorn",
+    "other_cpu_seconds": "CPU time that other services of the host spend on one request",
+    "boot_seconds": "time that a worker takes to start",
+    "preload_safe": "importing before the fork is safe",
+    "database_connections": "connections that the database grants to all hosts",
+    "peak_rps": "requests a second at the peak",
+    "request_limit_seconds": "the slowest legitimate request",
+    "queue_budget_seconds": "longest wait for a free thread",
+    "client_timeout_seconds": "how long clients wait",
+    "upload_limit_mb": "the largest request body",
+    "cpus": "usable CPUs",
+    "memory_mb": "usable memory",
+    "somaxconn": "the host's net.core.somaxconn",
+    "nofile_hard": "open files that the host grants a service",
+}
+"""Workload figures and host facts by the name under which they are stated."""
+
+
+MILLISECONDS = (
+    "cpu_seconds",
+    "wait_seconds",
+    "busy_cpu_seconds",
+    "proxy_cpu_seconds",
+    "other_cpu_seconds",
+    "longest_cpu_segment_seconds",
+)
+"""Figures in seconds that are so short that they are written in milliseconds."""
+
+
+def quantity(name: str, value: object) -> str:
+    """A workload figure or a host fact with its unit, taken from its name: `cpu_seconds` 0.02 is `20 ms`."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if not isinstance(value, int | float):
+        return "not known" if name in FACTS else "not asked for"
+    if name in MILLISECONDS:
+        return milliseconds(value)
+    if name == "cpus":
+        return counted(value, "CPU")
+    unit = {"seconds": " s", "mb": " MB", "rps": " requests/s"}.get(name.rpartition("_")[2], "")
+    return number(value) + unit
+
+
+def written(name: str, value: Value) -> str:
+    """A setting's value as a person reads it: `559 MB`, `42 s`, `on`, `1,024`."""
+    unit = BY_NAME[name].unit
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, str):
+        return value
+    if unit == "bytes":
+        return mb(value / MB) if value >= MB else f"{number(value)} bytes"
+    return f"{number(value)} s" if unit == "seconds" else number(value)
+
+
+class Sheet:
+    """A draft that is decided, as inputs and numbers for sentences."""
+
+    def __init__(self, draft: Draft) -> None:
+        self.draft = draft
+        self.work = draft.workload
+        self.service = draft.service
+        self.workers, self.threads = self.service.workers, self.service.threads
+        self.cpus = draft.facts.cpus
+
+    def workload(self, symbol: str, name: str) -> Input:
+        """A figure of the workload: measured, stated, or assumed because nobody stated it."""
+        known = "stated in the workload" if name in self.work.stated else "assumed"
+        known = "measured" if name in self.work.measured else known
+        return Input(symbol, f"{MEANINGS[name]} ({name})", quantity(name, getattr(self.work, name)), known)
+
+    def work_inputs(self) -> tuple[Input, ...]:
+        """What C, W and O come from; no O where nobody found any."""
+        others = (self.workload("O", "other_cpu_seconds"),) if self.work.other_cpu_seconds else ()
+        figures = {"g": self.work.gunicorn_cpu_name, "n": "proxy_cpu_seconds", "W": "wait_seconds"}
+        return (*(self.workload(symbol, name) for symbol, name in figures.items()), *others)
+
+    def fact(self, symbol: str, name: str) -> Input:
+        """A fact of the host: gathered, stated by the operator, or unknown."""
+        value = getattr(self.draft.facts, name)
+        known = "stated by the operator" if name in self.draft.facts.stated else "fact of the host"
+        return Input(symbol, f"{MEANINGS[name]} ({name})", quantity(name, value), "fact" if value is None else known)
+
+    def constant(self, symbol: str, name: str, unit: str = "") -> Input:
+        """A constant of `policy`."""
+        value = getattr(policy, name)
+        return Input(symbol, f"policy.{name}", f"{number(value, 4)}{unit and ' ' + unit}", "policy", name)
+
+    def setting(self, symbol: str, name: str) -> Input:
+        """A setting that was decided before."""
+        found = self.draft.settings[name]
+        return Input(symbol, name, written(name, found.value), found.provenance.value)
+
+    def each(self, symbol: str) -> Input:
+        """Requests that a worker has in service at once."""
+        return self.setting(symbol, "gunicorn.worker_connections" if self.draft.greenlets else "gunicorn.threads")
+
+    def connections(self) -> tuple[Input, ...]:
+        """What the database grants, and to how many hosts; nothing where nobody has said."""
+        if self.draft.connections is None:
+            return ()
+        hosts = Input("h", "hosts of the environment", number(self.draft.hosts), "facts")
+        return self.workload("D", "database_connections"), hosts
+
+    def capacity(self) -> Input:
+        """X, which most of the rest follows from."""
+        return Input(
+            "X",
+            f"capacity of {self.workers} x {self.threads}",
+            f"{number(self.draft.capacity_rps, 2)} requests/s",
+            "calculated; see gunicorn.workers",
+        )
+
+    def slot(self) -> Input:
+        """What one slot should need, with its sum."""
+        return Input(
+            "S", "what a slot should need", f"{number(self.draft.slot_mb, 1)} MB", f"calculated: {self.slot_sum()}"
+        )
+
+    def slot_sum(self) -> str:
+        """The memory of a slot written out."""
+        return self.draft.cost.breakdown(self.workers, self.threads)
+
+    def budget(self) -> Input:
+        """M, the memory left for Gunicorn, with its sum."""
+        found = self.draft.budget
+        return Input("M", "memory left for Gunicorn", mb(found.gunicorn_mb), f"calculated: {found.breakdown()}")
+
+    def copies(self) -> Input:
+        """How many slots have to fit at a time."""
+        found = self.setting("", "farrier.switch")
+        return Input(
+            "o", "slots at a time", str(self.draft.copies), f"farrier.switch {found.value}, {found.provenance}"
+        )

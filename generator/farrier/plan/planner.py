@@ -1,0 +1,106 @@
+"""From host facts and workload to a plan: the order in which the settings follow from each other. Pure."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from farrier.errors import DoesNotFitError, FarrierError
+from farrier.facts.model import HostFacts
+from farrier.plan import objective
+from farrier.plan.bottleneck import beside_own_choice, bound
+from farrier.plan.draft import Draft
+from farrier.plan.model import Plan
+from farrier.plan.sections import gunicorn, nginx, queue, timeouts
+from farrier.plan.sections import memory_limits as process
+from farrier.plan.sections.checks import check
+from farrier.project.workload import Workload
+from farrier.settings import SPECS, Value
+from farrier.wording import number
+
+
+@dataclass
+class Planner:
+    """Plans every host of one environment; hosts with the same facts share the work."""
+
+    workload: Workload
+    overrides: Mapping[str, Value]
+    hosts: int
+    _known: dict[tuple[object, ...], Plan] = field(default_factory=dict)
+
+    def plan(self, facts: HostFacts) -> Plan:
+        """The plan of one host.
+
+        Raises:
+            DoesNotFitError: nothing fits the host, or an override breaks the memory budget or the timeout chain.
+        """
+        key = facts.size
+        if key not in self._known:
+            self._known[key] = _plan(facts, self.workload, self.overrides, self.hosts)
+        known = self._known[key]
+        return replace(known, host=facts.host, warnings=(*known.warnings, *_about_facts(facts)))
+
+
+def plan_all(
+    hosts: Iterable[HostFacts], workload: Workload, overrides: Mapping[str, Value], number_of_hosts: int | None = None
+) -> dict[str, Plan]:
+    """The plans of all hosts by name, or one error that names every host for which none fits.
+
+    They are the whole environment, unless `number_of_hosts` says how many share its database.
+    """
+    hosts = list(hosts)
+    planner = Planner(workload, overrides, number_of_hosts or len(hosts))
+    plans: dict[str, Plan] = {}
+    refused: list[FarrierError] = []
+    for facts in sorted(hosts, key=lambda f: f.host):
+        try:
+            plans[facts.host] = planner.plan(facts)
+        except DoesNotFitError as error:
+            refused.append(DoesNotFitError(*(f"{facts.host}: {message}" for message in error.messages)))
+    if refused:
+        raise DoesNotFitError(*(message for error in refused for message in error.messages))
+    return plans
+
+
+def drafted(facts: HostFacts, workload: Workload, overrides: Mapping[str, Value], hosts: int = 1) -> Draft:
+    """Every setting of one host, with the quantities that led to them.
+
+    Raises:
+        DoesNotFitError: nothing fits the host, or an override breaks the memory budget or the timeout chain.
+    """
+    draft = Draft(facts, workload, overrides, hosts)
+    gunicorn.concurrency(draft)
+    timeouts.chain(draft)
+    queue.backlog(draft)
+    process.limits(draft)
+    nginx.limits(draft)
+    check(draft)
+    objective.warn(draft)
+    return draft
+
+
+def _plan(facts: HostFacts, workload: Workload, overrides: Mapping[str, Value], hosts: int) -> Plan:
+    draft = drafted(facts, workload, overrides, hosts)
+    settings = draft.settings | beside_own_choice(draft)
+    return Plan(
+        facts.host,
+        facts.cpus,
+        facts.memory_mb,
+        {spec.name: settings[spec.name] for spec in SPECS},
+        draft.capacity_rps,
+        round(draft.slot_mb),
+        objective.p95_at_the_peak(draft),
+        bound(draft),
+        tuple(draft.warnings),
+    )
+
+
+def _about_facts(facts: HostFacts) -> Iterator[str]:
+    """What the operator stated, and what nobody knows, with its consequence."""
+    if facts.stated:
+        values = ", ".join(f"{name} {_written(getattr(facts, name))}" for name in sorted(facts.stated))
+        yield f"stated by the operator, not gathered: {values}"
+    for name, consequence in facts.missing:
+        yield f"{name} is not known: {consequence}"
+
+
+def _written(value: object) -> str:
+    return number(value) if isinstance(value, int | float) else str(value)

@@ -1,0 +1,218 @@
+"""Whether a source directory has what the project file says of it: looked at before anything is generated, never imported.
+
+What cannot be seen without running it, such as a module that a requirement brings, is believed.
+"""
+
+import ast
+import re
+from pathlib import Path
+
+from farrier.errors import InputError
+from farrier.project.discover import REQUIREMENTS, parsed, read_text
+from farrier.project.model import Application
+from farrier.wording import nearest, printable, shown
+
+EXPORTS = {
+    "uv.lock": "uv export --format requirements-txt > requirements.txt",
+    "poetry.lock": "poetry export --output requirements.txt",
+    "pdm.lock": "pdm export --output requirements.txt",
+    "Pipfile": "pipenv requirements > requirements.txt",
+    "Pipfile.lock": "pipenv requirements > requirements.txt",
+    "pylock.toml": "uv export --format requirements-txt > requirements.txt",
+    "pyproject.toml": "uv pip compile pyproject.toml --output-file requirements.txt",
+    "setup.py": "uv pip compile setup.py --output-file requirements.txt",
+    "setup.cfg": "uv pip compile setup.cfg --output-file requirements.txt",
+    "environment.yml": "pip freeze > requirements.txt",
+}
+"""What tools keep their dependencies in, and how each makes of it what pip installs from."""
+
+ASGI = {
+    "fastapi": {"FastAPI"},
+    "starlette": {"Starlette"},
+    "litestar": {"Litestar"},
+    "quart": {"Quart"},
+    "sanic": {"Sanic"},
+    "blacksheep": {"Application"},
+    "channels": {"ProtocolTypeRouter"},
+    "django": {"get_asgi_application"},
+}
+"""What makes an ASGI application, by the package that it is imported from."""
+
+
+def require_deployable(application: Application, root: Path) -> None:
+    """InputError, with a line for each thing that would fail on the host; of a git source only the names can be looked at."""
+    if export := EXPORTS.get(application.requirements.rpartition("/")[2]):
+        raise InputError(
+            f"application.requirements: {shown(application.requirements)} is no file that `pip install -r` reads; write one "
+            f"with `{export}` and name that"
+        )
+    if application.is_git:
+        return
+    source = root / application.source
+    if not source.is_dir():
+        raise InputError(
+            f"application.source: {shown(application.source, 200)} is no directory beside the project file; name the one "
+            "that holds the application"
+        )
+    looks = (_requirements, _entry, _static, _scripts)
+    if lines := [line for look in looks if (line := look(application, source))]:
+        raise InputError(*lines)
+
+
+def _requirements(application: Application, source: Path) -> str | None:
+    named = application.requirements
+    if (source / named).is_file():
+        return None
+    there = next((name for name in REQUIREMENTS if (source / name).is_file()), None)
+    export = next((command for name, command in EXPORTS.items() if (source / name).is_file()), None)
+    if there:
+        right = f"name {there}"
+    elif export:
+        right = f"write it with `{export}`"
+    else:
+        right = "write it with `pip freeze > requirements.txt`"
+    return f"application.requirements: {shown(named)} is not in {source}; {right}"
+
+
+def _entry(application: Application, source: Path) -> str | None:
+    """A module that the source has, with the callable in it, which takes WSGI."""
+    module, _, called = application.wsgi.partition(":")
+    parts = module.split(".")
+    top = source / parts[0]
+    if not top.is_dir() and not top.with_suffix(".py").is_file():
+        return _elsewhere(application, parts[0], source)
+    path = source.joinpath(*parts)
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    if not path.is_file():
+        if path.name == "__init__.py" or any(path.parent.glob(f"{path.stem}.*")):
+            return None  # a package without that file, or a compiled module
+        return f"application.wsgi: {shown(module)} is not in {source}: there is no {path.relative_to(source)}"
+    text = read_text(path)
+    tree = parsed(text) if text is not None else None
+    return _callable(tree, called, module) if tree else None
+
+
+def _elsewhere(application: Application, top: str, source: Path) -> str | None:
+    """A module that the source does not have: one of the requirements may bring it, so only what none can is refused."""
+    requirements = source / application.requirements
+    text = read_text(requirements) if requirements.is_file() else None
+    if text is None:
+        return None  # said of the requirements already
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    wanted = re.sub("[^a-z0-9]", "", top.lower())
+    for line in lines:
+        name = re.match(r"[A-Za-z0-9._-]+", line)
+        if line.startswith(("-e", "-r", ".", "--req", "--edit")) or "/" in line or name is None:
+            return None
+        given = re.sub("[^a-z0-9]", "", name[0].lower())
+        if wanted in given or given in wanted:
+            return None
+    near = [path.stem for path in source.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()]
+    right = nearest(top, sorted(near)) if near else "name the application's module"
+    return (
+        f"application.wsgi: {shown(top)} is neither in {source} nor brought by {application.requirements}; "
+        f"{printable(right, 300)}"
+    )
+
+
+def _callable(tree: ast.Module, called: str, module: str) -> str | None:
+    """What speaks against the callable of a module that was read."""
+    name = re.split(r"[.(]", called, maxsplit=1)[0]
+    names, dynamic = _names(tree)
+    if name not in names:
+        if dynamic:
+            return None
+        return f"application.wsgi: {shown(module)} defines no {shown(name)}; {nearest(name, sorted(names))}"
+    framework = _asgi(tree, name)
+    if framework is None or called != name:
+        return None
+    return (
+        f"application.wsgi: {shown(f'{module}:{called}')} is an ASGI application ({framework}), and Farrier deploys WSGI; "
+        f"wrap it with a2wsgi (`wsgi = ASGIMiddleware({name})`) and name {module}:wsgi"
+    )
+
+
+def _names(tree: ast.Module) -> tuple[set[str], bool]:
+    """Names that a module binds outside its functions, and whether it may have others."""
+    names: set[str] = set()
+    dynamic = False
+    waiting: list[ast.AST] = list(tree.body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+            dynamic |= node.name == "__getattr__"
+            continue
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.Name):
+            if isinstance(node.ctx, ast.Store):
+                names.add(node.id)
+            dynamic |= node.id in ("globals", "exec", "vars", "locals", "setattr", "eval")
+        waiting.extend(ast.iter_child_nodes(node))
+    functions = (node for node in ast.walk(tree) if isinstance(node, ast.Global))
+    names |= {name for node in functions for name in node.names}
+    return names, dynamic or "*" in names
+
+
+def _asgi(tree: ast.Module, name: str) -> str | None:
+    """The framework whose ASGI application `name` is, where the module's last word on it says so."""
+    makers = {
+        alias.asname or alias.name: f"{node.module.partition('.')[0]}'s {alias.name}"
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and node.module
+        for alias in node.names
+        if alias.name in ASGI.get(node.module.partition(".")[0], ())
+    }
+    modules = {
+        alias.asname or alias.name: alias.name
+        for node in tree.body
+        if isinstance(node, ast.Import)
+        for alias in node.names
+        if alias.name in ASGI
+    }
+    found = None
+    for node in tree.body:
+        if not isinstance(node, ast.Assign | ast.AnnAssign):
+            continue
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        if not any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            continue
+        made = node.value.func if isinstance(node.value, ast.Call) else None
+        found = makers.get(made.id) if isinstance(made, ast.Name) else None
+        if isinstance(made, ast.Attribute) and isinstance(made.value, ast.Name):
+            package = modules.get(made.value.id, "")
+            found = f"{package}'s {made.attr}" if made.attr in ASGI.get(package, ()) else None
+    return found
+
+
+def _static(application: Application, source: Path) -> str | None:
+    if application.static is None:
+        return None
+    named = application.static.directory
+    path = source
+    for part in named.split("/"):
+        path /= part
+        if path.is_symlink():
+            return (
+                f"application.static.directory: {shown(named)} leads through the link {path.relative_to(source)}, which a "
+                "release does not follow; name a directory of the source"
+            )
+    if application.static.command is None and not path.is_dir():
+        return (
+            f"application.static.directory: {shown(named)} is no directory in {source}, and no static.command makes it; name "
+            "the directory or the command"
+        )
+    return None
+
+
+def _scripts(application: Application, source: Path) -> str | None:
+    """A Python file of the source that a command runs."""
+    commands = {"migrate": application.migrate, "static.command": application.static and application.static.command}
+    for key, command in commands.items():
+        words = (command or "").split()
+        if len(words) < 2 or not re.fullmatch(r"python[0-9.]*", words[0]) or not words[1].endswith(".py"):
+            continue
+        if not words[1].startswith(("-", "/")) and not (source / words[1]).is_file():
+            return f"application.{key}: {shown(words[1])} is not in {source}; name a file that is"
+    return None

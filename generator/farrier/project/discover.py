@@ -1,0 +1,303 @@
+"""Looks at a source directory for what a project file needs, without importing or running any of it."""
+
+import ast
+import re
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from farrier.files import STATE, document, opened
+from farrier.project.reserved import why_not_a_name, why_not_a_variable
+from farrier.project.values import NAME
+
+REQUIREMENTS = (
+    "requirements.txt",
+    "requirements.lock",
+    "requirements/production.txt",
+    "requirements/prod.txt",
+    "requirements/base.txt",
+)
+"""Requirements files that pip installs from, the likeliest first."""
+
+SKIPPED = {
+    ".git",
+    ".venv",
+    "venv",
+    "node_modules",
+    "__pycache__",
+    "tests",
+    "test",
+    "migrations",
+    "site-packages",
+}
+"""Directories that hold no entry point."""
+
+MOST_FILES = 2000
+"""Python files that are looked at; more is a library collection, not an application."""
+
+LARGEST_FILE = 1 << 20
+"""Bytes of a file that is looked at; requirements with the hashes of hundreds of packages have less."""
+
+SECRET_WORDS = re.compile(r"SECRET|PASSWORD|PASSWD|TOKEN|PRIVATE|CREDENTIAL|API_?KEY|DATABASE_URL|DSN")
+"""An environment variable with one of these in its name is taken for a secret."""
+
+HEALTH = re.compile(r"""["']/?((?:[\w-]+/)*(?:healthz?|health-?check|livez|readyz|ping|status)/?)["']""")
+"""A route that says whether the application is well."""
+
+
+@dataclass
+class Discovery:
+    """`keys` of the application as the project file has them; `hints` say what was looked for in vain."""
+
+    name: str
+    keys: dict[str, object] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+    hints: dict[str, str] = field(default_factory=dict)
+    found: list[str] = field(default_factory=list)
+
+    @property
+    def missing(self) -> list[str]:
+        """What a person has to add, one line each."""
+        return [f"{key}: {hint}" for key, hint in self.hints.items()]
+
+    def put(self, key: str, value: object, how: str) -> None:
+        """Record a finding and where it comes from."""
+        self.keys[key] = value
+        self.found.append(f"{key}: {how}")
+
+
+def discover(directory: Path) -> Discovery:
+    """What can be seen of a Django or Flask application in `directory`."""
+    seen = Discovery(_name(directory))
+    sources = {path: text for path in _python_files(directory) if (text := read_text(path)) is not None}
+    if (directory / "manage.py").is_file():
+        _django(directory, sources, seen)
+    else:
+        _flask(directory, sources, seen)
+    for candidate in REQUIREMENTS:
+        if (directory / candidate).is_file():
+            seen.put("requirements", candidate, candidate)
+            break
+    else:
+        seen.hints["requirements"] = f"none of {', '.join(REQUIREMENTS)} is there"
+    _health(directory, sources, seen)
+    _variables(directory, sources, seen)
+    return seen
+
+
+def _name(directory: Path) -> str:
+    """The directory's name as an application's name."""
+    name = re.sub(r"[^a-z0-9]+", "-", directory.resolve().name.lower()).strip("-")[:30].strip("-")
+    name = name if re.match(NAME, name) else f"app-{name}".strip("-")
+    ways = (name, f"{name[:26].strip('-')}-app", f"app-{name[:26].strip('-')}")
+    return next(way for way in ways if not why_not_a_name(way))
+
+
+def _generated(directory: Path) -> set[str]:
+    """What Farrier has written there, and is no part of the application."""
+    manifests = (read_text(path) for path in directory.glob(f"{STATE}/*.json"))
+    return {path for text in manifests if text for path in document(text.encode())}
+
+
+def _python_files(directory: Path) -> Iterator[Path]:
+    found = 0
+    generated = _generated(directory)
+    for path in sorted(directory.rglob("*.py")):
+        below = path.relative_to(directory)
+        if SKIPPED & set(below.parts[:-1]) or below.as_posix() in generated or not path.is_file():
+            continue
+        found += 1
+        if found > MOST_FILES:
+            return
+        yield path
+
+
+def read_text(path: Path) -> str | None:
+    """A file's text; None where it cannot be read as text, or is larger than any that people write."""
+    try:
+        with opened(path) as file:
+            content = file.read(LARGEST_FILE + 1)
+        return content.decode() if len(content) <= LARGEST_FILE else None
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def parsed(text: str) -> ast.Module | None:
+    """A module's syntax tree; None where it is no Python of this version."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the application's own, such as an escape that is none
+            return ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two for what is nested too deeply
+        return None
+
+
+def _module(directory: Path, path: Path) -> str:
+    parts = path.relative_to(directory).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _django(directory: Path, sources: dict[Path, str], seen: Discovery) -> None:
+    """Settings module from manage.py, WSGI entry beside it, static root from the settings."""
+    named = re.search(r"""DJANGO_SETTINGS_MODULE["'],\s*["']([\w.]+)["']""", sources.get(directory / "manage.py", ""))
+    settings = named[1] if named else None
+    if settings:
+        seen.name = settings.partition(".")[0].replace("_", "-").lower()
+        if (
+            not re.match(NAME, seen.name)
+            or len(seen.name) > 30
+            or why_not_a_name(seen.name)
+            or seen.name in ("config", "settings", "project", "core")
+        ):
+            seen.name = _name(directory)
+        seen.found.append(f"Django, settings {settings}, named in manage.py")
+    wsgi = sorted(path for path in sources if path.name == "wsgi.py")
+    if wsgi:
+        module = _module(directory, wsgi[0])
+        seen.put("wsgi", f"{module}:application", f"{module}:application in {wsgi[0].relative_to(directory)}")
+    else:
+        seen.hints["wsgi"] = "no wsgi.py below the directory"
+    seen.put("migrate", "python manage.py migrate --noinput", "Django's own command")
+    texts = _settings_texts(directory, sources)
+    values = _assignments(texts)
+    root = _last_text(values.get("STATIC_ROOT"))
+    if root:
+        url = _last_text(values.get("STATIC_URL")) or "static/"
+        static = {
+            "url": f"/{url.strip('/')}/",
+            "directory": root.strip("/"),
+            "command": "python manage.py collectstatic --noinput",
+        }
+        seen.put("static", static, f"{static['url']} from STATIC_ROOT {root}")
+    else:
+        seen.hints["static"] = "the settings have no STATIC_ROOT, so NGINX cannot serve static files"
+    if "ALLOWED_HOSTS" in " ".join(_environment_names(texts)):
+        seen.environment["ALLOWED_HOSTS"] = "{domain}"
+    if len(texts) == 1:  # of several nobody can say which one the host takes
+        _as_startproject_wrote_it(values, seen)
+
+
+def _as_startproject_wrote_it(values: dict[str, ast.expr], seen: Discovery) -> None:
+    """What Django's template for a project sets for a developer's machine, and a host cannot use."""
+    if isinstance(hosts := values.get("ALLOWED_HOSTS"), ast.List) and not hosts.elts:
+        seen.hints["ALLOWED_HOSTS"] = "empty in the settings, so Django answers 400; list the domain and the aliases"
+    if isinstance(debug := values.get("DEBUG"), ast.Constant) and debug.value is True:
+        seen.hints["DEBUG"] = "True in the settings, so visitors see tracebacks and settings; False on a host"
+    databases = _source_of(values.get("DATABASES"))
+    if "BASE_DIR" in databases and ".sqlite3'" in databases and not _environment_names([databases]):
+        seen.hints["DATABASES"] = f"beside the code, where it cannot be written; below /var/lib/{seen.name} it can"
+
+
+def _assignments(texts: list[str]) -> dict[str, ast.expr]:
+    """Top-level `NAME = value` of settings modules; the last one wins."""
+    values: dict[str, ast.expr] = {}
+    for text in texts:
+        tree = parsed(text)
+        for node in tree.body if tree else []:
+            if isinstance(node, ast.Assign):
+                values |= {target.id: node.value for target in node.targets if isinstance(target, ast.Name)}
+    return values
+
+
+def _last_text(node: ast.expr | None) -> str | None:
+    """The last literal text of an expression: `BASE_DIR / "static_root"` → `static_root`."""
+    texts = (
+        [n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)] if node else []
+    )
+    return texts[-1] if texts else None
+
+
+def _flask(directory: Path, sources: dict[Path, str], seen: Discovery) -> None:
+    """wsgi.py, the module with `app = Flask(...)`, or the one with a `create_app` function; its static directory is beside it."""
+    where = [directory]
+    for path in sorted(sources, key=lambda p: (len(p.parts), p)):
+        if "Flask(" not in sources[path]:
+            continue
+        tree = parsed(sources[path])
+        entry = _flask_entry(tree) if tree else None
+        if entry:
+            where.insert(0, path.parent)
+            holds, entry = _wsgi_py(directory, sources) or (path, entry)
+            module = _module(directory, holds)
+            seen.put("wsgi", f"{module}:{entry}", f"Flask, {module}:{entry} in {holds.relative_to(directory)}")
+            break
+    else:
+        seen.hints["wsgi"] = "neither a manage.py nor a module with `Flask(...)` is there"
+    static = next((there / "static" for there in where if (there / "static").is_dir()), None)
+    if static:
+        named = static.relative_to(directory).as_posix()
+        seen.put("static", {"url": "/static/", "directory": named}, f"the directory {named}")
+
+
+def _wsgi_py(directory: Path, sources: dict[Path, str]) -> tuple[Path, str] | None:
+    """The application that a wsgi.py at the top names: its author's word on how `create_app` is called."""
+    path = directory / "wsgi.py"
+    tree = parsed(sources.get(path, ""))
+    bound: set[str] = set()
+    for node in tree.body if tree else []:
+        if isinstance(node, ast.ImportFrom):
+            bound |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.Assign):
+            bound |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return next(((path, name) for name in ("application", "app") if name in bound), None)
+
+
+def _flask_entry(tree: ast.Module) -> str | None:
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+            called = node.value.func
+            name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
+            if name == "Flask" and isinstance(node.targets[0], ast.Name):
+                return node.targets[0].id
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name in ("create_app", "make_app"):
+            required = len(node.args.args) - len(node.args.defaults)
+            return f"{node.name}()" if required == 0 else None
+    return None
+
+
+def _health(directory: Path, sources: dict[Path, str], seen: Discovery) -> None:
+    for path, text in sources.items():
+        if "path(" in text or "route(" in text or "@app." in text:
+            found = HEALTH.search(text)
+            if found:
+                seen.put("health_path", f"/{found[1]}", f"/{found[1]} in {path.relative_to(directory)}")
+                return
+    seen.hints["health_path"] = "no route such as health/ was found; / will be asked"
+
+
+def _environment_names(texts: list[str]) -> list[str]:
+    """Names of environment variables that the code reads."""
+    pattern = re.compile(r"""(?:\benv(?:iron(?:ment)?)?(?:\.\w+)?|getenv|config)\s*[\[(]\s*["']([A-Z][A-Z0-9_]+)["']""")
+    return sorted({name for text in texts for name in pattern.findall(text) if not why_not_a_variable(name)})
+
+
+def _source_of(expression: ast.expr | None) -> str:
+    """An expression as Python writes it, with single quotes; nothing where it is nested too deeply."""
+    try:
+        return ast.unparse(expression) if expression else ""
+    except RecursionError:
+        return ""
+
+
+def _settings_texts(directory: Path, sources: dict[Path, str]) -> list[str]:
+    return [text for path, text in sources.items() if "settings" in path.relative_to(directory).as_posix()]
+
+
+def _variables(directory: Path, sources: dict[Path, str], seen: Discovery) -> None:
+    names = _environment_names(list(sources.values()))
+    secret_key = _assignments(_settings_texts(directory, sources)).get("SECRET_KEY")
+    named = _environment_names([_source_of(secret_key)])
+    if secret_key is not None and not isinstance(secret_key, ast.Constant) and not named:
+        names = sorted({*names, "SECRET_KEY"})  # Django reads one, and these settings do not say what they make it from
+    secrets = [name for name in names if SECRET_WORDS.search(name)]
+    plain = [name for name in names if name not in secrets and name != "DJANGO_SETTINGS_MODULE"]
+    if secrets:
+        seen.put(
+            "secrets",
+            secrets,
+            f"{', '.join(secrets)}, by their names; their values belong in Ansible vault",
+        )
+    if plain:
+        seen.found.append(f"environment variables that the code reads: {', '.join(plain)}")

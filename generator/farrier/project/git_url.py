@@ -1,0 +1,28 @@
+"""Which git URLs a project file may name. Pure; the role checks them again, as `-e` may give another one."""
+
+import re
+
+from farrier.wording import shown
+
+_GIT_HOST, _GIT_USER, _GIT_PATH = (
+    r"[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]+)?",
+    r"[A-Za-z0-9_][A-Za-z0-9_.-]*",
+    r"[A-Za-z0-9_.~/@:+-]+",
+)
+GIT_URL = re.compile(
+    f"https://{_GIT_HOST}/{_GIT_PATH}|ssh://({_GIT_USER}@)?{_GIT_HOST}/{_GIT_PATH}|file:///{_GIT_PATH}"
+    f"|{_GIT_USER}@[A-Za-z0-9][A-Za-z0-9.-]*:{_GIT_PATH}"
+)
+
+
+def git_url_fault(url: str) -> str | None:
+    """Why a URL may not be written into files that are kept in git; it tells no password."""
+    masked = shown(re.sub("://[^/@]*@", "://***@", url))
+    if re.match(r"(https?|file)://[^/]*@|[a-z+]+://[^/@]*:[^/@]*@", url):
+        return (
+            f"source {masked} holds a user, password or token, which would be written into files that are kept in git; "
+            "leave it out and let git's credential helper answer, or use an SSH key with git@HOST:PATH"
+        )
+    if url.startswith(("git://", "http://")):
+        return f"source {masked}: anybody on the way could send other code, as nothing proves whose it is; use https or ssh"
+    return None

@@ -1,0 +1,190 @@
+"""Reads farrier.yml and workload files from disk; every mistake in them is one line with file, line, key and what is right."""
+
+from pathlib import Path as FilePath
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from farrier.errors import InputError
+from farrier.files import opened
+from farrier.project.model import Environment, Project
+from farrier.project.workload import Workload
+from farrier.project.workload_input import WorkloadInput
+from farrier.project.yaml_lines import MAXIMUM_BYTES, Document, Path, load
+from farrier.wording import printable, shown
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def read_project(path: FilePath) -> Project:
+    """The validated project file.
+
+    Raises:
+        InputError: it cannot be read or is wrong; all mistakes at once.
+    """
+    return _validated(Project, path, "run `farrier init` to write one, or name another with --project")
+
+
+def read_workload(environment: Environment, root: FilePath) -> Workload:
+    """The workload of an environment, from the project file or the file that it names, relative to `root`."""
+    return read_workload_input(environment, root).workload()
+
+
+def read_workload_input(environment: Environment, root: FilePath, *, optional: bool = False) -> WorkloadInput:
+    """The same with what was written and what was not; a file that is `optional` may be yet to come."""
+    given = environment.workload
+    if isinstance(given, WorkloadInput):
+        return given
+    if optional and not (root / given).exists():
+        return WorkloadInput()
+    return _validated(
+        WorkloadInput,
+        root / given,
+        "it is named by `workload:` in the project file; `farrier measure` writes workloads/ENV.yml",
+    )
+
+
+def read_measured(path: FilePath) -> WorkloadInput | None:
+    """A workload file that was written before; None where there is none, or none that is valid."""
+    try:
+        return _validated(WorkloadInput, path, "")
+    except InputError:
+        return None
+
+
+def environment_of(project: Project, name: str) -> Environment:
+    """The environment called `name`, or an error that lists those there are."""
+    if name not in project.environments:
+        raise InputError(
+            f"environment {shown(name)} is not in the project file; it has {', '.join(sorted(project.environments))}"
+        )
+    return project.environments[name]
+
+
+def _validated(model: type[M], path: FilePath, hint: str) -> M:
+    try:
+        with opened(path) as file:
+            content = file.read(MAXIMUM_BYTES + 1)
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file; {hint}") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    document = load(content, str(path))
+    if not isinstance(document.data, dict):
+        raise InputError(f"{path}: should be a mapping with the keys {', '.join(model.model_fields)}")
+    try:
+        return model.model_validate(document.data)
+    except ValidationError as error:
+        lines = dict.fromkeys(_line(model, details, document, path) for details in error.errors(include_url=False))
+        raise InputError(*lines) from None
+
+
+def _line(model: type[BaseModel], details: ErrorDetails, document: Document, path: FilePath) -> str:
+    """One mistake as a line: `farrier.yml:12: application.name: 'Notes' ...`."""
+    key = _key(details, document.data)
+    where = f"{path}:{document.line(key)}"
+    what = ".".join(printable(str(part), 60) for part in key)
+    prefix = f"{where}: {what}: " if what else f"{where}: "
+    kind, given = details["type"], details["input"]
+    expected = _expected(model, key)
+    right = f"; expected {expected}" if expected else ""
+    if kind == "missing":
+        return f"{prefix}is missing{right}"
+    if kind == "extra_forbidden":
+        return f"{prefix}is no known key; {_known_keys(model, key)}"
+    if kind == "value_error":
+        message = str(details.get("ctx", {}).get("error", details["msg"]))
+        return f"{prefix}{message}" if isinstance(given, dict) else f"{prefix}{shown(given)} {message}"
+    if isinstance(given, str) and len(given) < 254 and not given.isascii() and key[-1:] == ("domain",):
+        return f"{prefix}{shown(given)} has to be written as {_punycode(given)}"
+    if details["loc"][-1] == "[key]":
+        right = f"; expected {_KEYS.get(str(key[-2]), _KEYS['environment'])}"
+    reason = _REASONS.get(kind, details["msg"].removeprefix("Input "))
+    return f"{prefix}{shown(given)} {reason}{right}"
+
+
+_KEYS = {
+    "environments": "a name of lower-case letters, digits and single hyphens, such as production",
+    "scenarios": "a name of lower-case letters, digits and single hyphens, such as small",
+    "urls": "a path that begins with a slash, such as /notes/?page=2",
+    "hosts": "a host's name in the inventory",
+    "environment": "a variable's name of letters, digits and underscores, such as SECRET_KEY",
+}
+"""What is right for a key that is a name of the user's own, by the mapping it stands in."""
+
+
+_REASONS = {
+    "string_type": "is not text",
+    "int_type": "is not a whole number",
+    "int_from_float": "is not a whole number",
+    "float_type": "is not a number",
+    "bool_type": "is not true or false",
+    "string_pattern_mismatch": "has a form that is not allowed here",
+    "dict_type": "is not a mapping",
+    "list_type": "is not a list",
+    "model_type": "is not a mapping",
+    "string_too_long": "is too long",
+    "string_too_short": "is too short",
+    "literal_error": "is not one of them",
+    "finite_number": "is not a finite number",
+}
+
+
+def _key(details: ErrorDetails, data: object) -> Path:
+    """The part of pydantic's location that stands in the document; it also names union members and `[key]` marks."""
+    key: list[int | str] = []
+    location = details["loc"]
+    for i, part in enumerate(location):
+        if isinstance(data, dict) and part in data:
+            data = data[part]
+        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+            data = data[part]
+        elif details["type"] != "missing" or i < len(location) - 1:
+            continue
+        key.append(part)
+    return tuple(key)
+
+
+def _punycode(name: str) -> str:
+    try:
+        return name.encode("idna").decode()
+    except UnicodeError:
+        return "its xn-- form"
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The models that an annotation admits, unions, lists and dicts looked through."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models(part)]
+
+
+def _at(model: type[BaseModel], key: Path) -> tuple[type[BaseModel], str | None]:
+    """The model that holds `key`, and the name of the field in it."""
+    current, name = model, None
+    for part in key:
+        if name is None or part in current.model_fields:
+            name = str(part)
+        field = current.model_fields.get(name)
+        inner = _models(field.annotation) if field else []
+        if inner and (not _is_mapping_of(field) or part != name):
+            current, name = inner[0], None
+    return current, name
+
+
+def _is_mapping_of(field: Any) -> bool:
+    return getattr(field.annotation, "__origin__", None) in (dict, list)
+
+
+def _expected(model: type[BaseModel], key: Path) -> str | None:
+    """What the description of the field at `key` says is right."""
+    holder, name = _at(model, key[:-1]) if key else (model, None)
+    last = str(key[-1]) if key else ""
+    field = holder.model_fields.get(last) or (holder.model_fields.get(name) if name else None)
+    return field.description if field else None
+
+
+def _known_keys(model: type[BaseModel], key: Path) -> str:
+    holder, _ = _at(model, key[:-1])
+    return f"known are {', '.join(holder.model_fields)}"
