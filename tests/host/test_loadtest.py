@@ -77,7 +77,7 @@ def generator_of(parent: int) -> list[int]:
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             words = path.read_text().rpartition(")")[2].split()
-            if int(words[1]) == parent and b"loading.generator" in (path.parent / "cmdline").read_bytes():
+            if int(words[1]) == parent and b"loadtest.generator" in (path.parent / "cmdline").read_bytes():
                 found.append(int(path.parent.name))
         except OSError:
             continue
