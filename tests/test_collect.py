@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from farrier.ansible.events import Result, one_line
 from farrier.errors import HostError, InputError
 from farrier.facts import gather as collecting
 from farrier.facts.files import read_facts
-from farrier.facts.gather import CollectResult, HostEvent, collect, one_line, reason_of
+from farrier.facts.gather import CollectResult, HostEvent, collect
 
 pytestmark = pytest.mark.programs
 
@@ -223,8 +224,13 @@ def test_an_output_that_cannot_be_written(project: Project) -> None:
 def test_reasons_are_one_printable_line() -> None:
     assert one_line("Warning: Permanently added 'x'\na\x1b[31m\n  b") == "a?[31m b"
     assert len(one_line("x" * 5000)) == 300
-    assert reason_of({"msg": "Task failed: Failed.", "module_stderr": "sh: no python"}) == "Failed: sh: no python"
-    assert reason_of({}) == "Ansible gives no reason"
+    assert reason({"msg": "Task failed: Failed.", "module_stderr": "sh: no python"}) == "Failed: sh: no python"
+    assert reason({"msg": "non-zero return code", "stderr": "a\nb\n"}) == "non-zero return code: b"
+    assert reason({}) == "Ansible gives no reason"
+
+
+def reason(answer: dict[str, Any]) -> str:
+    return Result("failed", "web1", answer).reason
 
 
 Hosts = dict[str, dict[str, Any]]

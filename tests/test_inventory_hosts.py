@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from farrier.project.inventory_hosts import hosts_of
+from farrier.ansible.inventory import hosts_of
 
 YAML = """
 web:

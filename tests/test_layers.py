@@ -36,7 +36,7 @@ IMPURE = {
         "time",
     ),
 }
-STARTS_PROCESSES = {"facts/gather.py", "measure/sources.py", "loadtest/generator.py", "loadtest/process.py"}
+STARTS_PROCESSES = {"ansible/runner.py", "measure/sources.py", "loadtest/generator.py", "loadtest/process.py"}
 
 
 def modules() -> list[Path]:

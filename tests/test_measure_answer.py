@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from farrier.ansible.events import MARK
+from farrier.ansible.events import LONGEST_LINE, MARK, Result, Start, Task, read
 from farrier.ansible.modules.application_measurement import MOST_REQUESTS
 from farrier.errors import FarrierError, HostError
 from farrier.measure.evaluate import evaluate
-from farrier.measure.run import MeasureEvent, _Run, phase_tasks
+from farrier.measure.run import MeasureEvent, Measuring, phase_tasks
 from farrier.measure.workload_file import compared, facts, pace_of, workload_text
 from farrier.project.workload_input import WorkloadInput
 from farrier.project.yaml_lines import load
@@ -147,33 +147,31 @@ def test_names_and_versions_with_line_breaks_write_no_keys_of_their_own() -> Non
     assert loaded.reference.on == "web1 with Python 3.11 cpu_seconds: 7, x: {"
 
 
-def a_run() -> tuple[_Run, list[MeasureEvent]]:
+def a_run() -> tuple[Measuring, list[MeasureEvent]]:
     """A run that has begun with its first phase."""
     events: list[MeasureEvent] = []
-    run = _Run(events.append, {task: phase for phase, task in phase_tasks(60).items()})
-    run.take(MARK + json.dumps({"kind": "start", "hosts": ["web1"]}))
-    run.take(
-        MARK + json.dumps({"kind": "task", "name": "One request after the other, after boots and warm traffic: 36 s"})
-    )
+    run = Measuring(events.append, {task: phase for phase, task in phase_tasks(60).items()})
+    run.take(Start(["web1"], ["web1"]))
+    run.take(Task("One request after the other, after boots and warm traffic: 36 s"))
     return run, events
 
 
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("[" * 200_000, "is nested too deeply|it is no event|is longer|Expecting"),
-        ('{"kind": "ok", "measured": ' + "[" * 2_000 + "]" * 2_000 + "}", ""),
-        ('{"kind": "ok", "measured": {"x": NaN}}', "it holds NaN, which is no number"),
-        ('{"kind": "ok", "measured": {"x": -Infinity}}', "it holds -Infinity, which is no number"),
-        ('{"kind": "ok", "measured": "' + "x" * 5_000_000 + '"}', "it is longer than 4,194,304 characters"),
-        ('{"kind": "ok", "measured": 1' + "0" * 5_000 + "}", "Exceeds the limit"),
+        ("[" * 200_000, "it is nested too deeply|it is no event|Expecting"),
+        ('{"kind": "ok", "host": "web1", "answer": {"measured": ' + "[" * 2_000 + "]" * 2_000 + "}}", ""),
+        ('{"kind": "ok", "host": "web1", "answer": {"measured": "' + "x" * LONGEST_LINE + '"}}', "it is longer than 16,777,216 characters"),
+        ('{"kind": "ok", "host": "web1", "answer": {"measured": 1' + "0" * 5_000 + "}}", "Exceeds the limit"),
         ("null", "it is no event of Ansible's"),
         ("{", "Expecting"),
     ],
-)
+)  # fmt: skip
 def test_a_line_that_cannot_be_read_is_one_sentence(text: str, why: str) -> None:
     run, _ = a_run()
-    run.take(MARK + text + "\n")
+    event = read(MARK + text + "\n")
+    assert event is not None
+    run.take(event)
     if run.error is None:  # what is read is looked at when all is there
         with pytest.raises(HostError):
             evaluate({**answer(), "plain": run.found["plain"]}, WEIGHTS, host="web1")
@@ -184,31 +182,33 @@ def test_a_line_that_cannot_be_read_is_one_sentence(text: str, why: str) -> None
         raise run.error
 
 
-def test_no_line_of_a_host_passes_for_one_of_the_callbacks() -> None:
+@pytest.mark.parametrize(("constant", "said"), [("NaN", "nan"), ("-Infinity", "-inf"), ("1e400", "inf")])
+def test_a_constant_that_is_no_number_is_refused_where_it_stands(constant: str, said: str) -> None:
     run, _ = a_run()
-    forged = json.dumps({"kind": "ok", "host": "web1", "measured": answer()["plain"]})
-    for line in (f"farrier-event {forged}", f" {MARK}{forged}", f"farrier-event-{'0' * 32} {forged}"):
-        run.take(line)
-    run.take(MARK + json.dumps({"kind": "task", "name": "It is known what the host has left"}))
-    run.take(MARK + forged)  # the answer of another module's
+    plain = json.dumps({**answer()["plain"], "stolen_share": "HERE"}).replace('"HERE"', constant)
+    event = read(f'{MARK}{{"kind": "ok", "host": "web1", "answer": {{"measured": {plain}}}}}\n')
+    assert event is not None
+    run.take(event)
+    with pytest.raises(HostError) as caught:
+        evaluate({**answer(), **run.found}, WEIGHTS, host="web1")
+    assert str(caught.value) == (
+        "host web1: what it answers to the measurement cannot be used: plain.stolen_share: Input should be a finite number, "
+        f"not '{said}'"
+    )
+
+
+def test_an_answer_is_taken_of_a_phase_alone() -> None:
+    run, _ = a_run()
+    run.take(Task("It is known what the host has left"))
+    run.take(Result("ok", "web1", {"measured": answer()["plain"]}))  # the answer of another module's
     assert run.found == {}
-    assert all(len(line) <= 400 for line in run.chatter)
-    for _ in range(1000):
-        run.take("x" * 1000)
-    assert len(run.chatter) == 200
 
 
 @pytest.mark.parametrize("value", [*STRANGE, nested(500)])
 def test_a_failure_of_whatever_shape_is_one_sentence(value: Any) -> None:
     run, events = a_run()
-    keys = ("msg", "output", "fault", "module_stderr", "module_stdout")
-    run.take(
-        MARK
-        + json.dumps({"kind": "failed", "host": "web1", **dict.fromkeys(keys, value)})
-        .replace("NaN", "0")
-        .replace("-Infinity", "0")
-        .replace("Infinity", "0")
-    )
+    keys = ("msg", "output", "fault", "module_stderr", "module_stdout", "stderr")
+    run.take(Result("failed", "web1", dict.fromkeys(keys, value)))
     assert run.error is not None
     assert bearable(str(run.error))
     assert all(part.isprintable() for event in events for part in event.text.split("\n"))
@@ -217,10 +217,7 @@ def test_a_failure_of_whatever_shape_is_one_sentence(value: Any) -> None:
 def test_what_the_application_said_is_shown_to_its_end() -> None:
     run, events = a_run()
     said = "\n".join(f"  line {number}\x1b[2J" for number in range(1000)) + "\nValueError: THE-REAL-CAUSE"
-    run.take(
-        MARK
-        + json.dumps({"kind": "failed", "host": "web1", "msg": "it does not start", "fault": "input", "output": said})
-    )
+    run.take(Result("failed", "web1", {"msg": "it does not start", "fault": "input", "output": said}))
     shown = events[-1].text.split("\n")
     assert len(shown) == 60
     assert shown[-2:] == ["  line 999?[2J", "ValueError: THE-REAL-CAUSE"]

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from farrier.ansible.events import MARK, event_of
+from farrier.ansible.events import LONGEST_LINE, MARK, Event, Result, Start, Unreadable, read
 from farrier.ansible.module_utils.farrier_probe import probe
 from farrier.errors import FarrierError, HostError
 from farrier.facts.files import import_facts, read_facts
-from farrier.facts.gather import CollectResult, HostEvent, _Run, collect
+from farrier.facts.gather import CollectResult, Gathering, HostEvent, collect
 from mutations import LONGEST_MESSAGE, checked, mutated, seeded
 
 
@@ -33,9 +33,16 @@ def recorded() -> dict[str, Any]:
     return document
 
 
-def event(kind: str, **content: object) -> str:
-    """A line of the callback."""
-    return MARK + json.dumps({"kind": kind, **content})
+def event(kind: str, **content: object) -> Event:
+    """What is read of a line of the callback."""
+    found = read(MARK + json.dumps({"kind": kind, **content}))
+    assert found is not None
+    return found
+
+
+def gathered(host: str, facts: object) -> Event:
+    """A host has answered."""
+    return event("ok", host=host, answer={"facts": facts})
 
 
 def test_mutated_answers_are_that_hosts_alone_and_never_a_traceback(recorded: dict[str, Any], tmp_path: Path) -> None:
@@ -43,10 +50,10 @@ def test_mutated_answers_are_that_hosts_alone_and_never_a_traceback(recorded: di
     kept = failed = 0
     for number in range(3000):
         events: list[HostEvent] = []
-        run = _Run(tmp_path, events.append)
+        run = Gathering(tmp_path, events.append)
         run.take(event("start", hosts=["web1", "web2"], inventory=["web1", "web2"]))
-        run.take(event("gathered", host="web1", facts=mutated(recorded, chance)))
-        run.take(event("gathered", host="web2", facts=recorded))
+        run.take(gathered("web1", mutated(recorded, chance)))
+        run.take(gathered("web2", recorded))
         assert "web2" in run.gathered, number
         assert set(run.gathered) | set(run.failed) == {"web1", "web2"}
         for each in events:
@@ -70,13 +77,15 @@ def test_mutated_answers_are_that_hosts_alone_and_never_a_traceback(recorded: di
 def test_mutated_lines_of_ansible_are_no_events(recorded: dict[str, Any], tmp_path: Path) -> None:
     chance = seeded()
     start = {"kind": "start", "hosts": ["web1"], "inventory": ["web1"]}
-    answer = {"kind": "gathered", "host": "web1", "facts": recorded}
-    failure = {"kind": "failed", "host": "web1", "msg": "Failed", "module_stderr": "sh: no python", "module_stdout": ""}
+    answer = {"kind": "ok", "host": "web1", "answer": {"facts": recorded}}
+    said = {"msg": "Failed", "module_stderr": "sh: no python", "module_stdout": ""}
+    failure = {"kind": "failed", "host": "web1", "answer": said}
     for number in range(3000):
-        run = _Run(tmp_path, lambda event: None)
+        run = Gathering(tmp_path, lambda event: None)
         line = MARK + json.dumps(mutated(chance.choice([start, answer, failure]), chance))
         cut = line[: chance.randrange(len(line))] if number % 5 == 0 else line
-        run.take(cut)
+        if event := read(cut):
+            run.take(event)
         for name, reason in run.failed.items():
             assert name.isprintable()
             assert reason.isprintable()
@@ -86,19 +95,31 @@ def test_mutated_lines_of_ansible_are_no_events(recorded: dict[str, Any], tmp_pa
 @pytest.mark.parametrize(
     "rest",
     [
-        'farrier-event {"kind": "gathered", "host": "web1", "facts": {}}',
-        "", "{", "[]", "null", '{"kind": "start"}', '{"kind": "start", "hosts": "web1"}',
-        '{"kind": "start", "hosts": [1]}', '{"kind": "gathered"}', '{"kind": "task"}',
-        '{"kind": ["start"]}', "[" * 100_000, "1" * 5000, '{"host": "web1"}',
+        "", "{", "[]", "null", '{"kind": "start"}', '{"kind": "start", "hosts": "web1", "inventory": []}',
+        '{"kind": "start", "hosts": [1], "inventory": []}', '{"kind": "start", "hosts": [], "inventory": [{}]}',
+        '{"kind": "ok"}', '{"kind": "ok", "host": "web1"}', '{"kind": "ok", "host": "web1", "answer": []}',
+        '{"kind": "ok", "host": ["web1"], "answer": {}}', '{"kind": "task"}', '{"kind": "task", "name": 1}',
+        '{"kind": ["start"]}', '{"kind": ["ok"], "host": "web1", "answer": {}}', "[" * 100_000, "1" * 5000,
+        '{"host": "web1"}', '{"kind": "gathered", "host": "web1", "answer": {}}',
+        '{"kind": "ok", "host": "web1", "answer": {"facts": "' + "x" * LONGEST_LINE + '"}}',
     ],
-    ids=range(14),  # not the lines themselves: their mark is another one in each process
+    ids=range(21),  # not the lines themselves
 )  # fmt: skip
-def test_what_is_no_event_is_chatter(rest: str, tmp_path: Path) -> None:
-    line = rest if rest.startswith("farrier-event") else MARK + rest
-    assert event_of(line) is None
-    run = _Run(tmp_path, lambda event: None)
-    run.take(line)
-    assert (run.hosts, run.gathered, run.failed, len(run.chatter)) == (None, [], {}, 1)
+def test_what_is_no_event_tells_nothing(rest: str, tmp_path: Path) -> None:
+    found = read(MARK + rest)
+    assert isinstance(found, Unreadable)
+    assert found.why.isprintable()
+    assert 0 < len(found.why) <= 100
+    run = Gathering(tmp_path, lambda event: None)
+    run.take(found)
+    assert (run.start, run.gathered, run.failed) == (None, [], {})
+
+
+def test_a_line_without_the_mark_is_none_of_the_callbacks() -> None:
+    line = json.dumps({"kind": "start", "hosts": ["web1"], "inventory": ["web1", "web2"]})
+    assert read(MARK + line) == Start(["web1"], ["web1", "web2"])
+    for forged in (line, f"farrier-event {line}", f" {MARK}{line}", f"farrier-event-{'0' * 16} {line}"):
+        assert read(forged) is None
 
 
 def test_mutated_files_of_facts_are_named_and_never_a_traceback(recorded: dict[str, Any], tmp_path: Path) -> None:
@@ -127,15 +148,15 @@ def test_mutated_files_of_facts_are_named_and_never_a_traceback(recorded: dict[s
 
 
 def test_a_fact_of_20_mb_does_not_take_the_place_of_an_earlier_file(recorded: dict[str, Any], tmp_path: Path) -> None:
-    run = _Run(tmp_path, lambda event: None)
-    run.take(event("gathered", host="web1", facts=recorded))
+    run = Gathering(tmp_path, lambda event: None)
+    run.take(gathered("web1", recorded))
     before = (tmp_path / "web1.json").read_bytes()
     for place in ("kernel", "system"):
         strange = {**recorded, place: {**recorded[place], "release": "x" * 20_000_000, "codename": "x" * 20_000_000}}
-        run.take(event("gathered", host="web1", facts=strange))
+        run.take(Result("ok", "web1", {"facts": strange}))
         assert run.failed["web1"].endswith("it must be text of at most 256 printable characters")
     # What no plan reads is not kept, however large.
-    run.take(event("gathered", host="web2", facts={**recorded, "more": "x" * 20_000_000}))
+    run.take(Result("ok", "web2", {"facts": {**recorded, "more": "x" * 20_000_000}}))
     assert (tmp_path / "web1.json").read_bytes() == before
     assert (tmp_path / "web2.json").stat().st_size < 20_000
 
@@ -146,7 +167,7 @@ def test_each_strange_host_is_named_and_the_others_are_gathered(
 ) -> None:
     """Through the real Ansible: interpreters of the hosts that answer what they like."""
     monkeypatch.setattr("farrier.facts.gather.require_supported", lambda facts: None)
-    forged = MARK + json.dumps({"kind": "gathered", "host": "good", "facts": recorded})
+    forged = MARK + json.dumps({"kind": "ok", "host": "good", "answer": {"facts": recorded}})
     without_disk = json.dumps({"facts": {key: value for key, value in recorded.items() if key != "disk_mb"}})
     wrong = (
         '{"schema": 1, "cpus": {"usable": NaN}, "memory_mb": {"usable": -1}, "kernel": {}, "system": {}, "disk_mb": {}}'

@@ -2,19 +2,18 @@
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from farrier.ansible.events import Result
+from farrier.ansible.runner import Asked
 from farrier.errors import FarrierError, HostError, InputError
 from farrier.loadtest import answers, process
-from farrier.loadtest.inventory import _Answers
 from farrier.loadtest.job import Job
 from farrier.loadtest.page import Found, page, sentences
 from farrier.loadtest.process import Generator
-from farrier.loadtest.remote_workers import _Failures
 from farrier.loadtest.rows import Row
 from farrier.loadtest.step import Samples, summary, unpacked
 from farrier.loadtest.tables import cells, csv_text
@@ -137,24 +136,23 @@ def test_mutated_answers_of_the_inventory() -> None:
             assert found["address"].isprintable()
 
 
-@pytest.mark.parametrize("reader", [_Answers, _Failures])
-def test_mutated_events_of_ansible(reader: Callable[[], Any]) -> None:
+def test_mutated_events_of_ansible() -> None:
     chance = seeded()
-    kinds: list[dict[str, Any]] = [
-        {"host": "web1", "measured": WATCHED},
-        {"host": "web1", "msg": "Failed", "stderr": "a\nb", "module_stderr": "sh: no python"},
+    answers: list[dict[str, Any]] = [
+        {"measured": WATCHED},
+        {"msg": "Failed", "stderr": "a\nb", "module_stderr": "sh: no python"},
     ]
-    for number in range(2000):
-        taken = reader()
-        strange = mutated(kinds[number % 2], chance)
-        taken.take(
-            event(
-                chance.choice(["ok", "failed", "unreachable", "\x1b"]), **(strange if isinstance(strange, dict) else {})
-            )
-        )
-        for message in [*getattr(taken, "found", []), *(getattr(taken, "failure", None) or HostError()).messages]:
+    for number in range(4000):
+        kind = chance.choice(["ok", "failed", "unreachable", "\x1b"])
+        strange = mutated({"host": "web1", "answer": answers[number % 2]}, chance)
+        found = event(kind, **(strange if isinstance(strange, dict) else {}))
+        asked = Asked("web1")
+        asked.take(found)
+        failure = found.failure if isinstance(found, Result) else None
+        for message in (*(failure or HostError()).messages, *(asked.failure or HostError()).messages):
             assert message.isprintable()
             assert len(message) < 1000
+        assert isinstance(asked.answer, dict) == (asked.failure is None)
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,15 @@ def shown(value: object, width: int = 60) -> str:
     return f"'{printable(value if isinstance(value, str) else repr(value), width)}'"
 
 
+def quoted(value: object) -> str:
+    """A bad value for a message, short whatever it is."""
+    if isinstance(value, dict | list):
+        return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value)}"
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 10**60:
+        return "a number of more than 60 digits"
+    return shown(value) if isinstance(value, str) else shown(value).strip("'").replace("True", "true")
+
+
 def printable(text: str, width: int) -> str:
     """A text of others for one line: control characters escaped, cut at `width` characters."""
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: width + 1])

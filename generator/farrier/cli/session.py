@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from farrier.ansible.inventory import without_facts
 from farrier.errors import HostError, InputError
 from farrier.facts.documents import from_statements
 from farrier.facts.files import import_facts, read_facts, require_writable, write_atomically
@@ -14,7 +15,6 @@ from farrier.files import unlinked
 from farrier.plan.draft import Draft
 from farrier.plan.model import Plan
 from farrier.plan.planner import drafted, plan_all
-from farrier.project.inventory_hosts import not_planned, without_facts
 from farrier.project.model import Environment, Project
 from farrier.project.reading import environment_of, read_measured, read_project, read_workload, read_workload_input
 from farrier.project.workload import Workload
@@ -39,6 +39,16 @@ class Generated:
     changed: bool
     diff: Sequence[str]
     summary: Sequence[str]
+
+
+def not_planned(environment: str, hosts: Sequence[str]) -> str:
+    """That an inventory has hosts which no plan is for, and what to do."""
+    names = ", ".join(shown(host).strip("'") for host in hosts[:5])
+    more = f" and {len(hosts) - 5} more" if len(hosts) > 5 else ""
+    return (
+        f"{names}{more} {'is' if len(hosts) == 1 else 'are'} in the inventory of {environment} without facts, so not planned; "
+        f"gather them: farrier facts {environment}"
+    )
 
 
 @dataclass(frozen=True)
@@ -171,7 +181,7 @@ class Session:
         environment = environment_of(self.project, name)
         workload = read_workload(environment, self.root)
         known = self._facts(name, environment, directory, stated, alone=True)
-        hosts, missing = len(known), without_facts(environment, self.root, known, limit or "*")
+        hosts, missing = len(known), self._without_facts(environment, known, limit or "*")
         if limit is not None:
             known = {host: facts for host, facts in known.items() if fnmatchcase(host, limit)}
             if not known:
@@ -214,9 +224,12 @@ class Session:
             f"{name}: {counted(number, 'file')} of {len(files)} {differ if check else 'changed'}, "
             f"for {counted(len(plans), 'host')}"
         )
-        if missing := without_facts(environment, self.root, known):
+        if missing := self._without_facts(environment, known):
             summary.append(f"warning: {not_planned(name, missing)}")
         return Generated(bool(changes), diff, summary)
+
+    def _without_facts(self, environment: Environment, known: Mapping[str, HostFacts], limit: str = "*") -> list[str]:
+        return without_facts(self.root / environment.inventory, environment.group, known, limit)
 
     def _facts(
         self, name: str, environment: Environment, directory: Path | None, stated: Stated, *, alone: bool = False

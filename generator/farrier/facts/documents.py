@@ -19,11 +19,10 @@ from farrier.facts.model import (
     Text,
     check,
     is_a,
-    quoted,
     still_missing,
 )
 from farrier.facts.setup import SETUP_UNKNOWN, from_setup, setup_part
-from farrier.wording import shown
+from farrier.wording import quoted, shown
 
 STATED = "the stated fact "
 

@@ -7,7 +7,7 @@ from math import ceil, isfinite
 from typing import Any, NamedTuple, Self
 
 from farrier.errors import InputError
-from farrier.wording import shown
+from farrier.wording import quoted, shown
 
 SCHEMA = 1
 """Version of the fact document that this Farrier writes and reads."""
@@ -218,15 +218,6 @@ def is_a(kind: Number | Text, value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return (isinstance(value, int) or isfinite(value)) and kind.fits(value)
-
-
-def quoted(value: object) -> str:
-    """A bad value for a message, short whatever it is."""
-    if isinstance(value, dict | list):
-        return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value)}"
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 10**60:
-        return "a number of more than 60 digits"
-    return shown(value) if isinstance(value, str) else shown(value).strip("'").replace("True", "true")
 
 
 def still_missing(missing: tuple[Missing, ...], stated: frozenset[str]) -> tuple[Missing, ...]:

@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping
 
 from farrier.errors import HostError, InputError
-from farrier.facts.model import Missing, Raw, quoted
-from farrier.wording import shown
+from farrier.facts.model import Missing, Raw
+from farrier.wording import quoted, shown
 
 CACHE_PAYLOAD = "__payload__"
 """The key under which ansible-core 2.19 and newer keep a host's facts in a cache, as JSON within JSON."""

@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from farrier.errors import HostError, InputError
-from farrier.facts.model import quoted
 from farrier.loadtest.step import KIND, Latency, Outcome, Step
-from farrier.wording import shown
+from farrier.wording import quoted, shown
 
 MOST_SAMPLES = 20_000
 """As many as the watch notes."""

@@ -12,12 +12,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from farrier.errors import HostError
-from farrier.facts.gather import one_line
-from farrier.facts.model import quoted
 from farrier.loadtest import answers
 from farrier.loadtest.job import Job
 from farrier.loadtest.step import Step
-from farrier.wording import shown
+from farrier.wording import line, quoted, shown
 
 START_SECONDS = 60
 """Locust takes a second to import on a fast machine; a pinned and busy CPU needs longer."""
@@ -30,7 +28,8 @@ END_SECONDS = 15
 LONGEST_ANSWER = 16 * 1024 * 1024
 """Bytes of one answer; that of a step has a few thousand for each path."""
 
-LONGEST_ERROR = 10_000
+LONGEST_ERROR, LONGEST_REASON = 10_000, 300
+"""Bytes of its errors that are looked at, and characters of the reason that is made of them."""
 
 
 class Generator:
@@ -105,15 +104,15 @@ class Generator:
             self.unread += part
             if len(self.unread) > LONGEST_ANSWER:
                 raise self._unusable(f"its answer is longer than {LONGEST_ANSWER:,} bytes")
-        line, _, self.unread = self.unread.partition(b"\n")
+        answer, _, self.unread = self.unread.partition(b"\n")
         try:
-            document = json.loads(line)
+            document = json.loads(answer)
         except (ValueError, RecursionError):
-            raise self._unusable(f"its answer is not JSON: {shown(line.decode(errors='replace'))}") from None
+            raise self._unusable(f"its answer is not JSON: {shown(answer.decode(errors='replace'))}") from None
         if not isinstance(document, dict):
             raise self._unusable(f"its answer is {quoted(document)}; it must be an object")
         if "error" in document:
-            raise HostError(f"the load generator: {one_line(str(document['error'])[:LONGEST_ERROR])}")
+            raise HostError(f"the load generator: {line(document['error'], LONGEST_REASON)}")
         return document
 
     def _unusable(self, why: str) -> HostError:
@@ -125,5 +124,5 @@ class Generator:
         """Why it is gone, by its own last line."""
         self.errors.seek(max(0, self.errors.seek(0, os.SEEK_END) - LONGEST_ERROR))
         said = self.errors.read().decode(errors="replace").split("\n")
-        last = next((one_line(line) for line in reversed(said) if line.strip()), "it gives no reason")
+        last = next((line(each, LONGEST_REASON) for each in reversed(said) if each.strip()), "it gives no reason")
         return HostError(f"the load generator ended by itself: {last}")

@@ -3,26 +3,17 @@
 import socket
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from uuid import uuid4
 
-from farrier.ansible.events import event_of
-from farrier.ansible.render import render_file, templates_directory
+from farrier.ansible.events import Event, Result
+from farrier.ansible.render import PACKAGE, render_file, templates_directory
+from farrier.ansible.runner import Ansible
 from farrier.errors import FarrierError, HostError
-from farrier.facts.gather import (
-    PACKAGE,
-    ansible_command,
-    displayable,
-    environment,
-    errors_of,
-    one_line,
-    reason_of,
-    run_ansible,
-)
 from farrier.wording import counted
 
 FILES = ("__init__.py", *(f"loadtest/{name}.py" for name in ("__init__", "job", "step", "source", "generator")))
@@ -46,30 +37,12 @@ def free_port() -> int:
         return port
 
 
-@dataclass
-class _Failures:
-    """What goes wrong in a playbook."""
-
-    found: list[str] = field(default_factory=list)
-
-    def take(self, line: str) -> None:
-        """One line of Ansible's standard output."""
-        event = event_of(line)
-        if event and event["kind"] in ("failed", "unreachable") and len(self.found) < MOST_FAILURES:
-            stderr = event.get("stderr")
-            said = [line for line in stderr.splitlines() if line.strip()] if isinstance(stderr, str) else []
-            reason = f"{reason_of(event)}: {one_line(said[-1])}" if said else reason_of(event)
-            self.found.append(f"host {displayable(event['host'])}: {reason}")
-
-
 @dataclass(frozen=True)
 class Workers:
     """Workers on all hosts of a group: where they find the generator on their own machine, and how many there are."""
 
     group: str
-    inventory: str
-    root: Path
-    extra: Sequence[str]
+    ansible: Ansible
     count: int
     seconds: float
     port: int = field(default_factory=free_port)
@@ -113,13 +86,18 @@ class Workers:
             self._play(directory, "work")
 
     def _play(self, directory: Path, phase: str) -> None:
-        command = [ansible_command("ansible-playbook"), "-i", self.inventory, *self.extra]
+        options: list[str] = []
         if phase == "work":
             # The way back to the generator: through the connection that Ansible has anyway, open to nobody else.
-            command += ["--forks", str(self.count)]
-            command += [f"--ssh-extra-args=-R 127.0.0.1:{self.port}:127.0.0.1:{self.port}"]
-        failures = _Failures()
-        variables = environment("farrier_steps") | {"ANSIBLE_RETRY_FILES_ENABLED": "0"}
-        notes, code = run_ansible([*command, str(directory / f"{phase}.yml")], self.root, failures.take, variables)
-        if failures.found or code:
-            raise HostError(*(failures.found or [one_line((errors_of(notes) or notes or [f"code {code}"])[0])]))
+            options = ["--forks", str(self.count)]
+            options += [f"--ssh-extra-args=-R 127.0.0.1:{self.port}:127.0.0.1:{self.port}"]
+        failures: list[str] = []
+
+        def take(event: Event) -> None:
+            failure = event.failure if isinstance(event, Result) else None
+            if failure and len(failures) < MOST_FAILURES:
+                failures.extend(failure.messages)
+
+        ended = self.ansible.playbook(directory / f"{phase}.yml", take, *options)
+        if failures or ended.code:
+            raise HostError(*(failures or [ended.cause]))

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from farrier.ansible.runner import Ansible
 from farrier.errors import HostError, InputError
 from farrier.loadtest import bounds
-from farrier.loadtest.inventory import Inventory
+from farrier.loadtest.inventory import look
 from farrier.loadtest.job import Job, Request
 from farrier.loadtest.page import Found
 from farrier.loadtest.process import Generator
@@ -85,10 +86,9 @@ def run_loadtest(
     """
     if not HOST.fullmatch(told.host):
         raise InputError(f"--host {shown(told.host)}: must be the name of one host of the inventory, such as web1")
-    inventory = Inventory(project.environments[name].inventory, root, extra)
-    if not (root / inventory.path).exists():
-        raise InputError(f"inventory {shown(inventory.path, 200)} does not exist; it must be one that Ansible reads")
-    found = inventory.look(told.host)
+    ansible = Ansible(root, project.environments[name].inventory, extra)
+    ansible.require_inventory()
+    found = look(ansible, told.host)
     url = target_url(project, name, wish, found)
     steps = rates(told.capacity_rps, wish.steps, wish.up_to)
     job = Job(
@@ -102,7 +102,7 @@ def run_loadtest(
         max_seconds=longest_seconds(len(steps), wish.seconds, timeout_seconds),
         workers=wish.workers,
     )
-    others = helpers(wish, found, inventory, job)
+    others = helpers(wish, found, ansible, job)
     if others is not None:
         job = replace(job, remote_workers=others.count, bind_port=others.port, workers_seconds=START_SECONDS)
     sent = announcement(job, steps, wish.seconds)
@@ -110,7 +110,7 @@ def run_loadtest(
     on_event(MeasureEvent("step", f"The CPU of {told.host} is watched"))
     with terminable():
         helping = others.running(lambda text: on_event(MeasureEvent("step", text))) if others else nullcontext()
-        with helping, watched(inventory, project.application.name, told.host, job.max_seconds) as watch:
+        with helping, watched(ansible, project.application.name, told.host, job.max_seconds) as watch:
             with Generator(job) as generator:
                 taken = list(_steps(generator, steps, wish.seconds, on_event))
             watch.end()
@@ -122,7 +122,7 @@ def run_loadtest(
     return Found(name, told, tuple(rows), sent, when, tuple(notes), watch.memory_mb, watch.running, watch.machine_cpus)
 
 
-def helpers(wish: Wish, found: Mapping[str, Any], inventory: Inventory, job: Job) -> Workers | None:
+def helpers(wish: Wish, found: Mapping[str, Any], ansible: Ansible, job: Job) -> Workers | None:
     """The workers of `--workers-from`; InputError for a group that is none or has no hosts."""
     if wish.workers_from is None:
         return None
@@ -131,7 +131,7 @@ def helpers(wish: Wish, found: Mapping[str, Any], inventory: Inventory, job: Job
         right = nearest(wish.workers_from, [group for group, names in found["groups"].items() if names])
         raise InputError(f"--workers-from {shown(wish.workers_from)}: no group of the inventory with hosts; {right}")
     seconds = job.max_seconds + START_SECONDS + WATCH_SPARE_SECONDS
-    return Workers(wish.workers_from, inventory.path, inventory.root, inventory.extra, len(hosts), seconds)
+    return Workers(wish.workers_from, ansible, len(hosts), seconds)
 
 
 def requests_of(project: Project) -> tuple[Request, ...]:

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from farrier.ansible.runner import Ansible
 from farrier.errors import FarrierError
 from farrier.loadtest import answers
-from farrier.loadtest.inventory import Inventory
 from farrier.loadtest.rows import Running, Usage
 from farrier.loadtest.step import Step
 from farrier.loadtest.usage import Sample, offset_seconds, running, usage
@@ -55,7 +55,7 @@ class Watch:
 
 
 @contextmanager
-def watched(inventory: Inventory, application: str, host: str, seconds: float) -> Iterator[Watch]:
+def watched(ansible: Ansible, application: str, host: str, seconds: float) -> Iterator[Watch]:
     """Has the host watched as long as the block runs; whatever ends it, the watch ends, too."""
 
     def ask(phase: str) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def watched(inventory: Inventory, application: str, host: str, seconds: float) -
             "seconds": seconds + WATCH_SPARE_SECONDS,
         }
         # As root: memory and ready marks of other users' processes, and the first turn on a saturated CPU.
-        return answers.watched(inventory.ask(host, "load_watch", arguments, "--become").get("measured"), host)
+        return answers.watched(ansible.ask(host, "load_watch", arguments, "--become").get("measured"), host)
 
     watch = Watch(ask)
     try:

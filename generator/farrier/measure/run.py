@@ -13,23 +13,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from farrier import policy
-from farrier.ansible.events import MARK
+from farrier.ansible.events import Event, Result, Start, Task, Unreadable, displayable
 from farrier.ansible.render import render_file, templates_directory
+from farrier.ansible.runner import Ansible
 from farrier.errors import DoesNotFitError, FarrierError, HostError, InputError
-from farrier.facts.gather import (
-    PACKAGE,
-    ansible_command,
-    displayable,
-    environment,
-    nothing_to_do,
-    reason_of,
-    run_ansible,
-)
 from farrier.generate.tree import application_context
 from farrier.measure.answer import LARGEST_ANSWER
 from farrier.measure.requests import Asked
 from farrier.project.model import Project
-from farrier.wording import line as one_line
 from farrier.wording import number, shown
 
 PHASES = {
@@ -40,10 +31,6 @@ PHASES = {
 
 FAULTS: Mapping[str, type[FarrierError]] = {"input": InputError, "fit": DoesNotFitError, "host": HostError}
 """Whose fault a failure is, as the module says it."""
-
-
-CHATTER = 200
-"""Lines of Ansible's own that are kept; they explain why it ended."""
 
 OUTPUT_LINES, OUTPUT_WIDTH = 60, 400
 """Of what the application said: its end, which holds the reason."""
@@ -75,72 +62,53 @@ class MeasureEvent(NamedTuple):
 
 
 @dataclass
-class _Run:
+class Measuring:
     """One run of the playbook while it goes on."""
 
     on_event: Callable[[MeasureEvent], None]
     phases: Mapping[str, str]
     """Phases by the names of their tasks, of which alone an answer is taken."""
-    hosts: list[str] | None = None
+    start: Start | None = None
     found: dict[str, Any] = field(default_factory=dict)
     error: FarrierError | None = None
     task: str = ""
-    chatter: list[str] = field(default_factory=list)
 
-    def take(self, line: str) -> None:
-        """One line of Ansible's standard output; what a host has put into it may be anything."""
-        if not line.startswith(MARK):
-            self.chatter = [*self.chatter[1 - CHATTER :], one_line(line, OUTPUT_WIDTH)]
-            return
-        try:
-            event = _parsed(line[len(MARK) :])
-        except (ValueError, RecursionError) as error:
-            why = "is nested too deeply" if isinstance(error, RecursionError) else one_line(error, 100)
-            self.error = self.error or HostError(f"host {self.host}: its answer cannot be read: {why}")
-            return
-        match event["kind"]:
-            case "start":
-                self.hosts = event["hosts"]
-            case "task":
-                self.task = event["name"]
-                self.on_event(MeasureEvent("step", self.task))
-            case "ok" if event.get("measured") and self.task in self.phases:
-                self.found[self.phases[self.task]] = event["measured"]
-            case "failed" | "unreachable":
+    def take(self, event: Event) -> None:
+        """A step is shown, an answer kept; what a host has put into it may be anything."""
+        match event:
+            case Start():
+                self.start = event
+            case Task(name):
+                self.task = name
+                self.on_event(MeasureEvent("step", name))
+            case Result("ok", _, {"measured": measured}) if measured and self.task in self.phases:
+                self.found[self.phases[self.task]] = measured
+            case Result("failed" | "unreachable"):
                 self.fail(event)
+            case Unreadable(why):
+                self.error = self.error or HostError(f"host {self.host}: its answer cannot be read: {why}")
 
     @property
     def host(self) -> str:
         """The one that is measured."""
-        return displayable(self.hosts[0]) if self.hosts else "unknown"
+        return displayable(self.start.hosts[0]) if self.start and self.start.hosts else "unknown"
 
-    def fail(self, event: Mapping[str, Any]) -> None:
+    def fail(self, result: Result) -> None:
         """Keep the first failure; what comes after it is cleaning up."""
         if self.error:
             return
-        event = {key: value for key, value in event.items() if isinstance(value, str)}
-        reason = reason_of(event)
-        if event.get("output"):
-            lines = event["output"].splitlines()[-OUTPUT_LINES:]
-            text = "\n".join(_printable(each) for each in lines)
-            self.on_event(MeasureEvent("output", text))
-        kind = HostError if event["kind"] == "unreachable" else FAULTS.get(str(event.get("fault")), InputError)
-        step = "" if event.get("fault") or kind is HostError else f"{self.task}: "
-        self.error = kind(f"host {displayable(event['host'])}: {step}{reason}")
+        fault, output = (self._text(result, key) for key in ("fault", "output"))
+        if output:
+            lines = output.splitlines()[-OUTPUT_LINES:]
+            self.on_event(MeasureEvent("output", "\n".join(_printable(each) for each in lines)))
+        kind = HostError if result.outcome == "unreachable" else FAULTS.get(fault, InputError)
+        step = "" if fault or kind is HostError else f"{self.task}: "
+        self.error = kind(f"host {displayable(result.host)}: {step}{result.reason}")
 
-
-def _parsed(text: str) -> dict[str, Any]:
-    """An event of the callback's; ValueError where it is none, or larger than any may be."""
-    if len(text) > LARGEST_ANSWER:
-        raise ValueError(f"it is longer than {number(LARGEST_ANSWER)} characters")
-
-    def refuse(constant: str) -> float:
-        raise ValueError(f"it holds {constant}, which is no number")
-
-    event = json.loads(text, parse_constant=refuse)
-    if not isinstance(event, dict) or "kind" not in event:
-        raise ValueError("it is no event of Ansible's")
-    return event
+    @staticmethod
+    def _text(result: Result, key: str) -> str:
+        said = result.answer.get(key)
+        return said if isinstance(said, str) else ""
 
 
 def _printable(text: str) -> str:
@@ -166,35 +134,28 @@ def measure(
         raise InputError(
             f"--host is missing: group {shown(project.environments[name].group)} is a pattern; name one host"
         )
-    inventory = project.environments[name].inventory
-    if not (root / inventory).exists():
-        raise InputError(f"inventory {shown(inventory, 200)} does not exist; it must be one that Ansible reads")
+    ansible = Ansible(root, project.environments[name].inventory, how.extra)
+    ansible.require_inventory()
     with tempfile.TemporaryDirectory(prefix="farrier-measure-") as directory, terminable():
         place = Path(directory)
         _write(place, project, name, root, asked, how)
-        command = [ansible_command("ansible-playbook"), "-i", inventory, *how.extra]
-        variables = environment("farrier_steps") | {
-            "ANSIBLE_LIBRARY": str(PACKAGE / "ansible/modules"),
-            "ANSIBLE_RETRY_FILES_ENABLED": "0",
-        }
-        run = _Run(on_event, {task: phase for phase, task in phase_tasks(how.seconds).items()})
+        run = Measuring(on_event, {task: phase for phase, task in phase_tasks(how.seconds).items()})
         try:
-            notes, code = run_ansible([*command, str(place / "measure.yml")], root, run.take, variables)
+            ended = ansible.playbook(place / "measure.yml", run.take, largest=LARGEST_ANSWER)
         except BaseException:
             on_event(MeasureEvent("step", "Interrupted; the host is left as it was"))
             # What it says is of no use now; a timer on the host does the same if it fails.
             with suppress(FarrierError):
-                run_ansible([*command, str(place / "clean.yml")], root, lambda line: None, variables)
+                ansible.playbook(place / "clean.yml", lambda event: None)
             raise
     if run.error:
         raise run.error
-    notes = [*notes, *run.chatter]
-    if not run.hosts:
+    if run.start is None or not run.start.hosts:
         selection = f"--host {shown(host)}" if host else "all"
-        raise InputError(nothing_to_do(shown(inventory, 200), selection, notes, code if run.hosts is None else None))
+        raise ansible.no_hosts(selection, ended, started=run.start is not None)
     if len(run.found) < len(PHASES):
-        raise HostError(f"host {run.host}: Ansible ended with code {code} before all was measured")
-    return run.hosts[0], run.found
+        raise HostError(f"host {run.host}: Ansible ended with code {ended.code} before all was measured")
+    return run.start.hosts[0], run.found
 
 
 def phase_tasks(seconds: float) -> dict[str, str]:

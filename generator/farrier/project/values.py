@@ -6,10 +6,10 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from farrier.ansible.trust import HEADER, MARKS
-from farrier.facts.model import FACTS, Number, Text, is_a, quoted
+from farrier.facts.model import FACTS, Number, Text, is_a
 from farrier.project.reserved import why_not_a_variable
 from farrier.settings import BY_NAME, SPECS, SettingSpec, Value
-from farrier.wording import nearest
+from farrier.wording import nearest, quoted
 
 NAME = r"^[a-z](-?[a-z0-9])*$"
 HOST_NAME = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"

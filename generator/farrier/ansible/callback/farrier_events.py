@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Ansible callback: one JSON line for each host as soon as its result is known, for `farrier.facts.gather`."""
+"""Ansible callback: one JSON line for each play and task that begins and each result, read by `farrier.ansible.events`.
+
+It runs in Ansible's own Python, which may be one without Farrier: what it has to know comes with the environment.
+"""
 
 from __future__ import annotations
 
@@ -12,29 +15,32 @@ from ansible.plugins.callback import CallbackBase
 DOCUMENTATION = """
     name: farrier_events
     type: stdout
-    short_description: one JSON line per host
+    short_description: one JSON line per play, task and result
     description:
-      - Writes a line when the run starts, with the hosts it is for, and one for each host's result.
+      - Writes a line when a play starts, with the hosts it is for, when a task begins, and for each host's result.
 """
 
-MARK = os.environ.get("FARRIER_EVENT_MARK", "farrier-event ")
+MARK = os.environ["FARRIER_EVENT_MARK"]
 """Begins each line; whatever else appears on standard output is not ours, whoever prints it."""
 
-LARGEST_ANSWER = 1_000_000
-"""Characters of one host's answer as JSON; facts take a few thousand."""
+LARGEST_ANSWER = int(os.environ["FARRIER_LARGEST_ANSWER"])
+"""Characters of one host's answer as JSON."""
+
+KEYS = ("facts", "measured", "phase", "fault", "output", "msg", "module_stderr", "module_stdout", "stderr")
+"""What is told of an answer; the rest, such as its `ansible_facts`, is nobody's concern."""
 
 
-def bounded(answer: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """A host's answer where it can be a line of JSON; else what is wrong with it, as the message of a failure."""
+def problem_of(answer: dict[str, Any]) -> str:
+    """Why an answer cannot be a line of JSON; empty where it can."""
     try:
         length = len(json.dumps(answer, default=str))
     except (ValueError, TypeError, RecursionError):
-        return {}, {
-            "msg": "the answer cannot be written as JSON: it is nested too deeply, or holds a number of thousands of digits"
-        }
-    if length > LARGEST_ANSWER:
-        return {}, {"msg": f"the answer is of {length:,} characters; at most {LARGEST_ANSWER:,} are taken"}
-    return answer, {}
+        return "the answer cannot be written as JSON: it is nested too deeply, or holds a number of thousands of digits"
+    return (
+        f"the answer is of {length:,} characters; at most {LARGEST_ANSWER:,} are taken"
+        if length > LARGEST_ANSWER
+        else ""
+    )
 
 
 class CallbackModule(CallbackBase):  # type: ignore[misc]
@@ -44,16 +50,17 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     CALLBACK_TYPE = "stdout"
     CALLBACK_NAME = "farrier_events"
 
-    def _emit(self, event: dict[str, Any]) -> None:
-        self._display.display(MARK + json.dumps(event, default=str))
+    def _emit(self, kind: str, **event: Any) -> None:
+        self._display.display(MARK + json.dumps({"kind": kind, **event}, default=str))
 
     def _emit_result(self, kind: str, result: Any) -> None:
         # Before ansible-core 2.19 the names of these had an underscore.
         host = (getattr(result, "host", None) or result._host).get_name()
         content = getattr(result, "result", None) or result._result
-        keys = ("facts", "msg", "module_stderr", "module_stdout")
-        answer, problem = bounded({key: content[key] for key in keys if key in content})
-        self._emit({"kind": "failed" if problem else kind, "host": host, **answer, **problem})
+        answer = {key: content[key] for key in KEYS if key in content}
+        if problem := problem_of(answer):
+            kind, answer = "failed", {"msg": problem, "fault": "host"}
+        self._emit(kind, host=host, answer=answer)
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
         """The hosts of this run, and those it would be for without --limit."""
@@ -62,14 +69,18 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             key: [host.get_name() for host in inventory.get_hosts(play.hosts, ignore_limits=ignore)]
             for key, ignore in (("hosts", False), ("inventory", True))
         }
-        self._emit({"kind": "start", **names})
+        self._emit("start", **names)
+
+    def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
+        """A task begins."""
+        self._emit("task", name=task.get_name())
 
     def v2_runner_on_ok(self, result: Any) -> None:
-        """A host answered."""
-        self._emit_result("gathered", result)
+        """A task is done."""
+        self._emit_result("ok", result)
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
-        """A host could be reached, but the module failed there."""
+        """A host could be reached, but the task failed there."""
         self._emit_result("failed", result)
 
     def v2_runner_on_unreachable(self, result: Any) -> None:
@@ -78,4 +89,4 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
 
     def v2_runner_on_skipped(self, result: Any) -> None:
         """A host was left out by Ansible."""
-        self._emit_result("failed", result)
+        self._emit_result("skipped", result)

@@ -4,7 +4,7 @@ Anything else (programs, plugins, directories, variables in names) is left to An
 """
 
 import re
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping
 from fnmatch import fnmatchcase
 from itertools import product
 from os import X_OK, access
@@ -12,9 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-
-from farrier.project.model import Environment
-from farrier.wording import shown
 
 MOST_BYTES = 10 * 1000 * 1000
 MOST_HOSTS = 100_000
@@ -47,20 +44,9 @@ def hosts_of(path: Path, pattern: str = "all") -> tuple[str, ...] | None:
         return None
 
 
-def without_facts(environment: Environment, root: Path, known: Container[str], limit: str = "*") -> list[str]:
-    """Hosts of an environment's inventory that nobody has facts of, where it can be read without Ansible."""
-    found = hosts_of(root / environment.inventory, environment.group) or ()
-    return [host for host in found if host not in known and fnmatchcase(host, limit)]
-
-
-def not_planned(environment: str, hosts: Sequence[str]) -> str:
-    """That an inventory has hosts which no plan is for, and what to do."""
-    names = ", ".join(shown(host).strip("'") for host in hosts[:5])
-    more = f" and {len(hosts) - 5} more" if len(hosts) > 5 else ""
-    return (
-        f"{names}{more} {'is' if len(hosts) == 1 else 'are'} in the inventory of {environment} without facts, so not planned; "
-        f"gather them: farrier facts {environment}"
-    )
+def without_facts(inventory: Path, group: str, known: Container[str], limit: str = "*") -> list[str]:
+    """Hosts of a group that nobody has facts of, where the inventory can be read without Ansible."""
+    return [host for host in hosts_of(inventory, group) or () if host not in known and fnmatchcase(host, limit)]
 
 
 Groups = dict[str, tuple[set[str], set[str]]]
