@@ -4,17 +4,19 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import testbed
 from farrier.ansible.events import Result, one_line
 from farrier.errors import HostError, InputError
 from farrier.facts import gather as collecting
 from farrier.facts.files import read_facts
 from farrier.facts.gather import CollectResult, HostEvent, collect
+from testbed import Host
 
 pytestmark = pytest.mark.programs
 
@@ -26,7 +28,6 @@ HIDDEN = (
     "mounted with (gid=)"
 )
 REFUSED = "Failed to connect to the host via ssh: ssh: connect to host 127.0.0.1 port 1: Connection refused"
-HOST_TOOL = Path(__file__).parents[1] / "templates/molecule/molecule/shared/host.py"
 
 
 class Project:
@@ -233,26 +234,17 @@ def reason(answer: dict[str, Any]) -> str:
     return Result("failed", "web1", answer).reason
 
 
-Hosts = dict[str, dict[str, Any]]
+Hosts = Mapping[str, Host]
 
 
 @pytest.fixture(scope="module")
 def hosts() -> Iterator[Hosts]:
-    """Two hosts on this machine, one of them small; name -> Ansible's variables for it."""
+    """Two hosts on this machine, one of them small."""
     if not (shutil.which("podman") or shutil.which("docker")):
         pytest.skip("neither podman nor docker is here")
 
-    def tool(*arguments: str) -> str:
-        return subprocess.run(
-            [sys.executable, HOST_TOOL, *arguments], check=True, capture_output=True, text=True
-        ).stdout
-
-    sizes = {"test-facts-1": ["--cpus", "1", "--memory-mb", "512"], "test-facts-2": []}
-    try:
-        yield {name: json.loads(tool("up", name, *size))["inventory"] for name, size in sizes.items()}
-    finally:
-        for name in sizes:
-            tool("down", name)
+    with testbed.host("test-facts-1", cpus=1, memory_mb=512) as small, testbed.host("test-facts-2") as large:
+        yield {host.name: host for host in (small, large)}
 
 
 @pytest.fixture
@@ -260,7 +252,7 @@ def over_ssh(project: Project, hosts: Hosts) -> Callable[..., None]:
     """Writes an inventory of the real hosts, and of others given."""
 
     def write(**others: dict[str, Any]) -> None:
-        group = {"hosts": {**hosts, **others}}
+        group = {"hosts": {**{name: host.inventory for name, host in hosts.items()}, **others}}
         project.inventory(json.dumps({"all": {"children": {"web": group}}}))
 
     return write
@@ -318,16 +310,14 @@ def test_facts_of_ansibles_own_setup_over_ssh(project: Project, over_ssh: Callab
 
 
 @pytest.mark.host
-def test_what_a_hidden_proc_keeps_back_is_incomplete(project: Project, over_ssh: Callable[..., None]) -> None:
+def test_what_a_hidden_proc_keeps_back_is_incomplete(
+    project: Project, over_ssh: Callable[..., None], hosts: Hosts
+) -> None:
     """With hidepid a user sees neither PID 1, whose limits services inherit, nor what other services take."""
     over_ssh()
     name = "test-facts-1"
 
-    def on_host(command: str) -> str:
-        tool = [sys.executable, str(HOST_TOOL), "ssh", name, command]
-        said: str = subprocess.run(tool, check=True, capture_output=True, text=True).stdout
-        return said
-
+    on_host = hosts[name].run
     project.collect(limit=name)
     before = read_facts(project.output)[name]
     on_host("sudo mount -o remount,hidepid=2 /proc")
@@ -353,19 +343,18 @@ def test_what_a_hidden_proc_keeps_back_is_incomplete(project: Project, over_ssh:
 
 
 @pytest.mark.host
-def test_a_unit_named_after_the_application_is_seen(project: Project, over_ssh: Callable[..., None]) -> None:
+def test_a_unit_named_after_the_application_is_seen(
+    project: Project, over_ssh: Callable[..., None], hosts: Hosts
+) -> None:
     over_ssh()
     name, unit = "test-facts-1", "notes-worker"
-    tool = [sys.executable, str(HOST_TOOL), "ssh", name]
-    hold = (
-        f"sudo systemd-run --quiet --unit={unit} python3 -c 'import time; held = bytearray(100 << 20); time.sleep(600)'"
-    )
-    subprocess.run([*tool, hold], check=True)
+    hold = f"systemd-run --quiet --unit={unit} python3 -c 'import time; held = bytearray(100 << 20); time.sleep(600)'"
+    hosts[name].shell(hold)
     try:
         waiting = f"until [ $(systemctl show -p MemoryCurrent --value {unit}) -gt 104857600 ]; do :; done"
-        subprocess.run([*tool, waiting], check=True, timeout=60)
+        hosts[name].run(waiting)
         project.collect(limit=name)
         taken = {other.name: other.memory_mb for other in read_facts(project.output)[name].others}
         assert 96 <= taken[f"{unit}.service"] <= 128
     finally:
-        subprocess.run([*tool, f"sudo systemctl stop {unit}"], check=True)
+        hosts[name].shell(f"systemctl stop {unit}")

@@ -9,7 +9,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -17,32 +16,16 @@ import tempfile
 import time
 from pathlib import Path
 
+import testbed
 from farrier.facts.model import HostFacts
 from farrier.plan.planner import plan_all
 from farrier.project.workload import Workload
+from testbed import ENVIRONMENT, PLAY, farrier
 
-ROOT = Path(__file__).resolve().parents[1]
 FARRIER = [sys.executable, "-m", "farrier"]
-HOST = [sys.executable, str(ROOT / "templates/molecule/molecule/shared/host.py")]
 
 PROJECT = """\
 application: {name: notes, source: ., wsgi: "notes.wsgi:application", health_path: /health/}
-environments:
-  production:
-    inventory: inventory.yml
-    domain: www.example.org
-"""
-
-ON_A_HOST = """\
-application:
-  name: notes
-  source: app
-  wsgi: notes.wsgi:application
-  health_path: /health/
-  migrate: python manage.py migrate --noinput
-  static: {url: /static/, directory: static_root, command: python manage.py collectstatic --noinput}
-  environment: {NOTES_DATA: /var/lib/notes, ALLOWED_HOSTS: www.example.org}
-  secrets: [SECRET_KEY]
 environments:
   production:
     inventory: inventory.yml
@@ -130,31 +113,15 @@ def model(runs: int) -> None:
 
 def on_a_host(runs: int) -> None:
     """The generated role on a fresh host: the first run, then unchanged ones."""
-    with tempfile.TemporaryDirectory() as scratch:
+    name = f"farrier-bench-{os.getpid()}"
+    play = [str(Path(sys.executable).parent / PLAY[0]), *PLAY[1:], f"playbooks/{ENVIRONMENT}.yml"]
+    with tempfile.TemporaryDirectory() as scratch, testbed.host(name, cpus=1, memory_mb=1024) as host:
         root = Path(scratch)
-        name = f"farrier-bench-{os.getpid()}"
-        host = json.loads(
-            subprocess.run(
-                [*HOST, "up", name, "--cpus", "1", "--memory-mb", "1024"], check=True, capture_output=True, text=True
-            ).stdout
-        )
-        try:
-            variables = host["inventory"] | {"notes_production_secrets": {"SECRET_KEY": "only for this host"}}
-            (root / "inventory.yml").write_text(json.dumps({"all": {"hosts": {"web1": variables}}}))
-            (root / "farrier.yml").write_text(ON_A_HOST)
-            shutil.copytree(ROOT / "examples/django", root / "app")
-            for command in (["facts", "production"], ["generate", "production"]):
-                subprocess.run([*FARRIER, *command], cwd=root, check=True, stdout=subprocess.DEVNULL)
-            play = [
-                str(Path(sys.executable).parent / "ansible-playbook"),
-                "-i",
-                "inventory.yml",
-                "playbooks/production.yml",
-            ]
-            first, _ = timed(play, root)
-            again = [timed(play, root)[0] for _ in range(runs)]
-        finally:
-            subprocess.run([*HOST, "down", name], check=True, stdout=subprocess.DEVNULL)
+        testbed.write_notes(root, [host], {}, {})
+        farrier(root, "facts", ENVIRONMENT)
+        farrier(root, "generate", ENVIRONMENT)
+        first, _ = timed(play, root)
+        again = [timed(play, root)[0] for _ in range(runs)]
     print("\nansible-playbook over SSH, one host with 1 CPU and 1 GB\n")
     print(f"fresh host, package downloads included: {first:.1f} s")
     print(f"unchanged re-run, median of {runs}:        {statistics.median(again):.1f} s")

@@ -10,7 +10,6 @@ Files are kept from one to the next as in a project; `--anew` removes them, so t
 import argparse
 import json
 import re
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,10 +17,8 @@ from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests/host"))
-
-from deployed import ENVIRONMENT, deployed, farrier  # noqa: E402 - from where hosts are deployed for tests
+import testbed
+from testbed import ENVIRONMENT, PLAY, farrier, run, write_yaml
 
 URLS = {"/": 3, "/notes/new/": 1}
 FIGURES = ("cpu_seconds", "busy_cpu_seconds", "wait_seconds", "memory_private_mb", "boot_seconds")
@@ -82,18 +79,24 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=40)
     parser.add_argument("--anew", action="store_true")
     wish = parser.parse_args()
+    name = "bench-measure"
     with (
         tempfile.TemporaryDirectory(prefix="bench-measure-") as place,
-        deployed("bench-measure", Path(place) / "project", {"peak_rps": 3}, {}) as running,
+        testbed.host(name, cpus=1, memory_mb=768) as host,
     ):
-        path = running.project / "farrier.yml"
+        project = Path(place)
+        testbed.write_notes(project, [host], {"peak_rps": 3}, {})
+        farrier(project, "facts", ENVIRONMENT)
+        farrier(project, "generate", ENVIRONMENT)
+        run([*PLAY, f"playbooks/{ENVIRONMENT}.yml"], project)
+        path = project / "farrier.yml"
         description = yaml.safe_load(path.read_text(encoding="utf-8"))
         description["application"]["urls"] = URLS
         description["environments"][ENVIRONMENT]["workload"] = f"workloads/{ENVIRONMENT}.yml"
-        path.write_text(yaml.safe_dump(description), encoding="utf-8")
-        (running.project / "workloads").mkdir()
-        (running.project / "workloads" / f"{ENVIRONMENT}.yml").write_text("peak_rps: 3\n", encoding="utf-8")
-        show(list(measurements(running.project, running.name, wish.times, wish.seconds, anew=wish.anew)))
+        write_yaml(path, description)
+        (project / "workloads").mkdir()
+        write_yaml(project / "workloads" / f"{ENVIRONMENT}.yml", {"peak_rps": 3})
+        show(list(measurements(project, name, wish.times, wish.seconds, anew=wish.anew)))
 
 
 if __name__ == "__main__":

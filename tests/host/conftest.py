@@ -5,13 +5,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from deployed import DOMAIN, Deployed, deployed
+from deployed import Deployed, deployed
 from faults import OVERRIDES as FAULT_OVERRIDES
 from faults import REST_SECONDS, SETTLE_SECONDS, Stage, write_release
 from faults import WORKLOAD as FAULT_WORKLOAD
 from impatient import OVERRIDES, WORKLOAD
 from load import load
 from operated import prepare
+
+from testbed import DOMAIN
 
 
 @pytest.fixture(scope="session", params=["sync", "gthread"])
@@ -31,11 +33,15 @@ def operated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
         yield running
 
 
+def write_first_release(stack: Deployed) -> None:
+    write_release(stack.project)
+
+
 @pytest.fixture(scope="session")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """The host of the fault suite."""
     root: Path = tmp_path_factory.mktemp("faults")
-    with deployed("faults", root / "project", FAULT_WORKLOAD, FAULT_OVERRIDES, 1024, write_release) as stack:
+    with deployed("faults", root / "project", FAULT_WORKLOAD, FAULT_OVERRIDES, 1024, write_first_release) as stack:
         stage = Stage(stack, root / "answers")
         stage.deploy("# both slots have been used")
         stage.settled()

@@ -4,7 +4,6 @@ import json
 import os
 import shlex
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,22 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deployed import (
-    DOMAIN,
-    ENVIRONMENT,
-    EXAMPLE,
-    HOST_TOOL,
-    PLAY,
-    ROOT,
-    Deployed,
-    attempt,
-    environment,
-    one_module,
-    run,
-)
+from deployed import Deployed, one_module
 from load import REQUESTS_PER_SECOND, Load, Report, load
 
 from fault_table import Seen
+from testbed import DOMAIN, ENVIRONMENT, EXAMPLE, PLAY, ROOT, attempt, environment, run
 
 # The full count of deploys and rollbacks is for `FARRIER_FAULTS=20 pytest tests/host -k deploys_and_rollbacks`.
 DEPLOYS = int(os.environ.get("FARRIER_FAULTS", "3"))
@@ -280,10 +268,9 @@ class Stage:
         boot = "cat /proc/sys/kernel/random/boot_id"
         before = self.shell(boot)
         self.shell("systemctl --no-block reboot")
-        ssh = [sys.executable, str(HOST_TOOL), "ssh", self.stack.name]
         give_up = time.monotonic() + BOOT_SECONDS
         while True:
-            done = attempt([*ssh, f"systemctl is-system-running --wait >&2; {boot}"], ROOT)
+            done = attempt([*self.stack.ssh_anew, f"systemctl is-system-running --wait >&2; {boot}"], ROOT)
             if done.returncode == 0 and done.stdout != before:
                 return
             assert time.monotonic() < give_up, done

@@ -6,20 +6,49 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import yaml
-from deployed import ENVIRONMENT, EXAMPLE, PLAY, Deployed, environment
+from deployed import Deployed
+
+import testbed
+from testbed import ENVIRONMENT, EXAMPLE, PLAY, environment
 
 PATIENCE_SECONDS = 120
 METRICS = "/var/lib/prometheus/node-exporter"
 
 
-def prepare(project: Path) -> None:
+def prepare(stack: Deployed) -> None:
     """All that can be switched on in an environment is."""
-    path = project / "farrier.yml"
+    path = stack.project / "farrier.yml"
     description = yaml.safe_load(path.read_text(encoding="utf-8"))
     description["environments"][ENVIRONMENT].update({"release_header": True, "metrics_directory": METRICS})
-    path.write_text(yaml.safe_dump(description), encoding="utf-8")
+    testbed.write_yaml(path, description)
+
+
+@contextmanager
+def second_host(stack: Deployed, name: str, **variables: str) -> Iterator[Deployed]:
+    """A second host of the environment, like the planned one, on which nothing was ever deployed."""
+    planned = {f"notes_{ENVIRONMENT}_planned_hosts": [name]}  # as if there were facts of it
+
+    def more(inventory: Any) -> None:
+        inventory["all"]["hosts"][name] = {**host.inventory, **planned, **variables}
+
+    with testbed.host(name, cpus=1, memory_mb=768) as host, edited(stack.project / "inventory.yml", more):
+        yield Deployed(**vars(host), project=stack.project)
+
+
+@contextmanager
+def edited(path: Path, change: Callable[[Any], object]) -> Iterator[None]:
+    """A YAML file of the project with something else in it; later as it was."""
+    before = path.read_text(encoding="utf-8")
+    document = yaml.safe_load(before)
+    change(document)
+    testbed.write_yaml(path, document)
+    try:
+        yield
+    finally:
+        path.write_text(before, encoding="utf-8")
 
 
 def write_release(stack: Deployed, text: str) -> None:

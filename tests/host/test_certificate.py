@@ -3,15 +3,16 @@
 import re
 import ssl
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
-from deployed import DOMAIN, ENVIRONMENT, HOST_TOOL, PLAY, ROOT, Deployed, attempt, deployed, run
+from deployed import Deployed, deployed
 from impatient import OVERRIDES, WORKLOAD
 from operated import altered
+
+from testbed import DOMAIN, ENVIRONMENT, PLAY, attempt
 
 pytestmark = pytest.mark.host
 
@@ -19,16 +20,15 @@ NAME = "certificate"
 PLACE = "/etc/ssl/site"
 
 
-def certify(days: int) -> None:
+def certify(host: Deployed, days: int) -> None:
     """Puts a certificate onto the host that is valid for so long."""
     options = f"-newkey rsa:2048 -nodes -subj /CN={DOMAIN} -days {days} -keyout {PLACE}/key.pem -out {PLACE}/chain.pem"
-    command = f"sudo mkdir -p {PLACE} && sudo openssl req -x509 {options}"
-    run([sys.executable, str(HOST_TOOL), "ssh", NAME, command], ROOT)
+    host.shell(f"mkdir -p {PLACE} && openssl req -x509 {options}")
 
 
-def prepare(project: Path) -> None:
-    certify(10)
-    path = project / "farrier.yml"
+def prepare(stack: Deployed) -> None:
+    certify(stack, 10)
+    path = stack.project / "farrier.yml"
     description = yaml.safe_load(path.read_text(encoding="utf-8"))
     tls = {"certificate": f"{PLACE}/chain.pem", "key": f"{PLACE}/key.pem"}
     description["environments"][ENVIRONMENT]["tls"] = tls
@@ -72,7 +72,7 @@ def test_without_a_look_at_its_end_nobody_is_told(secured: Deployed) -> None:
 @pytest.mark.row(25, "a certificate that ends soon is told")
 def test_one_that_ends_soon_is_told_and_a_renewed_one_is_not(secured: Deployed) -> None:
     check_told(secured)
-    certify(90)
+    certify(secured, 90)
     secured.shell("nginx -s reload; sleep 1")
     assert "The certificate" not in played(secured).stderr
 

@@ -6,8 +6,10 @@ import re
 
 import pytest
 import yaml
-from deployed import ENVIRONMENT, PLAY, SECRET, Deployed, attempt
+from deployed import Deployed
 from tricky import TRICKY
+
+from testbed import ENVIRONMENT, PLAY, SECRET, attempt
 
 pytestmark = pytest.mark.host
 

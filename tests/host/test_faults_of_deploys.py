@@ -11,17 +11,18 @@ from collections.abc import Iterable, Iterator
 from statistics import median
 
 import pytest
-from deployed import DOMAIN, ENVIRONMENT
 from faults import DEPLOYS, WORKLOAD, Stage, write_release
 from load import POST_SECONDS, Report, load
 from operated import altered
 from traces import LOOK, differences, left
 from witnessed import finish, played, start
 
+from testbed import DOMAIN, ENVIRONMENT
+
 pytestmark = [pytest.mark.host, pytest.mark.usefixtures("rested")]
 
 ROLLBACK = f"{ENVIRONMENT}-rollback"
-DEPLOY_SECONDS = 20
+COMMAND_SECONDS = 20
 SWITCH_SECONDS = 5
 UNCHANGED_SECONDS = 10
 REST_SECONDS = 5
@@ -109,7 +110,7 @@ def test_deploys_and_rollbacks(stage: Stage) -> None:
         f"p99 {milliseconds(during, 0.99)} ms during the switches, {milliseconds(rest, 0.99)} ms between; {watched}"
     )
     assert during.seconds(0.99) <= SLOWER * rest.seconds(0.99), stage.rows[-1].note
-    assert median(watched.took[ENVIRONMENT]) < DEPLOY_SECONDS
+    assert median(watched.took[ENVIRONMENT]) < COMMAND_SECONDS
     for switches in watched.switches.values():
         assert median(switches) < SWITCH_SECONDS
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import pytest
-from deployed import ENVIRONMENT, PLAY, attempt
 from faults import SERVICE, SETTLE_SECONDS, WORKERS, Stage
 from operated import altered
 from test_faults import (
@@ -50,6 +49,8 @@ from test_faults_of_resources import (
     check_slow_clients,
     hurried,
 )
+
+from testbed import ENVIRONMENT, PLAY, attempt
 
 pytestmark = [pytest.mark.host, pytest.mark.usefixtures("rested")]
 

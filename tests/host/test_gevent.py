@@ -7,9 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from deployed import ENVIRONMENT, PLAY, Deployed, attempt, deployed
+from deployed import Deployed, deployed
 
 from farrier import policy
+from testbed import ENVIRONMENT, PLAY, attempt
 
 pytestmark = pytest.mark.host
 
@@ -19,11 +20,11 @@ WORKLOAD = {"cpu_seconds": 0.003, "wait_seconds": 0.1, "memory_private_mb": 30, 
 OVERRIDES = {"gunicorn.worker_class": "gevent", "gunicorn.workers": 1, "gunicorn.worker_connections": AT_ONCE}
 
 
-def require_gevent(project: Path) -> None:
+def require_gevent(stack: Deployed) -> None:
     """As an application does that is to run under gevent; the version is the one that the tests are pinned to."""
     pinned = re.search(r"^gevent==\S+", (Path(__file__).parents[2] / "constraints.txt").read_text(), re.MULTILINE)
     assert pinned
-    with (project / "app/requirements.txt").open("a") as file:
+    with (stack.project / "app/requirements.txt").open("a") as file:
         file.write(f"\n{pinned[0]}\n")
 
 

@@ -5,8 +5,10 @@ import secrets
 from collections.abc import Mapping
 
 import pytest
-from deployed import DOMAIN, Answer, Deployed
+from deployed import Answer, Deployed
 from operated import write_release
+
+from testbed import DOMAIN
 
 pytestmark = pytest.mark.host
 

@@ -1,9 +1,7 @@
 """A host that somebody has taken over answers what it likes: neither its neighbour nor the control machine obeys it."""
 
-import json
 import os
 import shlex
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +9,10 @@ from typing import Any
 
 import pytest
 import yaml
-from deployed import DOMAIN, ENVIRONMENT, HOST_TOOL, PLAY, ROOT, Deployed, attempt, run
-from operated import write_release
+from deployed import Deployed
+from operated import second_host, write_release
+
+from testbed import DOMAIN, ENVIRONMENT, PLAY, Host, attempt
 
 pytestmark = pytest.mark.host
 
@@ -82,30 +82,15 @@ def trap(tmp_path: Path) -> Trap:
 
 
 @pytest.fixture
-def hostile(operated: Deployed, trap: Trap) -> Iterator[str]:
+def hostile(operated: Deployed, trap: Trap) -> Iterator[Host]:
     """A second host of the environment, whose interpreter answers more than it was asked."""
-    inventory = operated.project / "inventory.yml"
-    before = inventory.read_text(encoding="utf-8")
-    limits = ("--cpus", "1", "--memory-mb", "768")
-    host = json.loads(run([sys.executable, str(HOST_TOOL), "up", HOSTILE, *limits], ROOT))
-    try:
-        role = operated.project / f"roles/notes_{ENVIRONMENT}"
-        defaults = yaml.load((role / "defaults/main.yml").read_text(encoding="utf-8"), Loader)  # noqa: S506 - a safe loader
-        planned = {f"notes_{ENVIRONMENT}_planned_hosts": [HOSTILE]}  # as if there were facts of it
-        wrapper = WRAPPER.replace("ANSWERS", repr(trap.answers({**defaults, **planned})))
-        plant = f"printf %s {shlex.quote(wrapper)} >{INTERPRETER}; chmod 755 {INTERPRETER}"
-        on_host(HOSTILE, plant)
-        hosts = yaml.safe_load(before)
-        hosts["all"]["hosts"][HOSTILE] = {**host["inventory"], **planned, "ansible_python_interpreter": INTERPRETER}
-        inventory.write_text(yaml.safe_dump(hosts), encoding="utf-8")
-        yield HOSTILE
-    finally:
-        inventory.write_text(before, encoding="utf-8")
-        run([sys.executable, str(HOST_TOOL), "down", HOSTILE], ROOT)
-
-
-def on_host(name: str, command: str) -> str:
-    return run([sys.executable, str(HOST_TOOL), "ssh", name, f"sudo sh -c {shlex.quote(command)}"], ROOT)
+    role = operated.project / f"roles/notes_{ENVIRONMENT}"
+    defaults = yaml.load((role / "defaults/main.yml").read_text(encoding="utf-8"), Loader)  # noqa: S506 - a safe loader
+    planned = {f"notes_{ENVIRONMENT}_planned_hosts": [HOSTILE]}
+    wrapper = WRAPPER.replace("ANSWERS", repr(trap.answers({**defaults, **planned})))
+    with second_host(operated, HOSTILE, ansible_python_interpreter=INTERPRETER) as host:
+        host.shell(f"printf %s {shlex.quote(wrapper)} >{INTERPRETER}; chmod 755 {INTERPRETER}")
+        yield host
 
 
 def holding(word: str) -> str:
@@ -114,7 +99,7 @@ def holding(word: str) -> str:
 
 
 def test_a_hostile_host_decides_nothing_for_its_neighbour_or_the_control_machine(
-    operated: Deployed, hostile: str, trap: Trap, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    operated: Deployed, hostile: Host, trap: Trap, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     # Where facts are kept, what it answered comes before anything is packed the next time.
     monkeypatch.setenv("ANSIBLE_CACHE_PLUGIN", "jsonfile")
@@ -123,13 +108,13 @@ def test_a_hostile_host_decides_nothing_for_its_neighbour_or_the_control_machine
         write_release(operated, f"# beside a hostile host, {number}")
         played = attempt([*PLAY, f"playbooks/{ENVIRONMENT}.yml"], operated.project)
         assert not trap.ran.exists(), "a command of the host's choosing ran on the control machine"
-        for place in (operated.shell, lambda command: on_host(hostile, command)):
+        for place in (operated.shell, hostile.shell):
             assert place(holding(SECRET)) == "", "a file of the control machine's came to a host"
         assert played.returncode == 0, played.stdout
         serving = "cat /srv/notes/active/release/notes/wsgi.py"
         assert f"hostile host, {number}" in operated.shell(serving)
-        assert f"hostile host, {number}" in on_host(hostile, serving)
+        assert f"hostile host, {number}" in hostile.shell(serving)
         assert operated.shell(holding(PLANTED)) == "", "an answer of one host is in force on another"
     assert PLANTED in "".join(path.read_text() for path in (tmp_path / "facts").iterdir()), "it did answer"
-    assert PLANTED in on_host(hostile, "cat /srv/notes/active/environment"), "it may do with itself what it likes"
+    assert PLANTED in hostile.shell("cat /srv/notes/active/environment"), "it may do with itself what it likes"
     assert os.environ["ANSIBLE_CACHE_PLUGIN"] == "jsonfile"

@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 import yaml
-from deployed import ENVIRONMENT, Deployed, deployed
+from deployed import Deployed, deployed
+
+from testbed import ENVIRONMENT
 
 pytestmark = [pytest.mark.host, pytest.mark.clock]
 
@@ -40,7 +42,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
         tmp_path_factory.mktemp("loadtest"),
         COST,
         {},
-        prepare=lambda project: change(project, urls={URL: 1}),
+        prepare=lambda stack: change(stack.project, urls={URL: 1}),
     ) as running:
         yield running
 
@@ -77,7 +79,7 @@ def generator_of(parent: int) -> list[int]:
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             words = path.read_text().rpartition(")")[2].split()
-            if int(words[1]) == parent and b"loadtest.generator" in (path.parent / "cmdline").read_bytes():
+            if int(words[1]) == parent and b"farrier.loadtest.generator" in (path.parent / "cmdline").read_bytes():
                 found.append(int(path.parent.name))
         except OSError:
             continue
@@ -157,7 +159,7 @@ def test_workers_on_hosts_of_a_group_find_the_generator_through_ssh_and_are_remo
     # The port is one of this machine: the worker on the host itself finds nobody there, which tells its requests apart.
     assert int(row["good"]) + int(row["other_errors"]) == int(row["offered"])
     assert int(row["good"]) == pytest.approx(int(row["offered"]) / 2, rel=0.5)
-    left = "ls -d /home/*/.cache/farrier-loadtest-* 2>&1 | grep -v 'No such'; pgrep -f '[l]oading.generator'; true"
+    left = "ls -d /home/*/.cache/farrier-loadtest-* 2>&1 | grep -v 'No such'; pgrep -f '[l]oadtest.generator'; true"
     assert stack.shell(left) == ""
 
 

@@ -1,17 +1,15 @@
 """One play at a time changes a host; one that has died keeps nobody out."""
 
-import json
 import os
 import re
-import shlex
 import signal
-import sys
 from collections.abc import Iterator
 
 import pytest
-import yaml
-from deployed import ENVIRONMENT, HOST_TOOL, PLAY, ROOT, Deployed, attempt, run
-from operated import altered, eventually, playing, write_release
+from deployed import Deployed
+from operated import altered, eventually, playing, second_host, write_release
+
+from testbed import ENVIRONMENT, PLAY, attempt
 
 pytestmark = pytest.mark.host
 
@@ -138,18 +136,9 @@ def test_a_play_whose_lock_was_taken_does_not_switch(operated: Deployed) -> None
 @pytest.fixture(scope="module")
 def another(operated: Deployed) -> Iterator[str]:
     """A second host of the environment, on which nothing has been deployed and where somebody else has the lock."""
-    name, inventory = "operated-second", operated.project / "inventory.yml"
-    before = inventory.read_text(encoding="utf-8")
-    host = json.loads(run([sys.executable, str(HOST_TOOL), "up", name], ROOT))
-    try:
-        hosts = yaml.safe_load(before)
-        hosts["all"]["hosts"][name] = {**host["inventory"], f"notes_{ENVIRONMENT}_planned_hosts": [name]}
-        inventory.write_text(yaml.safe_dump(hosts), encoding="utf-8")
-        run([sys.executable, str(HOST_TOOL), "ssh", name, f"sudo sh -c {shlex.quote(SOMEBODY_ELSES)}"], ROOT)
-        yield name
-    finally:
-        inventory.write_text(before, encoding="utf-8")
-        run([sys.executable, str(HOST_TOOL), "down", name], ROOT)
+    with second_host(operated, "operated-second") as host:
+        host.shell(SOMEBODY_ELSES)
+        yield host.name
 
 
 def check_one_of_two_is_locked(stack: Deployed, locked: str, text: str) -> None:

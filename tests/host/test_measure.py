@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 import yaml
-from deployed import ENVIRONMENT, HOST_TOOL, ROOT, Deployed, deployed, farrier, run
+from deployed import Deployed, deployed
 
 from farrier.policy import PROXY_CPU_SECONDS, RESERVE_MINIMUM_MB
+from testbed import ENVIRONMENT, ROOT, farrier
 
 pytestmark = pytest.mark.host
 
@@ -207,25 +208,20 @@ def test_on_the_host_itself_what_its_log_holds_is_measured(stack: Deployed) -> N
     sources = ["-C", str(ROOT), "constraints.txt", "generator/farrier", "templates"]
     project = ["-C", str(stack.project), "app", "farrier.yml", "inventory.yml"]
     packed = subprocess.run(["tar", "cz", *sources, *project], stdout=subprocess.PIPE, check=True).stdout
-    on_host = [sys.executable, str(HOST_TOOL), "ssh", stack.name]
-    subprocess.run([*on_host, "tar xz"], input=packed, check=True, timeout=60)
+    subprocess.run([*stack.ssh, "tar xz"], input=packed, check=True, timeout=60)
     needed = "ansible-core jinja2 pydantic pyyaml rich typer"
     install = f"python3 -m venv v && v/bin/pip install -q -c constraints.txt {needed}"
     local = f"PYTHONPATH=generator v/bin/python -m farrier measure {ENVIRONMENT} --local --seconds {SECONDS}"
     try:
-        run([*on_host, install], ROOT)
-        run([*on_host, "sudo grep -E '/(work|nowhere)/' /var/log/nginx/notes.access.log > access.log"], ROOT)
-        said = run([*on_host, f"{local} --access-log access.log"], ROOT)  # as a user who may use sudo
-        found = yaml.safe_load(run([*on_host, f"cat workloads/{ENVIRONMENT}.yml"], ROOT))
-        elsewhere = run(
-            [
-                *on_host,
-                f"sed -i 's/name: notes/name: mares/; s/notes_trial/mares_trial/' *.yml; {local} 2>&1; echo ends with $?",
-            ],
-            ROOT,
+        stack.run(install)
+        stack.run("sudo grep -E '/(work|nowhere)/' /var/log/nginx/notes.access.log > access.log")
+        said = stack.run(f"{local} --access-log access.log")  # as a user who may use sudo
+        found = yaml.safe_load(stack.run(f"cat workloads/{ENVIRONMENT}.yml"))
+        elsewhere = stack.run(
+            f"sed -i 's/name: notes/name: mares/; s/notes_trial/mares_trial/' *.yml; {local} 2>&1; echo ends with $?"
         )
     finally:
-        run([*on_host, "rm -rf v generator templates app workloads access.log"], ROOT)
+        stack.run("rm -rf v generator templates app workloads access.log")
     assert "/work/?cpu_ms&wait_ms" in said
     assert "/nowhere/" not in said
     assert 0.018 <= found["cpu_seconds"] <= 0.024, found

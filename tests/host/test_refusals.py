@@ -3,18 +3,17 @@
 import json
 import re
 import shlex
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from deployed import DOMAIN, ENVIRONMENT, HOST_TOOL, PLAY, ROOT, Deployed, attempt, farrier, one_module, run
-from deployed import environment as our_environment
-from operated import eventually, write_release
+from deployed import Deployed, one_module
+from operated import edited, eventually, second_host, write_release
+
+from testbed import DOMAIN, ENVIRONMENT, PLAY, ROOT, attempt, farrier, run
+from testbed import environment as our_environment
 
 pytestmark = pytest.mark.host
 
@@ -39,19 +38,6 @@ def refused(stack: Deployed, *arguments: str) -> str:
     assert stack.shell(LOOK_AT_FILES) == before, "something was changed"
     assert stack.shell("readlink -f /srv/notes/active/release") == serving
     return text
-
-
-@contextmanager
-def edited(path: Path, change: Any) -> Iterator[None]:
-    """A YAML file of the project with something else in it; later as it was."""
-    before = path.read_text(encoding="utf-8")
-    document = yaml.safe_load(before)
-    change(document)
-    path.write_text(yaml.safe_dump(document), encoding="utf-8")
-    try:
-        yield
-    finally:
-        path.write_text(before, encoding="utf-8")
 
 
 @contextmanager
@@ -355,20 +341,8 @@ def test_a_host_without_ipv6_is_served(operated: Deployed) -> None:
 @pytest.fixture(scope="module")
 def bare(operated: Deployed) -> Iterator[Deployed]:
     """A host like the planned one, on which nothing was ever deployed."""
-    name, project = "operated-bare", operated.project
-    limits = ["--cpus", "1", "--memory-mb", "768"]
-    host = json.loads(run([sys.executable, str(HOST_TOOL), "up", name, *limits], ROOT))
-    own = {**host["inventory"], f"notes_{ENVIRONMENT}_planned_hosts": [name]}
-
-    def more(document: Any) -> None:
-        document["all"]["hosts"][name] = own
-
-    options = [*host["ssh_options"].split(), "-i", host["private_key"], "-p", str(host["ssh_port"])]
-    try:
-        with edited(project / "inventory.yml", more):
-            yield Deployed(name, project, host["http_port"], ("ssh", *options, f"{host['user']}@{host['ssh_host']}"))
-    finally:
-        run([sys.executable, str(HOST_TOOL), "down", name], ROOT)
+    with second_host(operated, "operated-bare") as host:
+        yield host
 
 
 def test_a_port_that_is_taken_is_refused_before_packages_are_installed(bare: Deployed) -> None:

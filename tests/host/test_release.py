@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from deployed import ENVIRONMENT, PLAY, Deployed, attempt
+from deployed import Deployed
 from operated import altered, write_release
+
+from testbed import ENVIRONMENT, PLAY, attempt
 
 pytestmark = pytest.mark.host
 

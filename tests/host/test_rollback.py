@@ -6,14 +6,15 @@ import os
 import re
 import shlex
 import signal
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import pytest
 import yaml
-from deployed import ENVIRONMENT, HOST_TOOL, PLAY, ROOT, SECRET, Deployed, attempt, farrier, run
-from operated import eventually, playing, write_release
+from deployed import Deployed
+from operated import eventually, playing, second_host, write_release
+
+from testbed import ENVIRONMENT, PLAY, SECRET, attempt, run
 
 pytestmark = pytest.mark.host
 
@@ -243,44 +244,28 @@ def test_the_journal_of_a_host_holds_neither_secrets_nor_the_control_machines_pr
 
 
 @pytest.fixture
-def fresh(operated: Deployed) -> Iterator[str]:
+def fresh(operated: Deployed) -> Iterator[Deployed]:
     """A second host of the environment, on which nothing has been deployed yet."""
-    name, inventory = "operated-first", operated.project / "inventory.yml"
-    before = inventory.read_text(encoding="utf-8")
-    host = json.loads(run([sys.executable, str(HOST_TOOL), "up", name, "--cpus", "1", "--memory-mb", "768"], ROOT))
-    try:
-        hosts = yaml.safe_load(before)
-        hosts["all"]["hosts"][name] = host["inventory"]
-        inventory.write_text(yaml.safe_dump(hosts), encoding="utf-8")
-        farrier(operated.project, "facts", ENVIRONMENT)
-        farrier(operated.project, "generate", ENVIRONMENT)
-        yield name
-    finally:
-        inventory.write_text(before, encoding="utf-8")
-        run([sys.executable, str(HOST_TOOL), "down", name], ROOT)
-        (operated.project / f"facts/{ENVIRONMENT}/{name}.json").unlink(missing_ok=True)
-        farrier(operated.project, "generate", ENVIRONMENT)
+    with second_host(operated, "operated-first") as host:
+        yield host
 
 
-def test_a_first_deploy_that_is_refused_leaves_nothing_switched_on(operated: Deployed, fresh: str) -> None:
-    def shell(command: str) -> str:
-        return run([sys.executable, str(HOST_TOOL), "ssh", fresh, f"sudo sh -c {shlex.quote(command)}"], ROOT)
-
+def test_a_first_deploy_that_is_refused_leaves_nothing_switched_on(operated: Deployed, fresh: Deployed) -> None:
     look = (
         "systemctl is-enabled notes.socket notes-activate; systemctl is-active notes.socket; "
         "ls /etc/nginx/sites-enabled /srv/notes/slots /srv/notes/configurations; nginx -t -q && echo fine; true"
     )
     before = wish(operated)
     write_release(operated, 'raise RuntimeError("the shoe does not fit")')
-    assert "the shoe does not fit" in refused(operated, "--limit", fresh)
-    assert shell("ls /etc/nginx/sites-enabled") == "default\n"
+    assert "the shoe does not fit" in refused(operated, "--limit", fresh.name)
+    assert fresh.shell("ls /etc/nginx/sites-enabled") == "default\n"
     write_release(operated, "# the first one")
-    refused(operated, "--limit", fresh, *wish(operated, ALLOWED_HOSTS="refused.example.com"))
-    assert shell(look).split() == [
+    refused(operated, "--limit", fresh.name, *wish(operated, ALLOWED_HOSTS="refused.example.com"))
+    assert fresh.shell(look).split() == [
         *("disabled", "disabled", "inactive"),
         *("/etc/nginx/sites-enabled:", "default", "/srv/notes/configurations:", "/srv/notes/slots:", "fine"),
     ]
-    assert shell("grep -rlsF refused.example.com /srv /etc || true") == ""
-    operated.play("--limit", fresh, *before)
-    assert shell(look).split()[:3] == ["enabled", "enabled", "active"]
-    assert '"release"' in shell("cat /srv/notes/active/slot.json")
+    assert fresh.shell("grep -rlsF refused.example.com /srv /etc || true") == ""
+    operated.play("--limit", fresh.name, *before)
+    assert fresh.shell(look).split()[:3] == ["enabled", "enabled", "active"]
+    assert '"release"' in fresh.shell("cat /srv/notes/active/slot.json")

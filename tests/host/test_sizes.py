@@ -4,17 +4,18 @@ workers share what they preload.
 
 import json
 import shlex
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
-from deployed import DOMAIN, ENVIRONMENT, HOST_TOOL, ROOT, farrier, run, write_project
+
+import testbed
+from testbed import DOMAIN, ENVIRONMENT, PLAY, Host, farrier, run
 
 pytestmark = pytest.mark.host
 
-LIMITS = {"sizes-large": ("2", "1024"), "sizes-small": ("1", "512")}
 WORKLOAD = {
     "cpu_seconds": 0.02,
     "wait_seconds": 0.03,
@@ -59,79 +60,77 @@ systemctl restart "notes@${PWD##*/}"
 """
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """One environment on hosts of several sizes."""
+
+    project: Path
+    hosts: Mapping[str, Host]
+
+    def play(self, *arguments: str) -> str:
+        return run([*PLAY, f"playbooks/{ENVIRONMENT}.yml", *arguments], self.project)
+
+
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def sizes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sizes]:
     root = tmp_path_factory.mktemp("sizes") / "project"
     root.mkdir()
-    try:
-        hosts = {
-            name: json.loads(run([sys.executable, str(HOST_TOOL), "up", name, "--cpus", cpus, "--memory-mb", mb], ROOT))
-            for name, (cpus, mb) in LIMITS.items()
-        }
-        write_project(root, hosts["sizes-large"], WORKLOAD, {})
-        inventory = yaml.safe_load((root / "inventory.yml").read_text())
-        inventory["all"]["hosts"] = {name: host["inventory"] for name, host in hosts.items()}
-        (root / "inventory.yml").write_text(yaml.safe_dump(inventory))
+    with (
+        testbed.host("sizes-large", cpus=2, memory_mb=1024) as large,
+        testbed.host("sizes-small", cpus=1, memory_mb=512) as small,
+    ):
+        testbed.write_notes(root, [large, small], WORKLOAD, {})
         # The database is migrated once for all hosts, but each of these keeps a SQLite file of its own.
         description = yaml.safe_load((root / "farrier.yml").read_text())
         description["application"]["health_path"] = "/release/"
-        (root / "farrier.yml").write_text(yaml.safe_dump(description))
+        testbed.write_yaml(root / "farrier.yml", description)
         with (root / "app/notes/wsgi.py").open("a") as wsgi:
             wsgi.write(OBJECTS)
         farrier(root, "facts", ENVIRONMENT)
         farrier(root, "generate", ENVIRONMENT)
-        yield root
-    finally:
-        for name in LIMITS:
-            run([sys.executable, str(HOST_TOOL), "down", name], ROOT)
+        yield Sizes(root, {host.name: host for host in (large, small)})
 
 
-def play(project: Path) -> str:
-    return run(["ansible-playbook", "-i", "inventory.yml", f"playbooks/{ENVIRONMENT}.yml"], project)
-
-
-def workers(host: str) -> int:
+def workers(sizes: Sizes) -> dict[str, int]:
     """Gunicorn's worker processes that are alive: the children of the masters."""
-    command = "sudo sh -c 'for slot in a b; do pid=$(systemctl show --value -p MainPID notes@$slot); [ $pid = 0 ] || pgrep -P $pid; done'"
-    return len(run([sys.executable, str(HOST_TOOL), "ssh", host, command], ROOT).split())
+    command = (
+        "for slot in a b; do pid=$(systemctl show --value -p MainPID notes@$slot); [ $pid = 0 ] || pgrep -P $pid; done"
+    )
+    return {name: len(host.shell(command).split()) for name, host in sizes.hosts.items()}
 
 
-def test_each_host_runs_its_own_numbers_and_host_vars_wins(project: Path) -> None:
-    play(project)
-    plan = json.loads(farrier(project, "plan", ENVIRONMENT, "--json"))["hosts"]
-    planned = {host: plan[host]["settings"]["gunicorn.workers"]["value"] for host in LIMITS}
+def test_each_host_runs_its_own_numbers_and_host_vars_wins(sizes: Sizes) -> None:
+    sizes.play()
+    plan = json.loads(farrier(sizes.project, "plan", ENVIRONMENT, "--json"))["hosts"]
+    planned = {name: plan[name]["settings"]["gunicorn.workers"]["value"] for name in sizes.hosts}
     assert planned["sizes-large"] > planned["sizes-small"]
-    assert {host: workers(host) for host in LIMITS} == planned
+    assert workers(sizes) == planned
 
-    (project / "host_vars").mkdir()
-    (project / "host_vars/sizes-small.yml").write_text(
+    (sizes.project / "host_vars").mkdir()
+    (sizes.project / "host_vars/sizes-small.yml").write_text(
         f"notes_{ENVIRONMENT}_gunicorn_workers: {planned['sizes-small'] + 1}\n"
     )
-    play(project)
-    assert {host: workers(host) for host in LIMITS} == {**planned, "sizes-small": planned["sizes-small"] + 1}
+    sizes.play()
+    assert workers(sizes) == {**planned, "sizes-small": planned["sizes-small"] + 1}
 
 
-def private_mb(host: str, change: str = "") -> list[float]:
+def private_mb(host: Host, change: str = "") -> list[float]:
     """What each worker of the live slot holds for itself alone after some requests, each of which collects garbage."""
     script = shlex.quote(PRIVATE.format(change=change, asking=shlex.quote(ASKING)))
-    said = run([sys.executable, str(HOST_TOOL), "ssh", host, f"sudo bash -c {script}"], ROOT)
-    return [float(line) for line in said.splitlines()]
+    return [float(line) for line in host.run(f"sudo bash -c {script}").splitlines()]
 
 
-@pytest.mark.usefixtures("project")
-def test_a_collection_of_garbage_gives_no_worker_a_copy_of_what_all_share() -> None:
-    frozen = private_mb("sizes-large")
+def test_a_collection_of_garbage_gives_no_worker_a_copy_of_what_all_share(sizes: Sizes) -> None:
+    frozen = private_mb(sizes.hosts["sizes-large"])
     assert len(frozen) > 1
-    copied = private_mb("sizes-large", UNFROZEN)
+    copied = private_mb(sizes.hosts["sizes-large"], UNFROZEN)
     # Not every worker need have answered; one at least has.
     assert max(copied) > max(frozen) + COPY_MB, (frozen, copied)
 
 
-def test_a_host_that_the_plan_did_not_know_is_told_to_be_planned(project: Path) -> None:
-    inventory = yaml.safe_load((project / "inventory.yml").read_text())
+def test_a_host_that_the_plan_did_not_know_is_told_to_be_planned(sizes: Sizes) -> None:
+    inventory = yaml.safe_load((sizes.project / "inventory.yml").read_text())
     inventory["all"]["hosts"]["sizes-new"] = inventory["all"]["hosts"]["sizes-small"]
-    (project / "inventory.yml").write_text(yaml.safe_dump(inventory))
+    testbed.write_yaml(sizes.project / "inventory.yml", inventory)
     with pytest.raises(AssertionError, match="sizes-new was not planned: gather its facts"):
-        run(
-            ["ansible-playbook", "-i", "inventory.yml", f"playbooks/{ENVIRONMENT}.yml", "--limit", "sizes-new"], project
-        )
+        sizes.play("--limit", "sizes-new")

@@ -4,8 +4,10 @@ import re
 from urllib.parse import urlencode
 
 import pytest
-from deployed import DOMAIN, Answer, Deployed
+from deployed import Answer, Deployed
 from impatient import UPLOAD_LIMIT_MB
+
+from testbed import DOMAIN
 
 pytestmark = pytest.mark.host
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deployed import DEPLOY_SECONDS, PLAY, environment
+from testbed import COMMAND_SECONDS, PLAY, environment
 
 CALLBACKS = Path(__file__).parent / "callbacks"
 NOTES = "witness.jsonl"
@@ -80,7 +80,7 @@ def start(project: Path, playbook: str, kill_after: int = 0, *arguments: str) ->
 def finish(project: Path, process: "subprocess.Popen[bytes]") -> Played:
     """Waits until a play has ended."""
     try:
-        status = process.wait(DEPLOY_SECONDS)
+        status = process.wait(COMMAND_SECONDS)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         raise

@@ -1,12 +1,9 @@
 """One application on a throw-away host of one pinned CPU, from `farrier measure` to the deployed role, and load on it."""
 
 import json
-import os
 import shlex
-import shutil
-import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
@@ -15,14 +12,15 @@ from typing import Any
 
 import yaml
 
+import testbed
 from farrier.loadtest.job import Job, Request
 from farrier.loadtest.process import Generator
 from farrier.loadtest.step import Step
 from sizing.search import Probe
 from sizing.workloads import Work
+from testbed import PLAY, Host, farrier, run
 
-ROOT = Path(__file__).resolve().parents[2]
-HOST = [sys.executable, str(ROOT / "templates/molecule/molecule/shared/host.py")]
+APPLICATION = Path(__file__).parent / "application"
 ENVIRONMENT = "bench"
 DOMAIN = "bench.example.org"
 HOST_CPU, GENERATOR_CPU = 0, 1
@@ -84,27 +82,19 @@ def read_workload(project: Path) -> dict[str, Any]:
 class Rig:
     """The host and what runs on it."""
 
-    def __init__(self, work: Work, project: Path, host: Mapping[str, Any]) -> None:
+    def __init__(self, work: Work, project: Path, host: Host) -> None:
         """Keep what it is reached by."""
         self.work, self.project, self.host = work, project, host
         self.running: Configuration | None = None
 
-    def shell(self, command: str) -> str:
-        """What a command prints that root runs on the host."""
-        return _run([*HOST, "ssh", self.host["name"], f"sudo sh -c {shlex.quote(command)}"], ROOT)
-
-    def farrier(self, *arguments: str) -> str:
-        """What Farrier prints, on the CPU that is not the host's."""
-        return _run([sys.executable, "-m", "farrier", *arguments], self.project)
-
     def measure(self, seconds: int) -> None:
         """Write the workload file that the project names."""
-        self.farrier("measure", ENVIRONMENT, "--seconds", str(seconds))
+        farrier(self.project, "measure", ENVIRONMENT, "--seconds", str(seconds))
 
     def plan(self) -> dict[str, Any]:
         """The plan of the host."""
-        document = json.loads(self.farrier("plan", ENVIRONMENT, "--json"))
-        plan: dict[str, Any] = document["hosts"][self.host["name"]]
+        document = json.loads(farrier(self.project, "plan", ENVIRONMENT, "--json"))
+        plan: dict[str, Any] = document["hosts"][self.host.name]
         return plan
 
     def workload(self) -> dict[str, Any]:
@@ -113,9 +103,8 @@ class Rig:
 
     def deploy(self) -> None:
         """Generate the role and run it."""
-        self.farrier("generate", ENVIRONMENT, "--force")
-        play = Path(sys.executable).parent / "ansible-playbook"
-        _run([str(play), "-i", "inventory.yml", f"playbooks/{ENVIRONMENT}.yml"], self.project)
+        farrier(self.project, "generate", ENVIRONMENT, "--force")
+        run([*PLAY, f"playbooks/{ENVIRONMENT}.yml"], self.project)
         self.running = None
 
     def configure(self, configuration: Configuration) -> None:
@@ -139,7 +128,7 @@ class Rig:
             systemctl status "bench@$slot"
             exit 1
         """
-        self.shell(script)
+        self.host.shell(script)
         self.running = configuration
 
     def memory_mb(self) -> float:
@@ -149,13 +138,13 @@ class Rig:
             master=$(systemctl show --value -p MainPID "bench@$slot")
             python3 -c {shlex.quote(RESIDENT)} "$master" $(pgrep -P "$master")
         """
-        return int(self.shell(script)) * PAGE_MB
+        return int(self.host.shell(script)) * PAGE_MB
 
     @contextmanager
     def load(self) -> Iterator[Generator]:
         """The generator on its own CPU."""
         job = Job(
-            url=f"http://127.0.0.1:{self.host['http_port']}",
+            url=f"http://127.0.0.1:{self.host.http_port}",
             host=DOMAIN,
             requests=tuple(Request("GET", path, weight) for path, weight in self.work.urls.items()),
             drain_seconds=DRAIN_SECONDS,
@@ -188,55 +177,24 @@ def rig(work: Work, directory: Path) -> Iterator[Rig]:
     project = directory / work.name
     project.mkdir(parents=True, exist_ok=True)
     name = f"sizing-{work.name}"
-    up = [*HOST, "up", name, "--cpus", "1", "--cpuset", str(HOST_CPU), "--memory-mb", str(work.memory_mb)]
-    host = json.loads(_run(up, ROOT))
-    try:
+    with testbed.host(name, cpus=1, cpuset=str(HOST_CPU), memory_mb=work.memory_mb) as host:
         _write_project(project, work, host)
-        made = Rig(work, project, host)
-        made.farrier("facts", ENVIRONMENT)
-        yield made
-    finally:
-        _run([*HOST, "down", name], ROOT)
+        farrier(project, "facts", ENVIRONMENT)
+        yield Rig(work, project, host)
 
 
-def _write_project(project: Path, work: Work, host: Mapping[str, Any]) -> None:
-    shutil.copytree(ROOT / "tools/sizing/application", project / "application", dirs_exist_ok=True)
-    workload = project / "workloads" / f"{ENVIRONMENT}.yml"
-    workload.parent.mkdir(exist_ok=True)
-    if not workload.exists():
-        workload.write_text(f"latency_p95_seconds: {work.objective_seconds}\n", encoding="utf-8")
-    description = {
-        "application": {
-            "name": "bench",
-            "source": "application",
-            "wsgi": "app:application",
-            "health_path": "/health/",
-            "environment": dict(work.environment),
-            "urls": dict(work.urls),
-        },
-        "environments": {
-            ENVIRONMENT: {
-                "inventory": "inventory.yml",
-                "domain": DOMAIN,
-                "workload": f"workloads/{ENVIRONMENT}.yml",
-            }
-        },
+def _write_project(project: Path, work: Work, host: Host) -> None:
+    workload = Path("workloads") / f"{ENVIRONMENT}.yml"
+    (project / workload).parent.mkdir(exist_ok=True)
+    if not (project / workload).exists():
+        testbed.write_yaml(project / workload, {"latency_p95_seconds": work.objective_seconds})
+    application = {
+        "name": "bench",
+        "source": "application",
+        "wsgi": "app:application",
+        "health_path": "/health/",
+        "environment": dict(work.environment),
+        "urls": dict(work.urls),
     }
-    (project / "farrier.yml").write_text(yaml.safe_dump(description), encoding="utf-8")
-    inventory = {"all": {"hosts": {host["name"]: host["inventory"]}}}
-    (project / "inventory.yml").write_text(yaml.safe_dump(inventory), encoding="utf-8")
-
-
-def _run(command: list[str], directory: Path) -> str:
-    done = subprocess.run(
-        ["taskset", "--cpu-list", str(GENERATOR_CPU), *command],
-        cwd=directory,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        sys.exit(f"{' '.join(command)} ended with {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
-    return done.stdout
+    environments = {ENVIRONMENT: {"domain": DOMAIN, "workload": str(workload)}}
+    testbed.write_project(project, [host], source=APPLICATION, application=application, environments=environments)
