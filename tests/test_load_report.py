@@ -19,7 +19,7 @@ from farrier.loadtest.run import Wish, target_url
 from farrier.loadtest.schedule import Prediction, longest_seconds, rates, warm_seconds
 from farrier.loadtest.step import Latency, Outcome, Samples, Step, summary, unpacked
 from farrier.loadtest.tables import FIELDS, cells, csv_text, errors
-from farrier.loadtest.usage import offset_seconds, running, usage
+from farrier.loadtest.usage import Sample, offset_seconds, running, usage
 from farrier.loadtest.verdict import judge
 from farrier.project.model import Project
 
@@ -325,24 +325,25 @@ def test_the_report_is_one_file_and_what_others_wrote_is_escaped() -> None:
 
 def test_what_the_host_spent_is_read_between_two_samples() -> None:
     # Twice a second: one CPU busy, of it the slot 0.8 and NGINX 0.1; a worker is missing for a moment.
-    noted = [[100 + i / 2, i / 2, 0.8 * i / 2, 0.1 * i / 2, 1 if i == 5 else 2, 77] for i in range(20)]
+    noted = [
+        Sample(100 + i / 2, i / 2, 0.8 * i / 2, 0.1 * i / 2, 1 if i == 5 else 2, 77, i / 2, 0, {}) for i in range(20)
+    ]
     found = usage(noted, 101.25, 4)
     assert found.host == pytest.approx(1.0)
     assert found.application == pytest.approx(0.8)
     assert found.nginx == pytest.approx(0.1)
     assert found.others == pytest.approx(0.1)
     assert (found.workers, found.restarted) == (1, False)
-    noted[6][5] = 78
-    assert usage(noted, 101.25, 4).restarted
+    assert usage([*noted[:6], replace(noted[6], main_pid=78), *noted[7:]], 101.25, 4).restarted
     assert usage(noted, 99, 4) == Usage()
     assert usage(noted, 108, 4) == Usage()
     assert usage(noted, 101.25, 4, nginx=False).others is None
-    assert usage([[*each[:5], 0] for each in noted], 101.25, 4).application is None
+    assert usage([replace(each, main_pid=0) for each in noted], 101.25, 4).application is None
 
 
 def test_samples_tell_of_the_machine_and_of_other_services() -> None:
     noted = [
-        [100 + i / 2, i / 2, 0.3 * i, 0, 2, 77, 0.9 * i, 0.05 * i, {"db.service": 0.1 * i} if i else {}]
+        Sample(100 + i / 2, i / 2, 0.3 * i, 0, 2, 77, 0.9 * i, 0.05 * i, {"db.service": 0.1 * i} if i else {})
         for i in range(20)
     ]
     found = usage(noted, 101.5, 4)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from farrier.ansible.events import LONGEST_LINE, MARK, Result, Start, Task, read
+from farrier.ansible.module_utils.measured_process import columns
 from farrier.ansible.modules.application_measurement import MOST_REQUESTS
 from farrier.errors import FarrierError, HostError
 from farrier.measure.evaluate import evaluate
@@ -125,14 +126,19 @@ def test_the_sentence_says_where_and_what() -> None:
     document["plain"]["names"].append("/etc/passwd")
     with pytest.raises(HostError, match=r"plain\.names: '/etc/passwd' was not asked for"):
         evaluate(document, WEIGHTS, host="web1")
+    document = answer()
+    document["plain"]["samples"]["delay_us"].pop()
+    with pytest.raises(HostError, match=r"plain\.samples: Value error, not every request has all figures"):
+        evaluate(document, WEIGHTS, host="web1")
 
 
 def test_as_many_samples_as_a_host_takes_of_a_quick_application_are_read() -> None:
     document = answer()
-    document["plain"]["samples"] = [sample(0, 1 + n % 2, 1) for n in range(2 * MOST_REQUESTS)]
+    samples = [sample(0, 1 + n % 2, 1) for n in range(2 * MOST_REQUESTS)]
+    document["plain"]["samples"] = columns(samples)
     assert evaluate(document, WEIGHTS, host="web1").requests == 8000
-    document["plain"]["samples"].append(sample(0, 1, 1))
-    with pytest.raises(HostError, match=r"plain\.samples: List should have at most 8000 items"):
+    document["plain"]["samples"] = columns([*samples, sample(0, 1, 1)])
+    with pytest.raises(HostError, match=r"plain\.samples\.request: List should have at most 8000 items"):
         evaluate(document, WEIGHTS, host="web1")
 
 

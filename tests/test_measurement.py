@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from farrier.ansible.module_utils.measured_process import columns
 from farrier.errors import DoesNotFitError, InputError
 from farrier.measure.evaluate import evaluate, memory_of, thread_mb
 from farrier.measure.machine_speed import Pace, follows_speed, pace
@@ -40,19 +41,36 @@ PRELOADED_MEMORY = {
 
 def sample(
     path: int, cpu_ms: float, wait_ms: float, *, delay_ms: float = 0, status: int = 200, reference_ms: float = 2
-) -> list[int]:
+) -> dict[str, int]:
     """One request; 1 ms of the CPU comes after the answer, the client takes 0.5 ms of its own."""
     cpu, wait, delay, own, reference = (round(1000 * each) for each in (cpu_ms, wait_ms, delay_ms, 0.5, reference_ms))
     inside = cpu - 1000
-    return [path, status, 187, cpu, wait + inside + max(delay, own), inside, delay, own, reference]
+    return {
+        "request": path,
+        "status": status,
+        "bytes": 187,
+        "cpu_us": cpu,
+        "wall_us": wait + inside + max(delay, own),
+        "inside_us": inside,
+        "delay_us": delay,
+        "client_us": own,
+        "reference_us": reference,
+    }
 
 
-def found(**changes: Any) -> dict[str, Any]:
+SAMPLES = [sample(0, 10, 30)] * 30 + [sample(1, 30, 50)] * 10
+
+
+def growing(begin: int, half: int, end: int) -> dict[str, int]:
+    return {"begin": begin, "half": half, "end": end}
+
+
+def found(samples: list[dict[str, int]] = SAMPLES, **changes: Any) -> dict[str, Any]:
     plain: dict[str, Any] = {
         "names": ["/", "/slow/"],
         "probes": [{"path": "/", "status": 200, "error": ""}, {"path": "/slow/", "status": 302, "error": ""}],
-        "samples": [sample(0, 10, 30)] * 30 + [sample(1, 30, 50)] * 10,
-        "growth_kb": [60_000, 60_400, 60_500],
+        "samples": columns(samples),
+        "growth_kb": growing(60_000, 60_400, 60_500),
         "boots": [0.9, 1.1, 1.0],
         "longest_segment": 0.012,
         "memory": PLAIN_MEMORY,
@@ -61,13 +79,18 @@ def found(**changes: Any) -> dict[str, Any]:
         "others": {"seconds": {"idle": 3.0, "busy": 30.0}, "used_us": {}},
     }
     plain |= changes
-    if len({each[0] for each in plain["samples"]}) == 1:
+    if len(set(plain["samples"]["request"])) == 1:
         plain |= {"names": plain["names"][:1], "probes": plain["probes"][:1]}
     preload = {"held": NOTHING_HELD, "memory": PRELOADED_MEMORY}
     return {
         "plain": plain,
         "preload": preload,
-        "threads": {"steps": [[2, 30_000], [9, 33_584]], "alone": [100, 1_500_000], "busy": [200, 2_700_000], "bad": 0},
+        "threads": {
+            "few_threads": {"threads": 2, "private_kb": 30_000},
+            "many_threads": {"threads": 9, "private_kb": 33_584},
+            "alone": {"requests": 100, "bad": 0, "cpu_us": 1_500_000},
+            "busy": {"requests": 200, "bad": 0, "cpu_us": 2_700_000},
+        },
     }
 
 
@@ -101,13 +124,14 @@ def test_cpu_and_wait_are_means_by_weight() -> None:
 def test_a_busy_worker_is_compared_with_all_that_came_alone_where_chance_rules_the_few_of_the_turns() -> None:
     # 2 ms nine times of ten, 82 ms once: mean 10. By turns 9.5 ms over 8 ms would make more than 1.
     document = found(samples=[sample(0, 2, 30)] * 360 + [sample(0, 82, 30)] * 40)
-    document["threads"] |= {"alone": [100, 800_000], "busy": [200, 1_900_000]}
+    document["threads"]["alone"]["cpu_us"] = 800_000
+    document["threads"]["busy"]["cpu_us"] = 1_900_000
     assert evaluate(document, ALONE).busy_share == pytest.approx(0.95)
 
 
 def test_a_worker_that_answers_badly_under_load_is_not_cheap() -> None:
     document = found()
-    document["threads"] |= {"busy": [200, 900_000], "bad": 3}
+    document["threads"]["busy"] |= {"bad": 3, "cpu_us": 900_000}
     measured = evaluate(document, WEIGHTS)
     assert measured.busy_share == 1.0
     assert warnings(measured)[0].startswith("of 200 answers with many requests under way 3 were no 2xx or 3xx")
@@ -239,7 +263,7 @@ def test_varying_cpu_says_how_little_is_known() -> None:
         ([sample(0, 2, 1), sample(0, 2, 1999)] * 4, 600, "no bearable time would do, or ask with `application.urls`"),
     ],
 )
-def test_answers_at_random_speed_are_refused(samples: list[list[int]], seconds: float, message: str) -> None:
+def test_answers_at_random_speed_are_refused(samples: list[dict[str, int]], seconds: float, message: str) -> None:
     with pytest.raises(InputError) as error:
         evaluate(found(samples=samples), ALONE, seconds=seconds)
     assert message in str(error.value)
@@ -273,8 +297,9 @@ def test_memory_without_preload_adds_up_to_what_was_seen() -> None:
 
 
 def test_a_thread_takes_what_further_threads_took() -> None:
-    assert thread_mb([[2, 30_000], [9, 33_584]]) == 0.5
-    assert thread_mb([[2, 30_000], [2, 33_584]]) == 0
+    few = {"threads": 2, "private_kb": 30_000}
+    assert thread_mb(few, {"threads": 9, "private_kb": 33_584}) == 0.5
+    assert thread_mb(few, {"threads": 2, "private_kb": 33_584}) == 0
 
 
 def test_what_a_fork_would_break_is_named() -> None:
@@ -294,8 +319,8 @@ def test_what_a_fork_would_break_is_named() -> None:
 
 def test_steady_growth_is_a_leak_and_slowing_growth_is_none() -> None:
     with pytest.raises(DoesNotFitError, match="leaks: its workers grew from 59 MB to 98 MB during 40 requests"):
-        evaluate(found(growth_kb=[60_000, 80_000, 100_000]), WEIGHTS)
-    evaluate(found(growth_kb=[60_000, 90_000, 100_000]), WEIGHTS)
+        evaluate(found(growth_kb=growing(60_000, 80_000, 100_000)), WEIGHTS)
+    evaluate(found(growth_kb=growing(60_000, 90_000, 100_000)), WEIGHTS)
 
 
 @pytest.mark.parametrize(

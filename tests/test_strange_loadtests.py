@@ -36,10 +36,12 @@ def samples() -> Samples:
 WATCHED: dict[str, Any] = {
     "slot": "a", "workers": 2, "memory_mb": 120.5, "nginx": True, "time": 1000.0, "machine_cpus": 2,
     "running": {"workers": 2, "threads": 3, "worker_connections": 3, "backlog": 400, "worker_class": "gthread"},
-    "samples": [
-        [999.0 + i / 2, i / 2, 0.4 * i, 0.05 * i, 2, 77, 0.9 * i, 0.01 * i, {"postgresql@15-main.service": 0.03 * i}]
-        for i in range(30)
-    ],
+    "samples": {
+        "time": [999.0 + i / 2 for i in range(30)], "host": [i / 2 for i in range(30)], "slot": [0.4 * i for i in range(30)],
+        "nginx": [0.05 * i for i in range(30)], "workers": [2] * 30, "main_pid": [77] * 30,
+        "machine": [0.9 * i for i in range(30)], "stolen": [0.01 * i for i in range(30)],
+        "services": [{"postgresql@15-main.service": 0.03 * i} for i in range(30)],
+    },
 }  # fmt: skip
 STEP: dict[str, Any] = json.loads(
     json.dumps(summary([samples()], NAMES, rps=10, seconds=5, warm_seconds=1, begun=1001))

@@ -1,11 +1,13 @@
 """Checks what a host's watch, the inventory and the load generator answer: types, sizes, finite numbers. Pure."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any
 
 from farrier.errors import HostError, InputError
 from farrier.loadtest.step import KIND, Latency, Outcome, Step
+from farrier.loadtest.usage import Sample
 from farrier.wording import quoted, shown
 
 MOST_SAMPLES = 20_000
@@ -66,9 +68,6 @@ def watched(answer: object, host: str) -> dict[str, Any]:
         if not isinstance(nginx, bool):
             raise Wrong(f"nginx is {quoted(nginx)}")
         running = mapping(found.get("running") or {}, "running", 20)
-        samples = found.get("samples", [])
-        if not isinstance(samples, list) or len(samples) > MOST_SAMPLES:
-            raise Wrong(f"samples is {quoted(samples)}")
         return {
             "slot": slot,
             "nginx": nginx,
@@ -80,23 +79,36 @@ def watched(answer: object, host: str) -> dict[str, Any]:
                 "gevent": running.get("worker_class") == "gevent",
                 **{name: count(running[name], name) for name in RUNNING if name in running},
             },
-            "samples": [_sample(each, number) for number, each in enumerate(samples)],
+            "samples": _samples(mapping(found.get("samples") or {}, "samples", 20)),
         }
     except Wrong as error:
         raise HostError(f"host {shown(host)}: what its watch answered cannot be used: {error}") from error
 
 
-def _sample(each: object, number: int) -> list[Any]:
-    """Time, CPU seconds of host, slot and NGINX, ready workers, main process; then of machine and steal, and by service."""
-    name = f"samples[{number}]"
-    if not isinstance(each, list) or len(each) != 9:
-        raise Wrong(f"{name} is {quoted(each)}")
-    services = mapping(each[8], name, MOST_SERVICES)
-    for service, used in services.items():
+def _samples(columns: Mapping[str, Any]) -> list[Sample]:
+    """The samples, of which a host sends the values of each figure together; none before the watch has ended."""
+    if not columns:
+        return []
+    names = [field.name for field in fields(Sample)]
+    values = [_value(columns, name) for name in names]
+    for name, column in zip(names, values, strict=True):
+        check = CHECKS.get(name, amount)
+        if not isinstance(column, list) or len(column) > MOST_SAMPLES or len(column) != len(values[0]):
+            raise Wrong(f"samples.{name} is {quoted(column)}")
+        for value in column:
+            check(value, f"samples.{name}")
+    return [Sample(**dict(zip(names, row, strict=True))) for row in zip(*values, strict=True)]
+
+
+def _services(value: object, name: str) -> None:
+    for service, used in mapping(value, name, MOST_SERVICES).items():
         if not SERVICE.fullmatch(service):
             raise Wrong(f"{name} names {shown(service)}")
         amount(used, name)
-    return [*(amount(value, name) for value in each[:8]), services]
+
+
+CHECKS: Mapping[str, Callable[[object, str], object]] = {"workers": count, "main_pid": count, "services": _services}
+"""Of figures of a sample that are no amounts."""
 
 
 def looked(answer: object, inventory: str) -> dict[str, Any]:

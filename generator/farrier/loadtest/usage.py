@@ -1,6 +1,7 @@
 """What the host spent in the window of a step, from the samples that its watch has noted. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from farrier.loadtest.rows import Running, Usage
@@ -8,9 +9,25 @@ from farrier.loadtest.rows import Running, Usage
 CLOCKS_AGREE_SECONDS = 2.0
 """Two clocks that differ by less are taken for one: what Ansible's answer takes cannot be told from a difference."""
 
-Sample = Sequence[Any]
-"""Time, CPU seconds of host, slot and NGINX, ready workers, main process of the slot, then (a watch of today) busy and stolen
-CPU seconds of the whole machine, and those of other services by name."""
+
+@dataclass(frozen=True)
+class Sample:
+    """What the watch saw at one moment; `host`, `slot`, `nginx`, `machine`, `stolen` and `services` count CPU seconds."""
+
+    time: float
+    """By the host's clock."""
+    host: float
+    slot: float
+    nginx: float
+    workers: int
+    """Those that are ready."""
+    main_pid: int
+    """Of the slot; 0 where none serves."""
+    machine: float
+    """Busy CPUs of the whole machine, of which the host may be a container."""
+    stolen: float
+    services: Mapping[str, float]
+    """Other services by name."""
 
 
 def offset_seconds(host_time: float, own_time: float) -> float:
@@ -22,23 +39,26 @@ def offset_seconds(host_time: float, own_time: float) -> float:
 def usage(samples: Sequence[Sample], begun: float, seconds: float, *, nginx: bool = True) -> Usage:
     """What was spent from `begun` on (the host's clock); nothing is known where the samples do not reach."""
     end = begun + seconds
-    if len(samples) < 2 or samples[0][0] > begun or samples[-1][0] < end:
+    if len(samples) < 2 or samples[0].time > begun or samples[-1].time < end:
         return Usage()
-    host, slot, proxy = ((_at(samples, i, end) - _at(samples, i, begun)) / seconds for i in (1, 2, 3))
-    within = [sample for sample in samples if begun <= sample[0] <= end]
-    mains = {sample[5] for sample in within}
+    first, last = _at(samples, begun), _at(samples, end)
+    within = [sample for sample in samples if begun <= sample.time <= end]
+    mains = {sample.main_pid for sample in within}
     whole = mains != {0}
-    beside = len(samples[0]) > 6
-    machine, stolen = ((_at(samples, i, end) - _at(samples, i, begun)) / seconds if beside else None for i in (6, 7))
+
+    def rate(count: Callable[[Sample], float]) -> float:
+        return (count(last) - count(first)) / seconds
+
+    host = rate(lambda at: at.host)
     return Usage(
         host=host,
-        application=slot if whole else None,
-        nginx=proxy if nginx else None,
-        workers=int(min((sample[4] for sample in within), default=0)) if whole else None,
+        application=rate(lambda at: at.slot) if whole else None,
+        nginx=rate(lambda at: at.nginx) if nginx else None,
+        workers=min((sample.workers for sample in within), default=0) if whole else None,
         restarted=len(mains) > 1,
-        elsewhere=None if machine is None else max(0.0, machine - host),
-        stolen=stolen,
-        services=_services(samples, begun, end) if beside else {},
+        elsewhere=max(0.0, rate(lambda at: at.machine) - host),
+        stolen=rate(lambda at: at.stolen),
+        services=_services(samples, begun, end),
     )
 
 
@@ -51,15 +71,28 @@ def running(settings: Mapping[str, Any]) -> Running | None:
 
 def _services(samples: Sequence[Sample], begun: float, end: float) -> dict[str, float]:
     """What each of the other services spent for each second, as far as it has a name."""
-    first, last = (next(sample[8] for sample in samples if sample[0] >= moment) for moment in (begun, end))
+    first, last = (next(sample.services for sample in samples if sample.time >= moment) for moment in (begun, end))
     spent = {name: (used - first.get(name, 0.0)) / (end - begun) for name, used in last.items()}
     return {name: rate for name, rate in spent.items() if rate > 0}
 
 
-def _at(samples: Sequence[Sample], field: int, moment: float) -> float:
-    """A counter at a moment, between the two samples around it."""
-    after = next(i for i, sample in enumerate(samples) if sample[0] >= moment)
-    if after == 0:
-        return float(samples[0][field])
-    (t0, t1), (v0, v1) = ((float(samples[after - 1][i]), float(samples[after][i])) for i in (0, field))
-    return v0 + (v1 - v0) * (moment - t0) / (t1 - t0) if t1 > t0 else v1
+def _at(samples: Sequence[Sample], moment: float) -> Sample:
+    """The counters at a moment, between the two samples around it."""
+    number = next(i for i, sample in enumerate(samples) if sample.time >= moment)
+    before, after = samples[max(0, number - 1)], samples[number]
+    if after.time <= before.time:
+        return after
+    share = (moment - before.time) / (after.time - before.time)
+
+    def between(count: Callable[[Sample], float]) -> float:
+        return count(before) + share * (count(after) - count(before))
+
+    return replace(
+        after,
+        time=moment,
+        host=between(lambda at: at.host),
+        slot=between(lambda at: at.slot),
+        nginx=between(lambda at: at.nginx),
+        machine=between(lambda at: at.machine),
+        stolen=between(lambda at: at.stolen),
+    )

@@ -1,8 +1,9 @@
 """What `application_measurement` answers from a host, checked as it comes in: nothing of it is taken on trust."""
 
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from farrier.errors import HostError
 from farrier.wording import line, shown
@@ -90,14 +91,77 @@ class Others(Part):
     used_us: Annotated[dict[Unit, Used], Field(max_length=20)]
 
 
+@dataclass(frozen=True)
+class Sample:
+    """One request that was answered while no other was, and what it took. `Samples` says what each figure is."""
+
+    request: int
+    status: int
+    bytes: int
+    cpu_us: int
+    wall_us: int
+    inside_us: int
+    delay_us: int
+    client_us: int
+    reference_us: int
+
+    @property
+    def good(self) -> bool:
+        """Whether the answer was 2xx or 3xx."""
+        return 200 <= self.status < 400
+
+
+Column = Field(max_length=MOST_SAMPLES)
+
+
+class Samples(Part):
+    """Requests one after the other, as columns: the first value of each is of the first request, and so on."""
+
+    request: Annotated[list[Annotated[int, Field(ge=0)]], Column]
+    """Position in `Plain.names`."""
+    status: Annotated[list[Annotated[int, Field(ge=0, le=LARGEST_STATUS)]], Column]
+    bytes: Annotated[list[Bytes], Column]
+    cpu_us: Annotated[list[Microseconds], Column]
+    """CPU of the workers since the request before: a worker has still to close and to log."""
+    wall_us: Annotated[list[Microseconds], Column]
+    """From question to answer, without the reference; so are the next three."""
+    inside_us: Annotated[list[Microseconds], Column]
+    """CPU of the workers."""
+    delay_us: Annotated[list[Microseconds], Column]
+    """Standing ready without a CPU, there or here."""
+    client_us: Annotated[list[Microseconds], Column]
+    """CPU of the client."""
+    reference_us: Annotated[list[Microseconds], Column]
+    """How long a worker took for fixed work at this moment; part of none of the others."""
+
+    @model_validator(mode="after")
+    def _of_one_length(self) -> Self:
+        if len({len(column) for _, column in self}) > 1:
+            raise ValueError("not every request has all figures")
+        return self
+
+    def rows(self) -> list[Sample]:
+        """The same request by request."""
+        columns = dict(self)
+        return [Sample(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+
+
+class Growth(Part):
+    """Memory of the workers before the requests, after half of them, and after all."""
+
+    begin: Kilobytes
+    half: Kilobytes
+    end: Kilobytes
+
+
 class Plain(Part):
-    """One request after the other; a sample is position, status, bytes, and six times in microseconds."""
+    """One request after the other."""
 
     names: Annotated[list[str], Field(min_length=1, max_length=1000)]
     probes: Annotated[list[Probe], Field(max_length=1000)]
-    samples: Annotated[list[Annotated[list[Bytes], Field(min_length=9, max_length=9)]], Field(max_length=MOST_SAMPLES)]
+    samples: Samples
     boots: Annotated[list[Seconds], Field(min_length=1, max_length=16)]
-    growth_kb: Annotated[list[Kilobytes], Field(min_length=3, max_length=3)]
+    growth_kb: Growth
     longest_segment: Seconds
     stolen_share: Share
     memory: Memory
@@ -113,15 +177,28 @@ class Preload(Part):
     failed: Annotated[str, AfterValidator(lambda text: line(text, 600))] | None = None
 
 
+class ThreadMemory(Part):
+    """How many threads a worker has, and what it holds for itself alone."""
+
+    threads: Count
+    private_kb: Kilobytes
+
+
+class Cost(Part):
+    """What a worker has answered, how often badly, and its CPU for that together."""
+
+    requests: Together
+    bad: Count
+    cpu_us: Together
+
+
 class Threads(Part):
     """One worker with one busy thread, and with many."""
 
-    steps: Annotated[
-        list[Annotated[list[Kilobytes], Field(min_length=2, max_length=2)]], Field(min_length=2, max_length=2)
-    ]
-    alone: Annotated[list[Together], Field(min_length=2, max_length=2)]
-    busy: Annotated[list[Together], Field(min_length=2, max_length=2)]
-    bad: Count
+    few_threads: ThreadMemory
+    many_threads: ThreadMemory
+    alone: Cost
+    busy: Cost
 
 
 class Answer(Part):
@@ -145,13 +222,13 @@ def checked(found: object, host: str, asked: set[str]) -> dict[str, Any]:
     plain, preload = answer.plain, answer.preload
     if others := set(plain.names) - asked:
         raise _refused(host, f"plain.names: {shown(min(others))} was not asked for")
-    for number, sample in enumerate(plain.samples):
-        position, status, _, *times = sample
-        if position >= len(plain.names) or status > LARGEST_STATUS or max(times) > 600 * 10**6:
-            raise _refused(host, f"plain.samples.{number}: {shown(sample)} is no request that was sent")
+    if plain.samples.request and max(plain.samples.request) >= len(plain.names):
+        raise _refused(host, f"plain.samples.request: {max(plain.samples.request)} is no request that was sent")
     if preload.failed is None and (preload.held is None or preload.memory is None):
         raise _refused(host, "preload: says neither what was found nor why it failed")
-    return answer.model_dump(exclude_none=True)
+    found = answer.model_dump(exclude_none=True)
+    found["plain"]["samples"] = plain.samples.rows()
+    return found
 
 
 def _refused(host: str, why: str) -> HostError:

@@ -7,7 +7,7 @@ from typing import Any
 
 from farrier import policy
 from farrier.errors import DoesNotFitError, InputError
-from farrier.measure.answer import checked
+from farrier.measure.answer import Sample, checked
 from farrier.measure.machine_speed import follows_speed
 from farrier.measure.result import Measured, Memory, UrlCost
 from farrier.wording import ceil_to, counted, few, mb, milliseconds, number
@@ -34,46 +34,48 @@ def evaluate(
     """
     found = checked(answer, host, set(weights))
     plain = found["plain"]
+    samples: list[Sample] = plain["samples"]
     skipped = [*notes, *(_not_answered(probe) for probe in plain["probes"] if not 200 <= probe["status"] < 400)]
     urls = []
     for path in dict.fromkeys(plain["names"]):
-        samples = [sample for sample in plain["samples"] if plain["names"][sample[0]] == path]
-        good = [sample for sample in samples if 200 <= sample[1] < 400]
-        if len(good) < len(samples):
-            skipped.append(f"{path}: {len(samples) - len(good)} of {len(samples)} answers were no 2xx or 3xx")
+        of_path = [sample for sample in samples if plain["names"][sample.request] == path]
+        good = [sample for sample in of_path if sample.good]
+        if len(good) < len(of_path):
+            skipped.append(f"{path}: {len(of_path) - len(good)} of {len(of_path)} answers were no 2xx or 3xx")
         if len(good) >= policy.MEASURE_MINIMUM_REQUESTS:
             urls.append(_cost(path, weights[path], good, plain["stolen_share"]))
-        elif len(good) == len(samples):
+        elif len(good) == len(of_path):
             skipped.append(f"{path}: {len(good)} answers are too few; measure for longer with --seconds")
     if not urls:
         raise InputError("no URL could be measured: " + few(skipped))
     _refuse_gaps(weights, {url.path for url in urls}, skipped[len(notes) :])
-    _refuse_growth(plain["growth_kb"], len(plain["samples"]))
-    walls = sum(sample[4] for sample in plain["samples"])
+    _refuse_growth(plain["growth_kb"], len(samples))
+    walls_us = sum(sample.wall_us for sample in samples)
     preloaded, threads = found["preload"], found["threads"]
-    if threads["bad"]:
+    alone, busy = threads["alone"], threads["busy"]
+    if busy["bad"]:
         skipped.append(
-            f"of {threads['busy'][0]} answers with many requests under way {threads['bad']} were no 2xx or 3xx: what one costs "
+            f"of {busy['requests']} answers with many requests under way {busy['bad']} were no 2xx or 3xx: what one costs "
             "a busy worker is not known, and taken to be what it costs alone"
         )
     measured = Measured(
-        tuple(urls),
-        tuple(skipped),
-        tuple(plain["boots"]),
-        plain["longest_segment"],
-        memory_of(plain["memory"]),
-        memory_of(preloaded["memory"]) if "memory" in preloaded else None,
-        thread_mb(threads["steps"]),
-        tuple(threads["alone"]),
-        tuple(threads["busy"]) if not threads["bad"] else (0, 0),
-        tuple(unsafe_to_preload(plain["held"], preloaded)),
-        sum(sample[6] for sample in plain["samples"]) / walls if walls else 0.0,
-        plain["stolen_share"],
-        plain["held"]["python"],
-        _average([sample[8] for sample in plain["samples"]]) / 1e6,
+        urls=tuple(urls),
+        skipped=tuple(skipped),
+        boots=tuple(plain["boots"]),
+        longest_segment_seconds=plain["longest_segment"],
+        plain=memory_of(plain["memory"]),
+        preloaded=memory_of(preloaded["memory"]) if "memory" in preloaded else None,
+        thread_mb=thread_mb(threads["few_threads"], threads["many_threads"]),
+        alone=(alone["requests"], alone["cpu_us"]),
+        busy=(busy["requests"], busy["cpu_us"]) if not busy["bad"] else (0, 0),
+        unsafe=tuple(unsafe_to_preload(plain["held"], preloaded)),
+        delayed_share=sum(sample.delay_us for sample in samples) / walls_us if walls_us else 0.0,
+        stolen_share=plain["stolen_share"],
+        python=plain["held"]["python"],
+        reference_seconds=_average([sample.reference_us for sample in samples]) / 1e6,
     )
     _refuse_chance(measured, seconds)
-    others, unclear = others_of(plain["others"], len(plain["samples"]), measured.cpu_seconds)
+    others, unclear = others_of(plain["others"], len(samples), measured.cpu_seconds)
     return replace(measured, others=others, skipped=(*measured.skipped, *unclear))
 
 
@@ -115,33 +117,37 @@ def _not_answered(probe: Document) -> str:
     return f"{probe['path']}: {probe['error'] or 'answers ' + str(probe['status'])}; not measured"
 
 
-def _cost(path: str, weight: float, samples: Sequence[Sequence[int]], stolen_share: float) -> UrlCost:
-    """Samples hold position, status, bytes, and microseconds: all CPU; wall, CPU, delay, own CPU of the client; reference.
-
-    Those from wall to own CPU are between question and answer; delay is standing ready without a CPU, here or there.
-    """
-    cpu = [sample[3] / 1e6 for sample in samples]
-    # Who computes, there or here, makes the other one stand ready: the larger figure holds the smaller one. What the hypervisor
-    # takes from a CPU while it computes for us is in no process' clock: its mean for so long a time is taken out, s / (1 - s)
-    # for each second of ours. What it takes while a request sleeps costs nothing. The rest is waiting for somebody else.
+def _cost(path: str, weight: float, samples: Sequence[Sample], stolen_share: float) -> UrlCost:
+    """What the requests of one path took."""
+    cpu = [sample.cpu_us / 1e6 for sample in samples]
     share = min(stolen_share, MOST_STOLEN)
-    stolen = share / (1 - share)
-    wait = [(w - c - max(delay, own) - stolen * (c + own + ref)) / 1e6 for *_, w, c, delay, own, ref in samples]
+    wait = [_wait_us(sample, share / (1 - share)) / 1e6 for sample in samples]
     mean_cpu, mean_wait = max(1e-6, _average(cpu)), max(0.0, _average(wait))
     variance = _variance([max(0.0, c + w) for c, w in zip(cpu, wait, strict=True)])
     return UrlCost(
-        path,
-        weight,
-        samples[-1][1],
-        len(samples),
-        mean_cpu,
-        mean_wait,
-        variance / (mean_cpu + mean_wait) ** 2,
-        round(median(sample[2] for sample in samples)),
-        _variance(cpu),
-        variance,
-        follows_speed([(sample[3], sample[8]) for sample in samples]),
+        path=path,
+        weight=weight,
+        status=samples[-1].status,
+        requests=len(samples),
+        cpu_seconds=mean_cpu,
+        wait_seconds=mean_wait,
+        spread=variance / (mean_cpu + mean_wait) ** 2,
+        size_bytes=round(median(sample.bytes for sample in samples)),
+        cpu_variance=_variance(cpu),
+        variance=variance,
+        follows_speed=follows_speed([(sample.cpu_us, sample.reference_us) for sample in samples]),
     )
+
+
+def _wait_us(sample: Sample, stolen: float) -> float:
+    """How long a request waited for somebody else; the hypervisor takes `stolen` for each second that we compute.
+
+    Who computes, there or here, makes the other one stand ready: the larger figure holds the smaller one. What the hypervisor
+    takes from a CPU while it computes for us is in no process' clock, so that its mean for so long a time is taken out. What
+    it takes while a request sleeps costs nothing.
+    """
+    computed = sample.inside_us + sample.client_us + sample.reference_us
+    return sample.wall_us - sample.inside_us - max(sample.delay_us, sample.client_us) - stolen * computed
 
 
 def _average(values: Sequence[float]) -> float:
@@ -160,10 +166,10 @@ def memory_of(found: Document) -> Memory:
     return Memory(median(worker["private"] for worker in workers) / 1024, shared / 1024)
 
 
-def thread_mb(steps: Sequence[Sequence[float]]) -> float:
-    """MB that each further thread took, from (threads, private KB) with few and with many of them busy."""
-    (few, little), (many, much) = steps
-    return max(0.0, (much - little) / (many - few) / 1024) if many > few else 0.0
+def thread_mb(few: Document, many: Document) -> float:
+    """MB that each further thread took, from a worker's memory with few and with many of them."""
+    further = many["threads"] - few["threads"]
+    return max(0.0, (many["private_kb"] - few["private_kb"]) / further / 1024) if further > 0 else 0.0
 
 
 def unsafe_to_preload(plain: Document, preloaded: Document) -> list[str]:
@@ -186,9 +192,9 @@ def unsafe_to_preload(plain: Document, preloaded: Document) -> list[str]:
     return found
 
 
-def _refuse_growth(growth_kb: Sequence[int], requests: int) -> None:
+def _refuse_growth(growth_kb: Mapping[str, int], requests: int) -> None:
     """A leak: memory of the workers grows by much, and in the second half of the requests about as fast as in the first."""
-    begin, half, end = growth_kb
+    begin, half, end = (growth_kb[name] for name in ("begin", "half", "end"))
     total, second = end - begin, end - half
     if total < max(policy.MEASURE_LEAK_MB * 1024, policy.MEASURE_LEAK_SHARE * begin):
         return

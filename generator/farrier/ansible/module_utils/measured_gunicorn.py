@@ -132,7 +132,7 @@ class Gunicorn(Unit):  # type: ignore[misc]  # found by Ansible only, on the hos
             found.append(next(iter(new.values())))
         return found
 
-    def warm(self, seconds: float, concurrency: int, turn: Iterator[int] | None = None) -> list[int]:
+    def warm(self, seconds: float, concurrency: int, turn: Iterator[int] | None = None) -> tuple[int, int]:
         """Send requests from several clients, so that every worker gets some: how many answers, and how many no 2xx or 3xx.
 
         All take the next one of the same `turn`, so that together they ask in proportion to the weights.
@@ -159,7 +159,7 @@ class Gunicorn(Unit):  # type: ignore[misc]  # found by Ansible only, on the hos
             each.start()
         for each in clients:
             each.join()
-        return [sum(good) + sum(bad), sum(bad)]
+        return sum(good) + sum(bad), sum(bad)
 
     def memory(self) -> dict[str, Any]:
         """Private and shared memory of master and workers."""
@@ -169,19 +169,19 @@ class Gunicorn(Unit):  # type: ignore[misc]  # found by Ansible only, on the hos
         """What the workers have together, shared pages too: those become private ones as they are written to."""
         return sum(sum(memory_kb(pid).values()) for pid in self.pids())
 
-    def cost(self, seconds: float, concurrency: int, turn: Iterator[int]) -> list[int]:
-        """What the only worker answered several clients, how often badly, and what that cost it together, in µs of CPU."""
+    def cost(self, seconds: float, concurrency: int, turn: Iterator[int]) -> dict[str, int]:
+        """What the only worker answered several clients, how often badly, and the CPU that this took together."""
         (pid,) = self.pids()
         before = cpu_ns(pid)
-        counts = self.warm(seconds, concurrency, turn)
+        requests, bad = self.warm(seconds, concurrency, turn)
         if self.pids() != [pid]:
             raise self.gone()
-        return [*counts, (cpu_ns(pid) - before) // 1000]
+        return {"requests": requests, "bad": bad, "cpu_us": (cpu_ns(pid) - before) // 1000}
 
-    def threads_and_kb(self) -> list[int]:
+    def threads_and_kb(self) -> dict[str, int]:
         """Threads of the only worker, and its private memory in KB."""
         (pid,) = self.pids()
-        return [len(os.listdir(f"/proc/{pid}/task")), memory_kb(pid)["private"]]
+        return {"threads": len(os.listdir(f"/proc/{pid}/task")), "private_kb": memory_kb(pid)["private"]}
 
     def held_by_master(self) -> dict[str, Any]:
         """Threads and sockets of the master, which a fork would break."""

@@ -222,6 +222,11 @@ class References:
             os.close(file)
 
 
+def columns(samples: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """The same with each name once: thousands of samples go to the control machine."""
+    return {name: [each[name] for each in samples] for name in (samples[0] if samples else ())}
+
+
 class SegmentWatch:
     """Watches the threads of some processes while it is entered: how long does one compute without pausing by itself?"""
 

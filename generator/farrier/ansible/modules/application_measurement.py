@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -17,6 +18,7 @@ from ansible.module_utils.measured_place import Failure, Place
 from ansible.module_utils.measured_process import (
     References,
     SegmentWatch,
+    columns,
     cpu_ns,
     delay_ns,
     schedule_ns,
@@ -85,11 +87,8 @@ TURNS = 6
 """How often a worker is idle but for one request, and busy, by turns."""
 
 
-def samples_of(gunicorn: Gunicorn, seconds: float, pids: list[int]) -> list[list[int]]:
-    """One request after the other: position, status, bytes, CPU; then wall, CPU, delay, our own CPU and reference, in µs.
-
-    The reference is part of none of the others.
-    """
+def samples_of(gunicorn: Gunicorn, seconds: float, pids: list[int]) -> list[dict[str, int]]:
+    """One request after the other: which, its answer, and what it took; `measure.answer.Samples` says what each figure is."""
     references = References(gunicorn.place.runtime, pids)
 
     def used() -> int:
@@ -98,31 +97,35 @@ def samples_of(gunicorn: Gunicorn, seconds: float, pids: list[int]) -> list[list
         return total
 
     me = [os.getpid()]
-    samples: list[list[int]] = []
+    samples: list[dict[str, int]] = []
     limit = time.monotonic() + seconds
     try:
         before = used()
         while len(samples) < MOST_REQUESTS and (time.monotonic() < limit or len(samples) < len(gunicorn.asked)):
             which = next(gunicorn.turn)
             waited = schedule_ns(pids), schedule_ns(me)
-            begun = time.perf_counter_ns(), used(), 0, time.thread_time_ns()
+            begun, used_before, own_before = time.perf_counter_ns(), used(), time.thread_time_ns()
             try:
                 status, size = gunicorn.ask(gunicorn.asked[which])
             except TimeoutError:
                 raise Failure(
                     f"{gunicorn.asked[which]['path']} answered at first, then hung for {ANSWER_SECONDS} s"
                 ) from None
-            wall, own = time.perf_counter_ns(), time.thread_time_ns()
+            ended, own = time.perf_counter_ns(), time.thread_time_ns()
             delay = delay_ns(waited[0], schedule_ns(pids)) + delay_ns(waited[1], schedule_ns(me))
-            ended = wall, used(), delay, own
-            # Within the answer's time, and all since the last one: a worker has still to close and to log.
-            inside = [(end - begin) // 1000 for begin, end in zip(begun, ended)]  # noqa: B905 - for the oldest Python
-            reference = references.last_ns // 1000
-            inside[0] -= reference
+            used_after = used()
+            took_ns = {
+                "cpu": used_after - before,
+                "wall": ended - begun - references.last_ns,
+                "inside": used_after - used_before,
+                "delay": delay,
+                "client": own - own_before,
+                "reference": references.last_ns,
+            }
             # What a worker notes of its fixed work is its own word: no figure may become less than nothing by it.
-            figures = [(ended[1] - before) // 1000, *inside, reference]
-            samples.append([which, status, size, *(max(0, each) for each in figures)])
-            before = ended[1]
+            took_us = {f"{name}_us": max(0, ns // 1000) for name, ns in took_ns.items()}
+            samples.append({"request": which, "status": status, "bytes": size, **took_us})
+            before = used_after
     finally:
         references.close()
     return samples
@@ -169,8 +172,10 @@ def plain(place: Place, workers: int) -> dict[str, Any]:
         growth.append(gunicorn.resident_kb())
         time.sleep(IDLE_SECONDS)
         others.count("idle")
-        found |= {"samples": samples, "stolen_share": min(1.0, max(0.0, stolen / took))}
-        found |= {"growth_kb": growth, "memory": gunicorn.memory(), "others": others.document(MOST_OTHERS)}
+        found |= {"samples": columns(samples), "stolen_share": min(1.0, max(0.0, stolen / took))}
+        begin, half, end = growth
+        found["growth_kb"] = {"begin": begin, "half": half, "end": end}
+        found |= {"memory": gunicorn.memory(), "others": others.document(MOST_OTHERS)}
         found |= {"held": gunicorn.held_by_master(), "longest_segment": longest_segment(gunicorn, pids)}
     return found
 
@@ -200,18 +205,19 @@ def threads(place: Place) -> dict[str, Any]:
         gunicorn.only(gunicorn.probe())
         one, several = gunicorn.in_turn(), gunicorn.in_turn()
         begun = time.monotonic()
-        _, _, used = gunicorn.cost(WARM_SHARE * seconds, 1, one)
-        steps = [gunicorn.threads_and_kb()]
-        needed = 1e6 * (time.monotonic() - begun) / max(1, used)
+        used_us = gunicorn.cost(WARM_SHARE * seconds, 1, one)["cpu_us"]
+        few_threads = gunicorn.threads_and_kb()
+        needed = 1e6 * (time.monotonic() - begun) / max(1, used_us)
         many = min(place.params["threads"], max(LEAST_THREADS, math.ceil(BUSY * needed)))
         gunicorn.cost(WARM_SHARE * seconds / 2, many, several)
-        steps.append(gunicorn.threads_and_kb())
+        many_threads = gunicorn.threads_and_kb()
         each = (1 - 1.5 * WARM_SHARE) * seconds / (2 * TURNS)
-        turns = [(gunicorn.cost(each, 1, one), gunicorn.cost(each, many, several)) for _ in range(TURNS)]
-        (alone, _, alone_us), (busy, bad, busy_us) = (
-            [sum(turn[n][i] for turn in turns) for i in range(3)] for n in range(2)
-        )
-        return {"steps": steps, "alone": [alone, alone_us], "busy": [busy, busy_us], "bad": bad}
+        alone: Counter[str] = Counter()
+        busy: Counter[str] = Counter()
+        for _ in range(TURNS):
+            alone.update(gunicorn.cost(each, 1, one))
+            busy.update(gunicorn.cost(each, many, several))
+        return {"few_threads": few_threads, "many_threads": many_threads, "alone": dict(alone), "busy": dict(busy)}
 
 
 def main() -> None:

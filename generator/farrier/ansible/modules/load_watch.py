@@ -17,7 +17,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.farrier_beneath import numbers, read_json
 from ansible.module_utils.farrier_slot import children
-from ansible.module_utils.measured_process import cpu_ns, machine_seconds
+from ansible.module_utils.measured_process import columns, cpu_ns, machine_seconds
 from ansible.module_utils.measured_services import units_cpu_us
 
 DOCUMENTATION = r"""
@@ -43,8 +43,8 @@ RETURN = r"""
 measured:
   description:
     - slot, workers (ready ones), what they run with, memory_mb of the slot, time (the host's clock), whether NGINX runs.
-    - With C(end) also samples, each a list of time, CPU seconds of host, slot and NGINX, ready workers, main process,
-      busy and stolen CPU seconds of the whole machine, and those of other services by name.
+    - With C(end) also samples, a list for each figure; time, host, slot, nginx, workers (ready ones), main_pid of the slot,
+      machine, stolen, services. Those of CPU are seconds since boot or since the begin; services holds them by name.
   returned: success
   type: dict
 """
@@ -195,16 +195,18 @@ def watch(application: str, home: str, seconds: float) -> None:
                 mains = (slot, main_pid(f"{application}@{slot}.service") if slot else 0, main_pid("nginx.service"))
                 looked = now
             pids = family(mains[1])
-            sample = [
-                round(time.time(), 3),
-                round(host_cpu_seconds(), 4),
-                round(slot_cpu.seconds(pids), 4),
-                round(nginx_cpu.seconds(family(mains[2])), 4),
-                len(ready(application, mains[0], pids)),
-                mains[1],
-                *(round(seconds, 3) for seconds in machine_seconds()),
-                services.noticed(),
-            ]
+            machine, stolen = machine_seconds()
+            sample = {
+                "time": round(time.time(), 3),
+                "host": round(host_cpu_seconds(), 4),
+                "slot": round(slot_cpu.seconds(pids), 4),
+                "nginx": round(nginx_cpu.seconds(family(mains[2])), 4),
+                "workers": len(ready(application, mains[0], pids)),
+                "main_pid": mains[1],
+                "machine": round(machine, 3),
+                "stolen": round(stolen, 3),
+                "services": services.noticed(),
+            }
             file.write(json.dumps(sample) + "\n")
             file.flush()
             time.sleep(max(0.0, until - seconds + (number + 1) * PERIOD_SECONDS - time.monotonic()))
@@ -232,7 +234,7 @@ def leave_behind(application: str, home: str, seconds: float) -> None:
         os._exit(0)
 
 
-def stop() -> list[list[float]]:
+def stop() -> list[dict[str, Any]]:
     """End the process left behind, and what it noted; nothing when there is none."""
     with contextlib.suppress(OSError, ValueError):
         pid = int((PLACE / "pid").read_text())
@@ -271,7 +273,7 @@ def main() -> None:
         sys.stdout.flush()
         leave_behind(wish["application"], wish["home"], wish["seconds"])
     else:
-        watched["samples"] = samples
+        watched["samples"] = columns(samples)
     module.exit_json(changed=False, measured=watched)
 
 
