@@ -4,7 +4,7 @@
 
 Beside Farrier's choice stand a grid of workers, threads and worker_connections, and the common rules of thumb. A test host
 has one CPU for itself, the load generator the other one. What was found is kept: stopped, it goes on where it was; finished,
-it prints its table, puts it into the README and draws docs/sizing.svg. `--stage report` does only that.
+it prints its table, puts it into docs/benchmarks.md and draws docs/sizing.svg. `--stage report` does only that.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Every way in which Farrier ends unhappily, each with its exit code (see README, "Exit codes")."""
+"""Every way in which Farrier ends unhappily, each with its exit code (docs/reference/exit-codes.md)."""
 
 from farrier.wording import printable
 

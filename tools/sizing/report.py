@@ -224,7 +224,7 @@ def kept(file: Path) -> list[Row]:
 
 
 def write_report(records: Records, root: Path) -> None:
-    """Keep the rows of the works that are done, print the table, put it into the README between its marks, draw the plot."""
+    """Keep the rows of the works that are done, print the table, put it into docs/benchmarks.md, draw the plot."""
     file = root / "docs" / "sizing.json"
     rows = {each.work: each for each in kept(file)}
     rows |= {work.name: done for work in WORKS if (done := finished(records, work.name))}
@@ -234,12 +234,12 @@ def write_report(records: Records, root: Path) -> None:
     file.write_text(json.dumps([asdict(each) for each in found], indent=1) + "\n", encoding="utf-8")
     print(f"\n{table(found)}")
     draw(found, root / "docs" / "sizing.svg")
-    readme = root / "README.md"
-    readme.write_text(with_table(readme.read_text(encoding="utf-8"), found), encoding="utf-8")
+    page = root / "docs" / "benchmarks.md"
+    page.write_text(with_table(page.read_text(encoding="utf-8"), found), encoding="utf-8")
 
 
 def with_table(text: str, found: list[Row]) -> str:
-    """The README's text with this table between its marks."""
+    """A document's text with this table between its marks."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n{table(found)}\n{END}{after}"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 EXIT_CODES = """
 Exit codes: 0 done; 1 --check found a difference; 2 the input is wrong; 3 no plan fits a host; 4 a host could not be
-reached, or its facts are incomplete; or a load test says nothing of the host.
+reached, its facts are incomplete, or a load test was inconclusive.
 """
 
 app = typer.Typer(
@@ -95,7 +95,7 @@ def facts(
 ) -> None:
     """Gather host facts over Ansible's own connections into facts/ENV/HOST.json.
 
-    What stands after `--` goes to ansible as it is: farrier facts production -- --ask-vault-pass --forks 50
+    Arguments after `--` are passed to ansible: farrier facts production -- --ask-vault-pass --forks 50
     """
     from farrier.cli.plan_table import gathering
 
@@ -133,9 +133,9 @@ def measure(
 ) -> None:
     """Measure what a request costs on a host and write workloads/ENV.yml.
 
-    The release of your source runs beside what is live, with the same Gunicorn, sandbox and database, and is asked for the
-    paths of `application.urls` with GET, or for those of a log or a Locust file. What stands after `--` goes to
-    ansible-playbook as it is.
+    Your source runs beside the live release, with the same Gunicorn, sandbox and database, and gets GET requests for the
+    paths of `application.urls`, or for those of a log or a Locust file. Arguments after `--` are passed to
+    ansible-playbook.
     """
     from farrier.cli.plan_table import measuring
     from farrier.measure.run import How

@@ -50,7 +50,7 @@ def loadtest(
     """Load a host up to and beyond its predicted capacity, and report measured beside predicted.
 
     Sends GET requests for the paths of `application.urls` through NGINX with Locust, open loop: they leave when they are due,
-    however slow the answers are. What stands after `--` goes to ansible as it is.
+    however slow the answers are. Arguments after `--` are passed to ansible.
     """
     from farrier.cli.plan_table import measuring, print_loadtest
     from farrier.errors import HostError

@@ -62,53 +62,76 @@ FILES = 2**31
 
 
 class Fact(NamedTuple):
-    """One fact: where the fact document keeps it, what it may be, and what it means when nobody knows it."""
+    """One fact: where the fact document keeps it, what it may be, what it means, and what follows where nobody knows it."""
 
     place: str
     kind: Number | Text
+    meaning: str
     unknown: str = ""
 
 
 _PREFLIGHT = "is first checked by the role's preflight"
+_CPUS, _MEMORY, _DISK = Number(CPUS, above=0, whole=False), Number(MEMORY_MB, 1), Number(DISK_MB)
 FACTS = {
-    "cpus": Fact("cpus.usable", Number(CPUS, above=0, whole=False)),
-    "cpus_online": Fact("cpus.online", Number(CPUS, 1)),
-    "cpus_affinity": Fact("cpus.affinity", Number(CPUS, 1)),
-    "cpu_quota": Fact("cpus.quota", Number(CPUS, above=0, whole=False)),
-    "cpu_quota_source": Fact("cpus.quota_source", Text()),
+    "cpus": Fact("cpus.usable", _CPUS, "CPUs that the application may use, less what other services take"),
+    "cpus_online": Fact("cpus.online", Number(CPUS, 1), "CPUs of the machine"),
+    "cpus_affinity": Fact("cpus.affinity", Number(CPUS, 1), "CPUs that a process may run on"),
+    "cpu_quota": Fact("cpus.quota", _CPUS, "CPUs that the tightest cgroup quota allows; null for no quota"),
+    "cpu_quota_source": Fact("cpus.quota_source", Text(), "the file that holds this quota"),
     "cpus_used_by_others": Fact(
         "cpus.used_by_others",
         Number(CPUS, whole=False),
+        "CPUs that other services used while the facts were gathered",
         "nothing is taken off for the CPU use of other services",
     ),
-    "memory_mb": Fact("memory_mb.usable", Number(MEMORY_MB, 1)),
-    "memory_total_mb": Fact("memory_mb.total", Number(MEMORY_MB, 1)),
-    "memory_limit_mb": Fact("memory_mb.limit", Number(MEMORY_MB, 1)),
-    "memory_limit_source": Fact("memory_mb.limit_source", Text()),
+    "memory_mb": Fact(
+        "memory_mb.usable", _MEMORY, "memory that the application may use, less what other services take"
+    ),
+    "memory_total_mb": Fact("memory_mb.total", _MEMORY, "memory of the machine"),
+    "memory_limit_mb": Fact("memory_mb.limit", _MEMORY, "the tightest cgroup limit on memory; null for no limit"),
+    "memory_limit_source": Fact("memory_mb.limit_source", Text(), "the file that holds this limit"),
     "memory_used_by_others_mb": Fact(
-        "memory_mb.used_by_others", Number(MEMORY_MB), "nothing is taken off for the memory of other services"
+        "memory_mb.used_by_others",
+        Number(MEMORY_MB),
+        "memory that other services take",
+        "nothing is taken off for the memory of other services",
     ),
     "memory_available_mb": Fact(
-        "memory_mb.available", Number(MEMORY_MB), f"whether so much memory is free today {_PREFLIGHT}"
+        "memory_mb.available",
+        Number(MEMORY_MB),
+        "memory that was free when the facts were gathered",
+        f"whether so much memory is free today {_PREFLIGHT}",
     ),
-    "kernel_release": Fact("kernel.release", Text()),
+    "kernel_release": Fact("kernel.release", Text(), "release of the kernel"),
     "somaxconn": Fact(
-        "kernel.somaxconn", Number(FILES), "the role sets what the plan needs, whatever the host has now"
+        "kernel.somaxconn",
+        Number(FILES),
+        "net.core.somaxconn, the longest accept queue that the kernel allows",
+        "the role sets what the plan needs, whatever the host has now",
     ),
     "nofile_hard": Fact(
         "kernel.nofile_hard",
         Number(FILES, 1),
+        "hard limit on the open files of a process",
         "the plan's limits on open files are not compared with the host's",
     ),
-    "distribution": Fact("system.distribution", Text(), f"whether the system is supported {_PREFLIGHT}"),
-    "version": Fact("system.version", Text(), f"whether the release is supported {_PREFLIGHT}"),
-    "codename": Fact("system.codename", Text()),
-    "systemd": Fact("system.systemd", Number(9999), f"whether systemd is new enough {_PREFLIGHT}"),
-    "init": Fact("system.init", Text()),
-    "python": Fact("system.python", Text(), f"whether Python is new enough {_PREFLIGHT}"),
-    "cgroup": Fact("system.cgroup", Text()),
-    "disk_free_mb": Fact("disk_mb.srv_free", Number(DISK_MB), f"whether a release fits on the disk {_PREFLIGHT}"),
-    "disk_total_mb": Fact("disk_mb.srv_total", Number(DISK_MB)),
+    "distribution": Fact(
+        "system.distribution", Text(), "distribution", f"whether the system is supported {_PREFLIGHT}"
+    ),
+    "version": Fact("system.version", Text(), "its version", f"whether the release is supported {_PREFLIGHT}"),
+    "codename": Fact("system.codename", Text(), "code name of that version"),
+    "systemd": Fact(
+        "system.systemd", Number(9999), "version of systemd", f"whether systemd is new enough {_PREFLIGHT}"
+    ),
+    "init": Fact("system.init", Text(), "the program that runs as process 1"),
+    "python": Fact(
+        "system.python", Text(), "version of /usr/bin/python3", f"whether Python is new enough {_PREFLIGHT}"
+    ),
+    "cgroup": Fact("system.cgroup", Text(), "how control groups are mounted: v1, v2 or hybrid"),
+    "disk_free_mb": Fact(
+        "disk_mb.srv_free", _DISK, "free space for releases (/srv)", f"whether a release fits on the disk {_PREFLIGHT}"
+    ),
+    "disk_total_mb": Fact("disk_mb.srv_total", _DISK, "size of the file system that holds /srv"),
 }
 """Every fact by its name in `HostFacts`, which is also the name by which an operator states it."""
 

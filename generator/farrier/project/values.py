@@ -107,7 +107,7 @@ def _facts_schema() -> dict[str, Any]:
     return {
         "type": "object",
         "additionalProperties": False,
-        "properties": {name: one(fact.kind) for name, fact in FACTS.items()},
+        "properties": {name: {**one(fact.kind), "description": fact.meaning} for name, fact in FACTS.items()},
     }
 
 
