@@ -1,48 +1,111 @@
-"""What the documents say of commands, options, settings and files is what the code has."""
+"""What the documents say of keys, settings, files and figures is what the code has; links lead somewhere."""
 
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
 
+import reference
 from farrier import errors
 from farrier.cli.app import app
-from farrier.project.model import Project
+from farrier.facts.model import FACTS
+from farrier.project.model import Environment, Project
 from farrier.project.yaml_lines import load
 from farrier.settings import SPECS
+from reference_pages.texts import JSON_KEYS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "examples/django/README.md")]
+PAGES += sorted((ROOT / "docs").rglob("*.md"))
+ROLE_README = ROOT / "templates/role/README.md.tmpl"
+UNITS = r"(?:%|s|ms|KB|MB|GB|CPUs?|cores?|seconds?|minutes?|hours?|days?|weeks?|requests?|workers?|threads?|processes|hosts?)\b"
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
-def block(language: str, heading: str) -> str:
-    """The first fenced block of a language after a heading."""
-    found = re.search(rf"^##+ {heading}$.*?^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
-    assert found, heading
-    return found[1]
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
 
 
-def test_the_table_of_commands_is_the_help() -> None:
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined] # typer's group
-    expected = [f"| `farrier {name}` | {(command.help or '').splitlines()[0]} |" for name, command in commands.items()]
-    section = README.partition("### Commands")[2].partition("###")[0]
-    assert [line for line in section.splitlines() if line.startswith("| `farrier ")] == expected
+def page(name: str) -> str:
+    return (ROOT / "docs" / "reference" / f"{name}.md").read_text()
 
 
-def test_the_table_of_exit_codes_is_complete() -> None:
-    codes = {0} | {
-        e.exit_code for e in (errors.DriftError, errors.InputError, errors.DoesNotFitError, errors.HostError)
-    }
-    assert {int(code) for code in re.findall(r"^\| (\d) \|", README, re.MULTILINE)} == codes
+def prose(text: str) -> str:
+    """A document without code, in blocks or spans."""
+    return re.sub(r"`[^`]*`|^    .*$", "", FENCE.sub("", text), flags=re.MULTILINE)
 
 
-def test_the_table_of_settings_is_the_registry() -> None:
-    rows = [line for line in README.splitlines() if re.match(r"\| `(gunicorn|systemd|kernel|nginx|farrier)\.", line)]
-    assert rows == [f"| `{spec.name}` | {spec.meaning} |" for spec in SPECS]
+def anchors(text: str) -> set[str]:
+    """What GitHub calls the headings of a document."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_generated_pages_are_current() -> None:
+    assert reference.stale() == [], "run: .venv/bin/python tools/reference.py"
+
+
+def test_the_readme_is_read_in_one_go() -> None:
+    assert len(README.splitlines()) <= 120
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_links_lead_to_what_exists(path: Path) -> None:
+    for link in re.findall(r"\]\(([^)]+)\)", path.read_text()):
+        target, _, anchor = link.partition("#")
+        linked = (path.parent / target).resolve() if target else path
+        assert linked.is_relative_to(ROOT), link
+        assert linked.exists(), link
+        if anchor:
+            assert anchor in anchors(linked.read_text()), link
+
+
+@pytest.mark.parametrize("path", [*PAGES, ROLE_README], ids=name_of)
+def test_no_unit_is_parted_from_its_number(path: Path) -> None:
+    assert re.findall(rf"\d\n[ >*-]*{UNITS}", path.read_text()) == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_thousands_are_written_one_way(path: Path) -> None:
+    assert re.findall(r"(?<![\w.,-])\d{5,}(?![\w-])", prose(path.read_text())) == []
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    linked = {(ROOT / link.partition("#")[0]).resolve() for link in re.findall(r"\]\(([^)]+)\)", README)}
+    assert {path for path in PAGES if path.is_relative_to(ROOT / "docs")} - linked == {ROOT / "docs" / "README.md"}
+
+
+def test_every_command_and_option_is_documented() -> None:
+    commands: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined] # typer's group
+    for name, command in commands.items():
+        section = page("commands").partition(f"## farrier {name}\n")[2].partition("\n## ")[0]
+        for parameter in command.params:
+            for option in parameter.opts if parameter.opts[0].startswith("-") else [parameter.metavar]:
+                assert option in section, f"{name} {option}"
+
+
+def test_every_key_setting_fact_and_exit_code_is_documented() -> None:
+    schema = json.loads((ROOT / "farrier.schema.json").read_text())
+    keys = {key for part in schema["$defs"].values() for key in part.get("properties", ())} | set(schema["properties"])
+    documented = page("project-file") + page("workload")
+    assert [key for key in sorted(keys) if f"| `{key}` |" not in documented] == []
+    for spec in SPECS:
+        assert f"| `{spec.name}` | {spec.meaning} |" in page("settings")
+        assert f"| `<role>_{spec.variable}` | `{spec.name}` |" in page("role-variables")
+    assert [name for name, fact in FACTS.items() if f"| `{name}` | `{fact.place}` |" not in page("facts")] == []
+    codes = {0, *(each.exit_code for each in errors.FarrierError.__subclasses__())}
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", page("exit-codes"), re.MULTILINE)} == codes
+
+
+def test_no_key_of_the_json_is_explained_that_no_plan_has() -> None:
+    assert [key for key in JSON_KEYS if f"| `{key}` |" not in page("json")] == []
 
 
 def test_the_plan_in_the_readme_is_the_repositorys_own() -> None:
@@ -56,35 +119,44 @@ def test_the_plan_in_the_readme_is_the_repositorys_own() -> None:
         assert any(row.replace("│", " ").split()[:2] == [setting, value] for row in printed), line
 
 
-def test_the_project_file_in_the_readme_is_valid() -> None:
-    Project.model_validate(load(block("yaml", r"farrier\.yml").encode(), "README.md").data)
+def completed(document: dict[str, Any]) -> dict[str, Any]:
+    """A part of a project file with what it lacks."""
+    if set(document) <= set(Environment.model_fields) - {"environment"}:
+        document = {"environments": {"production": document}}
+    for environment in document.setdefault("environments", {"production": {}}).values():
+        environment.setdefault("inventory", "inventories/production.yml")
+        environment.setdefault("domain", "www.example.org")
+    return {"application": {"name": "notes", "wsgi": "notes.wsgi:application"}} | document
 
 
-def test_the_json_in_the_readme_has_the_contracts_keys() -> None:
-    host = json.loads(block("json", "Settings"))["hosts"]["web1"]
-    assert set(host) == {"sized_for", "settings", "predicted", "warnings"}
+def test_project_files_in_the_documents_are_valid() -> None:
+    found = [
+        (path, load(block.encode(), name_of(path)).data)
+        for path in PAGES
+        for language, block in FENCE.findall(path.read_text())
+        if language == "yaml"
+    ]
+    ours = {*Project.model_fields, *Environment.model_fields}
+    documents = [(path, each) for path, each in found if isinstance(each, dict) and set(each) <= ours]
+    assert len(documents) >= 6
+    for _, document in documents:
+        Project.model_validate(completed(document))
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "examples/django/README.md"])
-def test_links_lead_to_files_that_exist(document: str) -> None:
-    path = ROOT / document
-    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
-        assert (path.parent / target).exists(), target
+def test_modules_and_folders_that_contributing_names_exist() -> None:
+    places = [ROOT, ROOT / "generator/farrier", ROOT / "tests"]
+    for name in re.findall(r"`([\w./]+(?:\.py|/))`", CONTRIBUTING):
+        assert any((place / name).exists() or list(place.rglob(name)) for place in places), name
 
 
-def test_make_targets_that_are_named_exist() -> None:
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    text = README + (ROOT / "CONTRIBUTING.md").read_text()
-    named = set(re.findall(r"(?:`|^ {4})make ([a-z-]+)", text, re.MULTILINE))
-    assert named <= targets, named - targets
+def test_each_walk_of_contributing_leads_to_its_file() -> None:
+    rows = re.findall(r"^\| (?:a|what|how) .*? \| `(.*?)`(?: > `(.*?)`)?", CONTRIBUTING, re.MULTILINE)
+    assert len(rows) == 5
+    for folder, file in rows:
+        assert (ROOT / folder / file).exists(), f"{folder}{file}"
 
 
-def test_modules_that_contributing_names_exist() -> None:
-    text = (ROOT / "CONTRIBUTING.md").read_text()
-    package = ROOT / "generator/farrier"
-    for name in re.findall(r"`([a-z_]+)\.py`", text):
-        assert (
-            list(package.rglob(f"{name}.py"))
-            or list((ROOT / "tests").rglob(f"{name}.py"))
-            or list((ROOT / "templates").rglob(f"{name}.py"))
-        ), name
+def test_contributing_says_why_each_module_of_the_role_exists() -> None:
+    (role,) = (ROOT / "roles").glob("*_production")
+    modules = {path.stem for path in (role / "library").glob("*.py")}
+    assert set(re.findall(r"^\| `(farrier_\w+)` \|", CONTRIBUTING, re.MULTILINE)) == modules

@@ -1,12 +1,11 @@
-"""What the comparison of sizes shows: from records whose medians were worked out by hand to a row, and the README's table."""
+"""What the comparison of sizes shows: from records whose medians were worked out by hand to a row."""
 
 from pathlib import Path
 
 from sizing.records import Record, Records
-from sizing.report import THUMB, Row, finished, kept, table, with_table
+from sizing.report import THUMB, Row, finished, table
 from sizing.rig import Configuration
 
-ROOT = Path(__file__).resolve().parents[1]
 OWN, OTHER, DEFAULTS = Configuration(2, 3, 3), Configuration(1, 4, 4), Configuration(1, 1, 1000)
 ROW = Row(
     *("mixed1", OWN, 53, OTHER, 56, 1.0, 50, 30, True, 0.163, None, 62, 56, 32, 29, 24, (53 / 56, 59 / 56, 1.0)),
@@ -47,10 +46,3 @@ def test_a_row_in_words() -> None:
         "| mixed 1:1, 15 + 15 ms | 2 x 3 | 53/s | 1 x 4 | 56/s | 1.00 (0.95 to 1.05) | 3 x 1: 0.96 | 50/s | ≤ 30/s "
         "| 163 ms, - | 62/s, 56/s | 32 MB, 29 MB, 24 MB |"
     )
-
-
-def test_the_readme_shows_what_was_kept() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    rows = kept(ROOT / "docs" / "sizing.json")
-    assert rows
-    assert with_table(readme, rows) == readme
