@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -37,9 +38,19 @@ def paths(document: object, place: str = "") -> Iterator[str]:
             yield from paths(value, f"{place}[]")
 
 
+def example(document: dict[str, Any]) -> str:
+    """The document with one host and one setting, in a block of code."""
+    host, plan = next(iter(document["hosts"].items()))
+    plan = {key: value for key, value in plan.items() if key != "rules"}
+    plan["settings"] = {"gunicorn.workers": plan["settings"]["gunicorn.workers"]}
+    return f"```json\n{json.dumps({**document, 'hosts': {host: plan}}, indent=2, ensure_ascii=False)}\n```"
+
+
 def json_and_csv() -> Iterator[str]:
     """Every key of a plan with rules, and every column of a load test."""
-    found = dict.fromkeys(paths(json.loads(farrier("plan", "production", "--json", "--rules"))))
+    document = json.loads(farrier("plan", "production", "--json", "--rules"))
+    yield example(document)
+    found = dict.fromkeys(paths(document))
     yield table("key", "meaning", rows=((f"`{path}`", JSON_KEYS[path]) for path in found))
     yield CSV
     yield ", ".join(f"`{name}`" for name in FIELDS) + "."
