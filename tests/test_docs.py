@@ -144,9 +144,9 @@ def test_project_files_in_the_documents_are_valid() -> None:
 
 
 def test_modules_and_folders_that_contributing_names_exist() -> None:
-    places = [ROOT, ROOT / "generator/farrier", ROOT / "tests"]
+    places = [ROOT / name for name in ("generator/farrier", "tests", "templates", "tools")]
     for name in re.findall(r"`([\w./]+(?:\.py|/))`", CONTRIBUTING):
-        assert any((place / name).exists() or list(place.rglob(name)) for place in places), name
+        assert (ROOT / name).exists() or any(list(place.rglob(name.rstrip("/"))) for place in places), name
 
 
 def test_each_walk_of_contributing_leads_to_its_file() -> None:

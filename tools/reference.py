@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes docs/reference/ from the code, and the table in docs/benchmarks.md from docs/sizing.json.
+"""Writes docs/reference/ from the code, the table in docs/benchmarks.md from docs/sizing.json, and an explained setting.
 
 tools/reference.py [--check]: --check writes nothing and names what is stale.
 """
@@ -8,13 +8,14 @@ import sys
 from pathlib import Path
 
 from reference_pages.of_code import commands, constants, exit_codes, facts, settings
-from reference_pages.of_output import json_and_csv, role_variables
+from reference_pages.of_output import json_and_csv, role_variables, with_explanation
 from reference_pages.of_project import project_file, workload
 from reference_pages.texts import INTRODUCTIONS
 from sizing.report import kept, with_table
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "docs" / "benchmarks.md"
+ASK_WHY = ROOT / "docs" / "how-to" / "ask-why.md"
 MARK = "<!-- Written by tools/reference.py; do not edit. -->"
 PAGES = {
     "commands": commands,
@@ -36,6 +37,7 @@ def documents() -> dict[Path, str]:
         for name, page in PAGES.items()
     }
     found[BENCHMARKS] = with_table(BENCHMARKS.read_text(encoding="utf-8"), kept(ROOT / "docs" / "sizing.json"))
+    found[ASK_WHY] = with_explanation(ASK_WHY.read_text(encoding="utf-8"))
     return found
 
 

@@ -1,6 +1,7 @@
 """What other programs read: the keys of `plan --json`, the CSV of a load test, the variables of a generated role."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -22,8 +23,17 @@ OF_SETTINGS = {spec.variable: spec.name for spec in SPECS}
 
 def farrier(*arguments: str) -> str:
     """What a command prints for the repository's own project."""
-    command = [sys.executable, "-m", "farrier", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    command, environment = [sys.executable, "-m", "farrier", *arguments], {**os.environ, "COLUMNS": "110"}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, env=environment)
+    return done.stdout
+
+
+def with_explanation(text: str) -> str:
+    """A document with how one setting comes about between its marks."""
+    printed = farrier("plan", "production", "--explain", "gunicorn.backlog")
+    sheet = "\n".join(line.rstrip() for line in printed[printed.index("gunicorn.backlog = ") :].splitlines())
+    before, begin, rest = text.partition("<!-- explain: begin -->")
+    return f"{before}{begin}\n```\n{sheet.rstrip()}\n```\n<!-- explain: end -->{rest.partition('<!-- explain: end -->')[2]}"
 
 
 def paths(document: object, place: str = "") -> Iterator[str]:
