@@ -205,7 +205,7 @@ def test_a_constant_that_is_no_number_is_refused_where_it_stands(constant: str, 
 
 def test_an_answer_is_taken_of_a_phase_alone() -> None:
     run, _ = a_run()
-    run.take(Task("It is known what the host has left"))
+    run.take(Task("Gather host facts"))
     run.take(Result("ok", "web1", {"measured": answer()["plain"]}))  # the answer of another module's
     assert run.found == {}
 

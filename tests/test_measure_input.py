@@ -151,7 +151,7 @@ def test_the_playbook_measures_on_one_host_and_always_cleans_up(tmp_path: Path) 
     assert block["always"][0]["application_measurement"] == {"phase": "clean"}
     # Whatever ansible.cfg and the inventory say: steps in order, no sudo here, and no pipelining where sudo needs a terminal.
     assert play["strategy"] == "ansible.builtin.linear"
-    packing = next(task for task in play["tasks"] if task["name"] == "The source is packed")
+    packing = next(task for task in play["tasks"] if task["name"] == "Pack the source")
     assert (packing["become"], packing["vars"]["ansible_become"]) == (False, False)
     assert "ansible_pipelining" not in play["vars"]
     _write(tmp_path, project, "production", tmp_path, ASKED, How("web2", 60, local=True))

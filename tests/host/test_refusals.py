@@ -198,7 +198,7 @@ def test_a_host_without_a_plan_is_refused_and_the_planned_one_waits(operated: De
         f"db1 was not planned: gather its facts (farrier facts {ENVIRONMENT}) and generate the role again, or, if it is like "
         f"one that was, set notes_{ENVIRONMENT}_planned_hosts to [db1] in its host_vars."
     ) in text
-    assert "It is known what lives on the host" not in text, "the play went on without it"
+    assert "Read what is running on the host" not in text, "the play went on without it"
 
 
 # ---- What the host has ----

@@ -57,6 +57,6 @@ def test_what_has_no_place_on_a_host_is_found() -> None:
 
 
 def test_a_witness_is_read_as_it_wrote() -> None:
-    line = '{"name": "notes_trial : The release serves", "outcome": "ok", "begun": 1.0, "ended": 3.5, "seconds": {"whole": 2.4}}'
+    line = '{"name": "notes_trial : Switch to the release", "outcome": "ok", "begun": 1.0, "ended": 3.5, "seconds": {"whole": 2.4}}'
     (task,) = noted([line])
     assert (task.ended - task.begun, task.seconds["whole"]) == (2.5, 2.4)

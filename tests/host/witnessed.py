@@ -13,7 +13,7 @@ from testbed import COMMAND_SECONDS, PLAY, environment
 CALLBACKS = Path(__file__).parent / "callbacks"
 NOTES = "witness.jsonl"
 OUTPUT = "witnessed.txt"
-SWITCH_TASK = "The release serves"
+SWITCH_TASK = "Switch to the release"
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ author: Farrier
 """
 
 EXAMPLES = r"""
-- name: Requests are measured
+- name: Measure requests
   application_measurement: {phase: plain, application: notes, home: /srv/notes}
 """
 

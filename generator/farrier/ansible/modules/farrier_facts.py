@@ -26,7 +26,7 @@ author: Farrier contributors
 """
 
 EXAMPLES = r"""
-- name: Learn what this host can give
+- name: Gather host facts
   farrier_facts:
     application: notes
   register: host

@@ -35,7 +35,7 @@ author: Farrier
 """
 
 EXAMPLES = r"""
-- name: The host is watched
+- name: Start watching the host
   load_watch: {phase: begin, application: notes, home: /srv/notes}
 """
 
