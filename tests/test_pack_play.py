@@ -1,6 +1,7 @@
 """The play that packs the source runs on this machine, whatever an inventory, ansible.cfg or cached answers say of hosts."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -188,4 +189,18 @@ def test_one_host_without_a_plan_stops_the_deploy_before_any_is_asked(tmp_path: 
     assert "localhost was not planned: gather its facts (farrier facts production) and generate the role" in done.stdout
     assert "Validating arguments" not in done.stdout, "which each host fails by itself, while the others go on"
     assert "web1                       : ok=1    changed=0    unreachable=0    failed=0" in done.stdout
+    assert "unreachable=1" not in done.stdout
+
+
+def test_a_limit_that_systemd_would_pass_over_stops_the_deploy_before_any_host_is_asked(tmp_path: Path) -> None:
+    project_in(tmp_path, "app")
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app/app.py").write_text("application = None\n")
+    (tmp_path / "host_vars").mkdir()
+    (tmp_path / "host_vars/web1.yml").write_text("notes_production_systemd_memory_max: 252 MB\n")
+    (tmp_path / "host_vars/web2.yml").write_text("notes_production_systemd_memory_max: 264241152\n")
+    done = play(tmp_path, "production")
+    assert done.returncode == 2
+    assert re.search(r"memory_max\s+have to\s+be\s+amounts\s+of\s+memory\s+such\s+as\s+252M", done.stdout), done.stdout
+    assert "web2                       : ok=1    changed=0    unreachable=0    failed=0" in done.stdout
     assert "unreachable=1" not in done.stdout

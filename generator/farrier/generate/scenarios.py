@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from farrier import policy
 from farrier.facts.model import HostFacts
-from farrier.generate.variables import JsonValue, role_variables, size_values
+from farrier.generate.variables import JsonValue, RoleVariable, size_values
 from farrier.plan.model import Plan
 from farrier.plan.planner import plan_all
 from farrier.project.model import Project
@@ -39,11 +39,12 @@ def scenarios(
     facts: Iterable[HostFacts],
     plans: Mapping[str, Plan],
     workload: Workload,
+    variables: Iterable[RoleVariable],
 ) -> list[TestScenario]:
-    """The scenario named like the environment, and those that the project file adds for it."""
+    """The scenario named like the environment, and those that the project file adds for it; `variables` are its role's."""
     known = list(facts)
     overrides = project.environments[environment_name].overrides
-    defaults = {v.full_name: v.value for v in role_variables(project, environment_name, plans)}
+    defaults = {v.full_name: v.value for v in variables}
     role = project.role(environment_name)
 
     def scenario(

@@ -20,9 +20,17 @@ def environment_tree(
     """Role, playbooks and scenarios of the environment `name`; paths are relative to the project's root."""
     source = templates_directory()
     role = project.role(name)
-    tested = scenarios(project, name, facts, plans, workload)
+    groups = sizes(plans)
+    variables = role_variables(project, name, plans, groups)
+    tested = scenarios(project, name, facts, plans, workload, variables)
     every_plan = [*plans.values(), *(plan for scenario in tested for plan in scenario.plans.values())]
-    context = _context(project, name, plans, workload) | {
+    context = _context(project, name) | {
+        "variables": variables,
+        "sections": _sections(variables),
+        "sizes": groups,
+        "differing": differing(groups),
+        "memory_assumed": workload.memory_is_assumed
+        and "systemd.MemoryMax" not in project.environments[name].overrides,
         "watched": any(map(_is_watched, every_plan)),
         "gevent": any(plan.value("gunicorn.worker_class") == "gevent" for plan in every_plan),
     }
@@ -40,7 +48,7 @@ def environment_tree(
         files |= render_tree(source / "molecule", in_scenario, names | {"__scenario__": scenario.name})
         directory = f"molecule/{scenario.name}"
         files[f"{directory}/plan.json"] = json_document(plans_document(name, scenario.plans))
-        files[f"{directory}/expect.json"] = json_document(_expectations(project, name, role))
+        files[f"{directory}/expect.json"] = json_document(_expectations(project, name))
     return files
 
 
@@ -49,10 +57,8 @@ def _is_watched(plan: Plan) -> bool:
     return plan.value("gunicorn.worker_class") == "gthread" and plan.value("farrier.watchdog_timeout") != 0
 
 
-def _context(project: Project, name: str, plans: Mapping[str, Plan], workload: Workload) -> dict[str, object]:
+def _context(project: Project, name: str) -> dict[str, object]:
     environment = project.environments[name]
-    variables = role_variables(project, name, plans)
-    groups = sizes(plans)
     role = project.role(name)
     return {
         "prefix": role,
@@ -67,12 +73,6 @@ def _context(project: Project, name: str, plans: Mapping[str, Plan], workload: W
             "release_header": environment.release_header,
             "metrics_directory": environment.metrics_directory,
         },
-        "variables": variables,
-        "sections": _sections(variables),
-        "sizes": groups,
-        "differing": differing(groups),
-        "plan_hosts": list(plans),
-        "memory_assumed": workload.memory_is_assumed and "systemd.MemoryMax" not in environment.overrides,
     }
 
 
@@ -132,19 +132,16 @@ def _scenario_context(scenario: TestScenario, environment: Environment) -> dict[
     }
 
 
-def _expectations(project: Project, name: str, role: str) -> dict[str, object]:
+def _expectations(project: Project, name: str) -> dict[str, object]:
     """What the scenario's tests know besides the plan."""
     environment, app = project.environments[name], project.application
     return {
         "app": app.name,
-        "environment": name,
-        "prefix": role,
         "domain": environment.domain,
         "health_path": app.health_path,
         "static": {"url": app.static.url, "directory": app.static.directory} if app.static else None,
         "user": app.name,
         "release_root": f"/srv/{app.name}",
-        "slots": ["a", "b"],
         "tls": environment.tls is not None,
         "release_header": environment.release_header,
         "metrics_directory": environment.metrics_directory,

@@ -2,28 +2,28 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from farrier import policy
 from farrier.ansible.trust import Expression, Free
 from farrier.plan.model import Plan
 from farrier.project.model import Environment, Project
-from farrier.settings import SPECS
+from farrier.settings import SPECS, SettingSpec
+from farrier.settings import Value as SettingValue
 
 JsonValue = bool | int | float | str | list[str] | dict[str, str]
 
 
 @dataclass(frozen=True)
 class RoleVariable:
-    """One public variable; `reason` are the comment's sentences, `setting` the plan's name where it is one."""
+    """One public variable; `reason` are the comment's sentences."""
 
-    name: str
     full_name: str
     value: JsonValue
     type: str
     meaning: str
     section: str
     reason: tuple[str, ...] = ()
-    setting: str | None = None
     choices: tuple[str, ...] = ()
 
 
@@ -35,7 +35,7 @@ class Size:
     hosts: tuple[str, ...]
     plan: Plan
 
-    @property
+    @cached_property
     def values(self) -> dict[str, JsonValue]:
         """The values of this size by variable name, without the role's prefix."""
         return size_values(self.plan)
@@ -48,7 +48,19 @@ def size_values(plan: Plan) -> dict[str, JsonValue]:
         "sized_for_memory_mb": plan.memory_mb,
         "slot_memory_mb": plan.predicted_memory_mb,
     }
-    return values | {spec.variable: plan.value(spec.name) for spec in SPECS}
+    return values | {spec.variable: _written(spec, plan.value(spec.name)) for spec in SPECS}
+
+
+def _is_memory(spec: SettingSpec) -> bool:
+    """Whether a setting is an amount of memory that systemd reads, with its own suffixes."""
+    return spec.section == "systemd" and spec.unit == "bytes"
+
+
+def _written(spec: SettingSpec, value: SettingValue) -> SettingValue:
+    """A value as people write it in a role: memory as `252M`; what is no whole number of megabytes stays in bytes."""
+    if _is_memory(spec) and isinstance(value, int):
+        return str(value) if value % 2**20 else f"{value // 2**20}M"
+    return value
 
 
 def sizes(plans: Mapping[str, Plan]) -> tuple[Size, ...]:
@@ -69,10 +81,11 @@ def sizes(plans: Mapping[str, Plan]) -> tuple[Size, ...]:
     return tuple(named)
 
 
-def role_variables(project: Project, environment_name: str, plans: Mapping[str, Plan]) -> list[RoleVariable]:
+def role_variables(
+    project: Project, environment_name: str, plans: Mapping[str, Plan], groups: tuple[Size, ...]
+) -> list[RoleVariable]:
     """Every public variable of an environment's role, in the order of its defaults file."""
     role = project.role(environment_name)
-    groups = sizes(plans)
     return [
         *_application(project, project.environments[environment_name], role),
         *(_size_table(groups, role) if len(groups) > 1 else []),
@@ -86,7 +99,7 @@ def _application(project: Project, environment: Environment, role: str) -> list[
     app = project.application
 
     def variable(name: str, value: JsonValue, kind: str, meaning: str) -> RoleVariable:
-        return RoleVariable(name, f"{role}_{name}", value, kind, meaning, "Application", (meaning + ".",))
+        return RoleVariable(f"{role}_{name}", value, kind, meaning, "Application", (meaning + ".",))
 
     found = [
         variable(
@@ -142,7 +155,6 @@ def _size_table(groups: tuple[Size, ...], role: str) -> list[RoleVariable]:
     """The table of sizes is written by the template; here stands which row a host takes."""
     return [
         RoleVariable(
-            "size",
             f"{role}_size",
             Expression(f"{{{{ {role}_size_of_host[inventory_hostname] | default(undef(hint=__{role}_unplanned)) }}}}"),
             "str",
@@ -174,7 +186,6 @@ def _sized_for(groups: tuple[Size, ...], role: str) -> list[RoleVariable]:
     ):
         found.append(
             RoleVariable(
-                name,
                 f"{role}_{name}",
                 _value(groups, name, role),
                 kind,
@@ -190,7 +201,7 @@ def _deploys_to(plans: Mapping[str, Plan], role: str) -> list[RoleVariable]:
     """Which hosts the role goes to, and which it accepts all the same."""
 
     def variable(name: str, value: JsonValue, kind: str, meaning: str) -> RoleVariable:
-        return RoleVariable(name, f"{role}_{name}", value, kind, meaning, "Sized for", (meaning + ".",))
+        return RoleVariable(f"{role}_{name}", value, kind, meaning, "Sized for", (meaning + ".",))
 
     return [
         variable("planned_hosts", list(plans), "list", "The hosts that were planned; another one is refused"),
@@ -219,18 +230,23 @@ def _settings(groups: tuple[Size, ...], role: str) -> list[RoleVariable]:
             )
         found.append(
             RoleVariable(
-                spec.variable,
                 f"{role}_{spec.variable}",
                 _value(groups, spec.variable, role),
-                spec.type.__name__,
-                spec.meaning[:1].upper() + spec.meaning[1:] + (f", in {spec.unit}" if spec.unit else ""),
+                "str" if _is_memory(spec) else spec.type.__name__,
+                spec.meaning[:1].upper() + spec.meaning[1:] + _unit(spec),
                 spec.section,
                 reason,
-                spec.name,
                 spec.choices,
             )
         )
     return found
+
+
+def _unit(spec: SettingSpec) -> str:
+    """How a value is to be read, behind its meaning."""
+    if _is_memory(spec):
+        return ", as systemd reads it: 252M"
+    return f", in {spec.unit}" if spec.unit else ""
 
 
 def _value(groups: tuple[Size, ...], name: str, role: str) -> JsonValue:
