@@ -1,19 +1,16 @@
-"""Derivations: every setting has one, it ends in the plan's own value, and its lines are the ones worked out by hand."""
+"""Derivations: every setting has one, and its lines are the ones worked out by hand."""
 
 from collections.abc import Mapping
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from farrier import policy
 from farrier.cli.policy_whys import whys
-from farrier.errors import DoesNotFitError
 from farrier.facts.model import HostFacts
-from farrier.plan.explaining.explanations import DERIVATIONS, Explanation, explain
-from farrier.plan.planner import drafted
+from farrier.plan.planner import plan_all
+from farrier.plan.what_if import Explanation, explain
 from farrier.project.workload import Workload
-from farrier.settings import BY_NAME, SPECS, Value
+from farrier.settings import BY_NAME, Value
 
 STATED = frozenset({"cpu_seconds", "wait_seconds", "memory_private_mb", "memory_shared_mb"})
 ORDINARY = Workload(stated=STATED)
@@ -23,54 +20,12 @@ HOST = HostFacts(host="web1", cpus=2.0, memory_mb=3936, somaxconn=4096, nofile_h
 def explained(
     name: str, facts: HostFacts = HOST, workload: Workload = ORDINARY, overrides: Mapping[str, Value] | None = None
 ) -> Explanation:
-    return explain(drafted(facts, workload, overrides or {}), [name])[0]
-
-
-def test_every_setting_has_a_derivation() -> None:
-    assert list(DERIVATIONS) == [spec.name for spec in SPECS]
-
-
-@given(
-    st.floats(0.1, 64),
-    st.integers(150, 100_000),
-    st.floats(0.0005, 2),
-    st.floats(0, 5),
-    st.integers(1, 50),
-    st.booleans(),
-    st.sampled_from([None, 128, 4096, 100_000]),
-    st.sampled_from([None, 600, 524_288]),
-    st.sampled_from(["sync", "gthread", "gevent", None]),
-    st.sampled_from([STATED, frozenset({"cpu_seconds", "wait_seconds"})]),
-)
-def test_a_derivation_ends_in_the_plans_value(
-    cpus: float,
-    memory_mb: int,
-    cpu: float,
-    wait: float,
-    limit: int,
-    preload: bool,
-    somaxconn: int | None,
-    nofile: int | None,
-    kind: str | None,
-    stated: frozenset[str],
-) -> None:
-    work = Workload(
-        cpu_seconds=cpu, wait_seconds=wait, request_limit_seconds=limit, preload_safe=preload, stated=stated
-    )
-    facts = HostFacts(host="web1", cpus=cpus, memory_mb=memory_mb, somaxconn=somaxconn, nofile_hard=nofile)
-    try:
-        draft = drafted(facts, work, {"gunicorn.worker_class": kind} if kind else {})
-    except DoesNotFitError:
-        return
-    for found in explain(draft, BY_NAME):
-        assert found.derivation.value == found.setting.value, found.setting
-        assert found.derivation.inputs
-        assert found.derivation.steps
+    return explain(plan_all([facts], workload, overrides or {})["web1"], [name])[0]
 
 
 def test_the_workers_of_two_cpus_step_by_step() -> None:
     found = explained("gunicorn.workers")
-    assert found.derivation.steps == (
+    assert found.working.steps == (
         "C = g + n = 20 ms + 0.3 ms = 20.3 ms",
         "a = W / C = 30 ms / 20.3 ms = 1.48",
         # B1 = 1.4778 / 2.4778 = 0.5964, B2 = 0.8814 / 2.8814 = 0.3059, B3 = 0.4521 / 3.4521 = 0.1310,
@@ -89,16 +44,16 @@ def test_the_cpu_of_a_request_is_the_busy_figure_and_nginxs() -> None:
     measured = frozenset({"cpu_seconds", "wait_seconds", "busy_cpu_seconds"})
     work = Workload(busy_cpu_seconds=0.0157, stated=measured, measured=measured)
     for name in ("gunicorn.workers", "gunicorn.threads"):
-        found = explained(name, workload=work).derivation
+        found = explained(name, workload=work).working
         assert found.inputs[:3] == (
             ("g", "CPU time of one request while many are under way (busy_cpu_seconds)", "15.7 ms", "measured", ""),
             ("n", "CPU time of one request outside Gunicorn (proxy_cpu_seconds)", "0.3 ms", "assumed", ""),
             ("W", "what one request waits for others (wait_seconds)", "30 ms", "measured", ""),
         )
         assert found.steps[:2] == ("C = g + n = 15.7 ms + 0.3 ms = 16 ms", "a = W / C = 30 ms / 16 ms = 1.88")
-    given_input = explained("gunicorn.workers").derivation.inputs[0]
+    given_input = explained("gunicorn.workers").working.inputs[0]
     assert given_input == ("g", "CPU time of one request (cpu_seconds)", "20 ms", "stated in the workload", "")
-    constants = {i.constant: i.value for i in explained("gunicorn.threads").derivation.inputs if i.constant}
+    constants = {i.constant: i.value for i in explained("gunicorn.threads").working.inputs if i.constant}
     assert (constants["KNEE"], constants["GIL_CEILING"], constants["GIL_THREAD_OVERHEAD"]) == (
         "0.995",
         "0.985",
@@ -111,19 +66,18 @@ def test_threads_in_line_for_the_gil_are_in_the_step() -> None:
     work = Workload(cpu_seconds=0.008, wait_seconds=0.008, proxy_cpu_seconds=0, stated=STATED)
     found = explained("gunicorn.threads", workload=work, overrides={"gunicorn.threads": 32, "gunicorn.workers": 2})
     assert (
-        "U(32) = 1 - B(32, 1) = 1, under the GIL 0.94: 2 processes can use 2 x 0.94 = 1.89 CPUs"
-        in found.derivation.steps
+        "U(32) = 1 - B(32, 1) = 1, under the GIL 0.94: 2 processes can use 2 x 0.94 = 1.89 CPUs" in found.working.steps
     )
 
 
 def test_inputs_say_what_they_are_and_where_they_come_from() -> None:
-    inputs = {given.symbol: given for given in explained("gunicorn.backlog").derivation.inputs}
+    inputs = {given.symbol: given for given in explained("gunicorn.backlog").working.inputs}
     assert inputs["X"] == ("X", "capacity of 3 x 4", "98.51 requests/s", "calculated; see gunicorn.workers", "")
     assert inputs["q"] == ("q", "longest wait for a free thread (queue_budget_seconds)", "10 s", "assumed", "")
     assert inputs["B <="] == ("B <=", "policy.MAX_BACKLOG", "65,535", "policy", "MAX_BACKLOG")
-    (cpus,) = explained("nginx.worker_processes").derivation.inputs
+    (cpus,) = explained("nginx.worker_processes").working.inputs
     assert cpus == ("c", "usable CPUs (cpus)", "2 CPUs", "fact of the host", "")
-    (cpus,) = explained("nginx.worker_processes", HOST.with_overrides({"cpus": 4.0})).derivation.inputs
+    (cpus,) = explained("nginx.worker_processes", HOST.with_overrides({"cpus": 4.0})).working.inputs
     assert cpus == ("c", "usable CPUs (cpus)", "4 CPUs", "stated by the operator", "")
 
 
@@ -170,7 +124,7 @@ def test_inputs_say_what_they_are_and_where_they_come_from() -> None:
     ],
 )
 def test_steps_worked_out_by_hand(name: str, steps: tuple[str, ...]) -> None:
-    assert explained(name).derivation.steps == steps
+    assert explained(name).working.steps == steps
 
 
 def test_what_would_change_a_setting_is_found_by_planning_again() -> None:
@@ -182,14 +136,29 @@ def test_what_would_change_a_setting_is_found_by_planning_again() -> None:
     assert not any("(memory_mb)" in line for line in explained("gunicorn.workers").changes)
 
 
+def test_an_operators_switch_is_explained_beside_what_fits() -> None:
+    found = explained("farrier.switch", overrides={"farrier.switch": "stop-start"})
+    assert (found.setting.value, found.setting.own) == ("stop-start", "overlap")
+    assert found.setting.reason == (
+        "Set by the operator; Farrier would choose overlap: Two slots of 281 MB fit into the 3,510 MB left for Gunicorn, "
+        "so the new release starts beside the old one."
+    )
+
+
+def test_two_names_of_one_queue_are_derived_from_each_other() -> None:
+    found = explained("gunicorn.backlog", overrides={"systemd.Backlog": 300})
+    assert (found.setting.value, found.setting.own) == (300, 300)
+    assert found.working.steps == ("300, the same queue",)
+
+
 def test_an_operators_value_is_explained_beside_farriers_own() -> None:
     found = explained("gunicorn.backlog", overrides={"gunicorn.backlog": 300})
-    assert (found.setting.value, found.derivation.value, found.changes) == (300, 985, ())
+    assert (found.setting.value, found.setting.own, found.changes) == (300, 985, ())
 
 
 def test_every_constant_that_is_named_has_its_why() -> None:
-    for found in explain(drafted(HOST, ORDINARY, {}), BY_NAME):
-        for given_input in found.derivation.inputs:
+    for found in explain(plan_all([HOST], ORDINARY, {})["web1"], BY_NAME):
+        for given_input in found.working.inputs:
             assert not given_input.constant or len(whys()[given_input.constant]) > 30
 
 
@@ -200,37 +169,38 @@ def test_every_constant_of_the_policy_has_its_why() -> None:
 
 def test_the_connections_of_the_database_are_a_step() -> None:
     work = Workload(database_connections=24, stated=STATED | {"database_connections"})
-    draft = drafted(HOST, work, {}, 2)
-    workers, threads, switch = explain(draft, ["gunicorn.workers", "gunicorn.threads", "farrier.switch"])
+    plan = plan_all([HOST], work, {}, 2)["web1"]
+    workers, threads, switch = explain(plan, ["gunicorn.workers", "gunicorn.threads", "farrier.switch"])
     for found in (workers, threads):
-        assert "2 hosts x 2 slots x 3 workers x 2 threads = 24 of 24 database connections" in found.derivation.steps
-        inputs = {given.symbol: given for given in found.derivation.inputs}
+        assert "2 hosts x 2 slots x 3 workers x 2 threads = 24 of 24 database connections" in found.working.steps
+        inputs = {given.symbol: given for given in found.working.inputs}
         meaning = "connections that the database grants to all hosts (database_connections)"
         assert inputs["D"] == ("D", meaning, "24", "stated in the workload", "")
         assert inputs["h"] == ("h", "hosts of the environment", "2", "facts", "")
-    assert any(step.endswith("the database grants too few connections for it") for step in threads.derivation.steps)
+    assert any(step.endswith("the database grants too few connections for it") for step in threads.working.steps)
     assert "4 with 48 instead of 24 (database_connections)" in threads.changes
-    assert switch.derivation.value == "overlap"
-    one = explain(drafted(HOST, Workload(database_connections=2, stated=STATED), {}, 2), ["farrier.switch"])[0]
-    assert one.derivation.value == one.setting.value == "stop-start"
-    assert one.derivation.steps == (
+    assert switch.setting.own == "overlap"
+    scarce = Workload(database_connections=2, stated=STATED)
+    one = explain(plan_all([HOST], scarce, {}, 2)["web1"], ["farrier.switch"])[0]
+    assert one.setting.own == one.setting.value == "stop-start"
+    assert one.working.steps == (
         "o S = 231 MB fit into M = 3,510 MB",
         "2 hosts x 2 slots x 1 worker x 1 thread = 4 do not fit into 2 database connections",
     )
-    assert not any(given.symbol == "D" for given in explained("gunicorn.workers").derivation.inputs)
+    assert not any(given.symbol == "D" for given in explained("gunicorn.workers").working.inputs)
 
 
 def test_the_longest_cpu_segment_is_an_input_of_threads() -> None:
     work = Workload(longest_cpu_segment_seconds=0.1, stated=STATED | {"longest_cpu_segment_seconds"})
     found = explained("gunicorn.threads", workload=work)
-    inputs = {given.symbol: given for given in found.derivation.inputs}
+    inputs = {given.symbol: given for given in found.working.inputs}
     assert inputs["l"].value == "100 ms"
     assert (inputs["i"].value, inputs["i"].constant) == ("0.005 s", "GIL_SWITCH_SECONDS")
     assert (inputs["j"].value, inputs["j"].constant) == ("5", "CONVOY_HOG_FACTOR")
     assert (inputs["m"].value, inputs["m"].constant) == ("1.5", "CONVOY_MEMORY_FACTOR")
-    assert found.derivation.value == found.setting.value == 3
+    assert found.setting.own == found.setting.value == 3
     assert "4 with 5 ms instead of 100 ms (longest_cpu_segment_seconds)" in found.changes
-    assert "l" not in {given.symbol for given in explained("gunicorn.threads").derivation.inputs}
+    assert "l" not in {given.symbol for given in explained("gunicorn.threads").working.inputs}
 
 
 def test_what_other_services_compute_on_the_same_host_is_in_the_derivation() -> None:
@@ -243,16 +213,16 @@ def test_what_other_services_compute_on_the_same_host_is_in_the_derivation() -> 
         measured=frozenset({"other_cpu_seconds"}),
     )
     one = HostFacts(host="web1", cpus=1.0, memory_mb=3936, somaxconn=4096, nofile_hard=524_288)
-    derivation = explained("gunicorn.workers", one, work).derivation
-    others = next(each for each in derivation.inputs if each.symbol == "O")
+    found = explained("gunicorn.workers", one, work)
+    others = next(each for each in found.working.inputs if each.symbol == "O")
     assert (others.value, others.provenance) == ("15.3 ms", "measured")
-    assert derivation.steps[3:6] == (
+    assert found.working.steps[3:6] == (
         "C + O = 16.3 ms + 15.3 ms = 31.6 ms of the host's CPUs, 15.3 ms of it in postgresql.service on the same host",
         "2 requests in service keep 1 of 1 CPU busy",
         "X = min(1.4236 / 16.3 ms, 1 / 31.6 ms) = 31.65 of c / (C + O) = 31.65 requests a second",
     )
-    assert derivation.formula.count("c / (C + O)") == 1
-    gevent = explained("gunicorn.workers", one, work, {"gunicorn.worker_class": "gevent"}).derivation
+    assert found.setting.formula.count("c / (C + O)") == 1
+    gevent = explained("gunicorn.workers", one, work, {"gunicorn.worker_class": "gevent"}).working
     assert others in gevent.inputs
-    assert derivation.steps[3] in gevent.steps
-    assert not any("C + O" in step for step in explained("gunicorn.workers").derivation.steps)
+    assert found.working.steps[3] in gevent.steps
+    assert not any("C + O" in step for step in explained("gunicorn.workers").working.steps)

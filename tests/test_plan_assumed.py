@@ -2,8 +2,7 @@
 
 import pytest
 
-from farrier.plan.explaining.explanations import explain
-from farrier.plan.planner import drafted
+from farrier.plan.what_if import explain
 from farrier.project.workload import Workload
 from planned import ORDINARY, host, pair, plan
 
@@ -81,7 +80,7 @@ def test_an_operators_limit_or_switch_is_taken() -> None:
 
 
 def test_the_derivation_says_the_same() -> None:
-    draft = drafted(host(1, 1024), UNKNOWN, {})
-    switch, maximum = (found.derivation for found in explain(draft, ["farrier.switch", "systemd.MemoryMax"]))
+    found = plan(host(1, 1024), UNKNOWN, {})
+    switch, maximum = (each.working for each in explain(found, ["farrier.switch", "systemd.MemoryMax"]))
     assert switch.steps == ("a o S = 1,188 MB do not fit into M = 905 MB",)
     assert maximum.steps == ("M / o = 905 MB / 1 = 905 MB", "896 MB = 939,524,096 bytes")

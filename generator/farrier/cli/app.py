@@ -207,13 +207,13 @@ def plan(
     if plot is not None:
         from farrier.cli.plot import draw
 
-        draw(planned.environment, planned.plans, planned.draft, plot)
+        draw(planned.environment, planned.plans, plot)
     if as_json:
         typer.echo(_plan_document(planned, rules=rules), nl=False)
     elif settings or rules:
         from farrier.cli.explain_table import print_sheets
 
-        print_sheets(planned.environment, planned.plans, planned.workload, planned.draft, settings, rules=rules)
+        print_sheets(planned.environment, planned.plans, planned.workload, settings, rules=rules)
     else:
         from farrier.cli.plan_table import print_plans
 
@@ -233,7 +233,7 @@ def _plan_document(planned: "Planned", *, rules: bool) -> str:
     document = plans_document(planned.environment, planned.plans)
     document["hosts_without_facts"] = list(planned.without_facts)
     if rules:
-        document = with_rules(document, {host: compare(planned.draft(host)) for host in planned.plans})
+        document = with_rules(document, {host: compare(plan.draft) for host, plan in planned.plans.items()})
     return json_document(document).decode()
 
 

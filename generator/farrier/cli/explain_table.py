@@ -1,6 +1,6 @@
 """What `plan --explain` and `plan --rules` show: derivations, and other people's rules beside the plan."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.padding import Padding
@@ -11,10 +11,9 @@ from farrier.cli.plan_table import FULL_TABLES, console_for, print_environment, 
 from farrier.cli.policy_whys import whys
 from farrier.generate.variables import sizes
 from farrier.plan.comparison import Comparison, compare
-from farrier.plan.draft import Draft
-from farrier.plan.explaining.explanations import Explanation, explain
-from farrier.plan.explaining.sheet import Input, written
-from farrier.plan.model import Plan, Provenance
+from farrier.plan.derivation import written
+from farrier.plan.model import Input, Plan, Provenance
+from farrier.plan.what_if import Explanation, explain
 from farrier.project.workload import Workload
 from farrier.wording import counted, mb, milliseconds, number
 
@@ -23,7 +22,6 @@ def print_sheets(
     environment: str,
     plans: Mapping[str, Plan],
     workload: Workload,
-    draft_of: Callable[[str], Draft],
     settings: Sequence[str],
     *,
     rules: bool,
@@ -34,10 +32,9 @@ def print_sheets(
     groups = sizes(plans)
     for size in groups[:FULL_TABLES]:
         print_heading(console, size)
-        draft = draft_of(size.plan.host)
         if rules:
-            _print_rules(console, compare(draft))
-        for explanation in explain(draft, settings):
+            _print_rules(console, compare(size.plan.draft))
+        for explanation in explain(size.plan, settings):
             _print_explanation(console, explanation)
     if len(groups) > FULL_TABLES:
         console.print(f"\n{counted(len(groups) - FULL_TABLES, 'more size')}; use --limit HOST for one of them")
@@ -45,7 +42,7 @@ def print_sheets(
 
 
 def _print_explanation(console: Console, found: Explanation) -> None:
-    setting, derivation = found.setting, found.derivation
+    setting = found.setting
     value = written(setting.name, setting.value)
     console.print()
     console.print(Text.assemble((f"{setting.name} = {value}", "bold"), f"  ({setting.provenance.value})"))
@@ -53,10 +50,10 @@ def _print_explanation(console: Console, found: Explanation) -> None:
     table.add_column(no_wrap=True, style="dim")
     table.add_column(ratio=1)
     _rows(table, "why", [setting.reason])
-    _rows(table, "formula", [derivation.formula])
-    _rows(table, "inputs", [_input(one) for one in derivation.inputs])
-    _rows(table, "steps", derivation.steps)
-    result = written(setting.name, derivation.value)
+    _rows(table, "formula", [setting.formula])
+    _rows(table, "inputs", [_input(one) for one in found.working.inputs])
+    _rows(table, "steps", found.working.steps)
+    result = written(setting.name, setting.own)
     if setting.provenance is Provenance.OVERRIDE:
         result = f"{result}; the operator's {value} takes its place"
     _rows(table, "result", [result])
@@ -80,7 +77,7 @@ def _input(one: Input) -> str:
 
 def _by_the_operator(found: Explanation) -> str:
     if found.setting.provenance is Provenance.OVERRIDE:
-        return f"{written(found.setting.name, found.derivation.value)} without `{found.setting.name}` in `overrides:`"
+        return f"{written(found.setting.name, found.setting.own)} without `{found.setting.name}` in `overrides:`"
     return f"whatever `overrides: {{{found.setting.name}: ...}}` in the project file says"
 
 

@@ -1,6 +1,6 @@
 """`plan --plot`: predicted latency against load as a picture. matplotlib is imported only here, and only when asked for."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +10,6 @@ from farrier.files import write_whole
 from farrier.generate.variables import Size, sizes
 from farrier.loadtest.plots import require_matplotlib
 from farrier.plan.curves import Curve, Picture, picture
-from farrier.plan.draft import Draft
 from farrier.plan.model import Plan
 from farrier.project.workload import Workload
 from farrier.wording import counted, mb, milliseconds, number, shown
@@ -38,7 +37,7 @@ DASHES: tuple[tuple[float, ...], ...] = (
 QUIET, OBJECTIVE, PEAK = "#666666", "#2a7a2a", "#222222"
 
 
-def draw(environment: str, plans: Mapping[str, Plan], draft_of: Callable[[str], Draft], path: Path) -> None:
+def draw(environment: str, plans: Mapping[str, Plan], path: Path) -> None:
     """Draw a panel for each size of host and write the file as a whole.
 
     Raises:
@@ -52,10 +51,10 @@ def draw(environment: str, plans: Mapping[str, Plan], draft_of: Callable[[str], 
         raise InputError(
             f"--plot draws up to {MOST_SIZES} sizes of hosts, and there are {len(groups)}; use --limit HOST"
         )
-    _write(path, _rendered(environment, [(size, draft_of(size.plan.host)) for size in groups], kind))
+    _write(path, _rendered(environment, groups, kind))
 
 
-def _rendered(environment: str, panels: list[tuple[Size, Draft]], kind: str) -> bytes:
+def _rendered(environment: str, panels: tuple[Size, ...], kind: str) -> bytes:
     require_matplotlib("--plot draws")
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -64,8 +63,8 @@ def _rendered(environment: str, panels: list[tuple[Size, Draft]], kind: str) -> 
     with mpl.rc_context(fixed):  # type: ignore[arg-type] # the keys are matplotlib's own
         figure = Figure(figsize=(10, 5 * len(panels)), layout="constrained")
         axes = figure.subplots(len(panels), squeeze=False)
-        for (size, draft), panel in zip(panels, axes[:, 0], strict=True):
-            _panel(panel, size, draft.workload, picture(draft))
+        for size, panel in zip(panels, axes[:, 0], strict=True):
+            _panel(panel, size, size.plan.draft.workload, picture(size.plan.draft))
         out = BytesIO()
         metadata = {"Date": None} if kind == "svg" else {"Software": None}
         figure.savefig(out, format=kind, dpi=150, metadata=metadata)

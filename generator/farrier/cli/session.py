@@ -12,9 +12,8 @@ from farrier.facts.documents import from_statements
 from farrier.facts.files import import_facts, read_facts, require_writable, write_atomically
 from farrier.facts.model import HostFacts
 from farrier.files import unlinked
-from farrier.plan.draft import Draft
 from farrier.plan.model import Plan
-from farrier.plan.planner import drafted, plan_all
+from farrier.plan.planner import plan_all
 from farrier.project.model import Environment, Project
 from farrier.project.reading import environment_of, read_measured, read_project, read_workload, read_workload_input
 from farrier.project.workload import Workload
@@ -53,15 +52,11 @@ def not_planned(environment: str, hosts: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Planned:
-    """The plans of an environment by host, and what they were made from."""
+    """The plans of an environment by host, and the work that they are for."""
 
     environment: str
     plans: Mapping[str, Plan]
     workload: Workload
-    facts: Mapping[str, HostFacts]
-    overrides: Mapping[str, Value]
-    hosts: int
-    """Hosts of the environment, of which `facts` may have some only."""
     without_facts: Sequence[str] = ()
     """Hosts of its inventory that were not planned, for nobody knows what they have."""
 
@@ -69,10 +64,6 @@ class Planned:
     def not_planned(self) -> str:
         """That these hosts were not planned, and what to do."""
         return not_planned(self.environment, self.without_facts)
-
-    def draft(self, host: str) -> Draft:
-        """All quantities behind the plan of one host."""
-        return drafted(self.facts[host], self.workload, self.overrides, self.hosts)
 
 
 class Session:
@@ -163,7 +154,7 @@ class Session:
             self.project,
             name,
             self.root,
-            prediction(chosen, planned.draft(chosen)),
+            prediction(chosen, planned.plans[chosen].draft),
             timeout_seconds=float(planned.workload.client_timeout_seconds),
             wish=wish,
             extra=extra,
@@ -270,7 +261,7 @@ def _planned(
 ) -> Planned:
     if peak_rps is None:
         plans = plan_all(facts.values(), workload, overrides, hosts)
-        return Planned(name, plans, workload, facts, overrides, hosts)
+        return Planned(name, plans, workload)
     before = "no peak" if workload.peak_rps is None else f"a peak of {number(workload.peak_rps)}"
     note = (
         f"stated with --peak-rps: a peak of {number(peak_rps)} requests a second; the workload itself states {before}"
@@ -278,4 +269,4 @@ def _planned(
     workload = replace(workload, peak_rps=peak_rps, stated=workload.stated | {"peak_rps"})
     plans = plan_all(facts.values(), workload, overrides, hosts)
     noted = {host: replace(plan, warnings=(*plan.warnings, note)) for host, plan in plans.items()}
-    return Planned(name, noted, workload, facts, overrides, hosts)
+    return Planned(name, noted, workload)

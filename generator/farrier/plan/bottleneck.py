@@ -7,7 +7,7 @@ from farrier import policy
 from farrier.errors import DoesNotFitError
 from farrier.plan.draft import BEGINNINGS, OPERATORS, Draft
 from farrier.plan.model import Setting
-from farrier.plan.sections import gunicorn
+from farrier.plan.sections import concurrency
 from farrier.wording import counted, mb, number
 
 CONCURRENCY = (*BEGINNINGS, "gunicorn.preload_app")
@@ -35,7 +35,7 @@ def sized_again(
     workload = replace(draft.workload, database_connections=None) if connected else draft.workload
     again = Draft(facts, workload, overrides, draft.hosts)
     try:
-        gunicorn.concurrency(again)
+        concurrency.concurrency(again)
     except DoesNotFitError:
         return None
     return again

@@ -1,15 +1,24 @@
 """A plan in the making: an operator's value takes the place of a calculated one, and what follows builds on it."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
+from farrier import policy
 from farrier.facts.model import HostFacts
-from farrier.plan.model import Provenance, Setting
+from farrier.plan.model import Provenance, Setting, Working
 from farrier.project.workload import Workload
 from farrier.settings import Value
 from farrier.sizing.connections import Connections
 from farrier.sizing.latency import Service
 from farrier.sizing.memory import Budget, Cost
+from farrier.wording import number
+
+if TYPE_CHECKING:
+    from farrier.plan.derivation import Inputs
+
+Workings = Callable[["Inputs"], Working]
+"""Makes the lines of a derivation; called only where somebody asks for them."""
 
 OPERATORS = "Set by the operator"
 
@@ -37,25 +46,36 @@ class Draft:
     request_limit: int = field(init=False)
     queue_budget: int = field(init=False)
 
-    def calculated(self, name: str, value: Value, reason: str) -> None:
+    def calculated(self, name: str, value: Value, reason: str, formula: str, working: Workings) -> None:
         """Put a value that follows from numbers."""
-        self._put(Setting(name, value, Provenance.CALCULATED, reason))
+        self._put(Setting(name, value, Provenance.CALCULATED, reason, formula, value, working))
 
-    def default(self, name: str, value: Value, reason: str) -> None:
+    def default(self, name: str, value: Value, reason: str, formula: str, working: Workings) -> None:
         """Put a value that is the same for everybody."""
-        self._put(Setting(name, value, Provenance.DEFAULT, reason))
+        self._put(Setting(name, value, Provenance.DEFAULT, reason, formula, value, working))
 
-    def fact(self, name: str, value: Value, reason: str) -> None:
+    def constant(self, name: str, constant: str, reason: str, unit: str = "s") -> None:
+        """Put a constant of `policy`."""
+        value: int = getattr(policy, constant)
+        self.default(
+            name,
+            value,
+            reason,
+            f"policy.{constant}, whatever the host and the workload",
+            lambda given: Working((given.constant("", constant, unit),), (f"{number(value)} {unit}",)),
+        )
+
+    def fact(self, name: str, value: Value, reason: str, formula: str, working: Workings) -> None:
         """Put a value that the host itself gives."""
-        self._put(Setting(name, value, Provenance.FACT, reason))
+        self._put(Setting(name, value, Provenance.FACT, reason, formula, value, working))
 
-    def measured(self, name: str, value: Value, reason: str) -> None:
+    def measured(self, name: str, value: Value, reason: str, formula: str, working: Workings) -> None:
         """Put a value that a measurement found."""
-        self._put(Setting(name, value, Provenance.MEASURED, reason))
+        self._put(Setting(name, value, Provenance.MEASURED, reason, formula, value, working))
 
-    def asked(self, name: str, value: Value, reason: str) -> None:
+    def asked(self, name: str, value: Value, reason: str, formula: str, working: Workings) -> None:
         """Put a value that only an operator asks for, and that Farrier has no opinion of."""
-        self.settings[name] = Setting(name, value, Provenance.OVERRIDE, reason)
+        self.settings[name] = Setting(name, value, Provenance.OVERRIDE, reason, formula, value, working)
 
     def _put(self, setting: Setting) -> None:
         if setting.name in self.overrides:
@@ -63,7 +83,8 @@ class Draft:
             chosen = "; Farrier agrees" if own == setting.value else f"; Farrier would choose {setting.value}"
             if setting.name in BEGINNINGS:
                 chosen = ""  # what is calculated here has begun with the operator's value
-            setting = Setting(setting.name, own, Provenance.OVERRIDE, f"{OPERATORS}{chosen}: {setting.reason}")
+            reason = f"{OPERATORS}{chosen}: {setting.reason}"
+            setting = replace(setting, value=own, provenance=Provenance.OVERRIDE, reason=reason)
         self.settings[setting.name] = setting
 
     def is_override(self, *names: str) -> bool:

@@ -1,16 +1,51 @@
-"""What fits, of memory and of the database's connections: the refusal where nothing does, and how a deploy switches."""
+"""What fits, of memory and of the database's connections, and the refusal where nothing does."""
 
 import math
 from collections.abc import Iterator
 
 from farrier import policy
+from farrier.errors import DoesNotFitError
 from farrier.plan.draft import Draft
-from farrier.sizing.concurrency import Concurrency
+from farrier.sizing import concurrency as threads
+from farrier.sizing import greenlets
+from farrier.sizing.concurrency import Concurrency, Demand
 from farrier.sizing.memory import Cost
 from farrier.wording import counted, mb, number
 
 
-def too_much(draft: Draft, workers: int, threads: int, copies: int) -> Iterator[str]:
+def fixed(draft: Draft) -> tuple[int | None, int | None]:
+    """What the operator fixed of workers and threads; a sync worker has one thread."""
+    threads = draft.fixed("gunicorn.threads")
+    if draft.overrides.get("gunicorn.worker_class") == "sync":
+        threads = 1
+    return draft.fixed("gunicorn.workers"), threads
+
+
+def choose(draft: Draft, demand: Demand) -> Concurrency:
+    """The best that fits twice, or once where two slots cannot run side by side."""
+    available = draft.budget.gunicorn_mb
+    switch = draft.overrides.get("farrier.switch")
+    tried = [1] if switch == "stop-start" else [policy.SLOTS_WHILE_SWITCHING]
+    if switch is None:
+        tried.append(1)
+
+    def best(cost: Cost, copies: int) -> Concurrency | None:
+        granted = draft.connections.each(copies) if draft.connections else None
+        return (greenlets.choose if demand.greenlets else threads.choose)(demand, cost, available, copies, granted)
+
+    for copies in tried:
+        chosen = best(draft.cost, copies)
+        if chosen:
+            draft.copies = copies
+            cautious = draft.cost.times(policy.ASSUMED_MEMORY_FACTOR)
+            if draft.memory_assumed and not overlaps(draft, cautious, chosen):
+                chosen = best(cautious, tried[-1]) or chosen
+                draft.copies = copies if overlaps(draft, cautious, chosen) else tried[-1]
+            return chosen
+    raise DoesNotFitError(*_too_much(draft, demand.workers or 1, demand.threads or 1, tried[-1]))
+
+
+def _too_much(draft: Draft, workers: int, threads: int, copies: int) -> Iterator[str]:
     """Which limit the least that could be planned exceeds, memory or connections."""
     available = draft.budget.gunicorn_mb
     need = copies * draft.cost.slot_mb(workers, threads)
@@ -42,77 +77,3 @@ def connection_sum(draft: Draft, copies: int, workers: int, threads: int) -> str
         f"{counted(draft.hosts, 'host')} x {counted(copies, 'slot')} x {counted(workers, 'worker')} x "
         f"{counted(threads, draft.cost.kind)} = {number(draft.hosts * copies * workers * threads)}"
     )
-
-
-def decide_switch(draft: Draft, chosen: Concurrency) -> None:
-    """Whether two slots run side by side during a deploy, by what fits."""
-    slot = draft.cost.slot_mb(chosen.workers, chosen.threads)
-    left, factor = mb(draft.budget.gunicorn_mb), number(policy.ASSUMED_MEMORY_FACTOR)
-    doubtful = draft.memory_assumed and not overlaps(draft, draft.cost.times(policy.ASSUMED_MEMORY_FACTOR), chosen)
-    if draft.copies == policy.SLOTS_WHILE_SWITCHING and not doubtful:
-        fit = f"of {mb(slot)} fit into the {left} left for Gunicorn"
-        if draft.memory_assumed:
-            fit = f"fit into the {left} left for Gunicorn even if one takes {factor} x the {mb(slot)} assumed"
-        draft.calculated("farrier.switch", "overlap", f"Two slots {fit}, so the new release starts beside the old one.")
-        return
-    if doubtful and 2 * slot <= draft.budget.gunicorn_mb:
-        _switch_by_assumption(draft, slot)
-        return
-    connections = draft.connections
-    if (
-        connections
-        and connections.each(policy.SLOTS_WHILE_SWITCHING) < chosen.slots
-        and 2 * slot <= draft.budget.gunicorn_mb
-    ):
-        _switch_without_connections(draft, chosen)
-        return
-    draft.calculated(
-        "farrier.switch",
-        "stop-start",
-        f"Two slots of {mb(slot)} do not fit into the {left} left for Gunicorn, so the old one stops first while the "
-        "queue holds the requests.",
-    )
-    if not draft.is_override("farrier.switch"):
-        draft.warnings.append(
-            f"memory holds one slot only: {_wait(draft)}; {mb(math.ceil(2 * slot - draft.budget.gunicorn_mb))} more would "
-            "let two overlap"
-        )
-
-
-def _switch_by_assumption(draft: Draft, slot: float) -> None:
-    """Two slots would fit if they took what is assumed, which nobody knows."""
-    factor, left = number(policy.ASSUMED_MEMORY_FACTOR), mb(draft.budget.gunicorn_mb)
-    draft.calculated(
-        "farrier.switch",
-        "stop-start",
-        f"The {mb(slot)} of a slot are assumed: two that take {factor} x as much would not fit into the {left} left for "
-        "Gunicorn, so the old one stops first while the queue holds the requests.",
-    )
-    if not draft.is_override("farrier.switch"):
-        draft.warnings.append(f"as memory is assumed, slots do not overlap: {_wait(draft)}")
-
-
-def _wait(draft: Draft) -> str:
-    """What a deploy costs where the new slot can start only after the old one has stopped."""
-    return (
-        "during a deploy requests wait in the queue until the old slot has ended its last ones, and for about "
-        f"{number(draft.workload.boot_seconds, 1)} s of boot"
-    )
-
-
-def _switch_without_connections(draft: Draft, chosen: Concurrency) -> None:
-    """Two slots would fit into memory, but not into what the database grants."""
-    used = connection_sum(draft, policy.SLOTS_WHILE_SWITCHING, chosen.workers, chosen.threads)
-    granted = draft.workload.database_connections or 0
-    draft.calculated(
-        "farrier.switch",
-        "stop-start",
-        f"Two slots would use {used} database connections of {number(granted)}, so the old one stops first while the queue "
-        "holds the requests.",
-    )
-    if not draft.is_override("farrier.switch"):
-        draft.warnings.append(
-            f"the database's connections are enough for one slot only: {_wait(draft)}; "
-            f"{number(policy.SLOTS_WHILE_SWITCHING * draft.hosts * chosen.slots - granted)} more connections would let two "
-            "overlap"
-        )

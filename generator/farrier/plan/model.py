@@ -1,10 +1,15 @@
 """What the sizing answers: settings with provenance and reason, for one host."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING, NamedTuple
 
 from farrier.settings import Value
+
+if TYPE_CHECKING:
+    from farrier.plan.derivation import Inputs
+    from farrier.plan.draft import Draft
 
 
 class Provenance(StrEnum):
@@ -17,21 +22,44 @@ class Provenance(StrEnum):
     OVERRIDE = "override"
 
 
-@dataclass(frozen=True)
+class Input(NamedTuple):
+    """`constant` is its name in `policy`, where its why stands, or empty."""
+
+    symbol: str
+    meaning: str
+    value: str
+    provenance: str
+    constant: str = ""
+
+
+class Working(NamedTuple):
+    """What a formula was given, and how it came to its value, line by line."""
+
+    inputs: tuple[Input, ...]
+    steps: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Setting:
-    """One value of the plan; `reason` is one sentence with the numbers that led to it."""
+    """One value of the plan with what led to it; `reason` is short and has the numbers, `working` shows all of them.
+
+    `own` is Farrier's choice, which is `value` unless the operator has set another.
+    """
 
     name: str
     value: Value
     provenance: Provenance
     reason: str
+    formula: str
+    own: Value
+    working: "Callable[[Inputs], Working]" = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True)
 class Plan:
     """Everything decided for one host. Memory in MB, rate in requests per second, latency in seconds.
 
-    `bound` names what keeps the host from carrying more.
+    `bound` names what keeps the host from carrying more, `draft` is what the settings were made from.
     """
 
     host: str
@@ -43,6 +71,7 @@ class Plan:
     p95_seconds: float | None
     bound: str
     warnings: tuple[str, ...]
+    draft: "Draft" = field(compare=False, repr=False)
 
     def value(self, name: str) -> Value:
         """The value of the setting `name`."""

@@ -9,8 +9,7 @@ from farrier.plan import objective
 from farrier.plan.bottleneck import beside_own_choice, bound
 from farrier.plan.draft import Draft
 from farrier.plan.model import Plan
-from farrier.plan.sections import gunicorn, nginx, queue, timeouts
-from farrier.plan.sections import memory_limits as process
+from farrier.plan.sections import concurrency, memory_limits, nginx, queue, timeouts, worker_life
 from farrier.plan.sections.checks import check
 from farrier.project.workload import Workload
 from farrier.settings import SPECS, Value
@@ -67,10 +66,11 @@ def drafted(facts: HostFacts, workload: Workload, overrides: Mapping[str, Value]
         DoesNotFitError: nothing fits the host, or an override breaks the memory budget or the timeout chain.
     """
     draft = Draft(facts, workload, overrides, hosts)
-    gunicorn.concurrency(draft)
+    concurrency.concurrency(draft)
+    worker_life.life(draft)
     timeouts.chain(draft)
     queue.backlog(draft)
-    process.limits(draft)
+    memory_limits.limits(draft)
     nginx.limits(draft)
     check(draft)
     objective.warn(draft)
@@ -90,6 +90,7 @@ def _plan(facts: HostFacts, workload: Workload, overrides: Mapping[str, Value], 
         objective.p95_at_the_peak(draft),
         bound(draft),
         tuple(draft.warnings),
+        draft,
     )
 
 

@@ -4,87 +4,55 @@ import math
 
 from farrier import policy
 from farrier.plan.draft import Draft
+from farrier.plan.model import Input, Working
 from farrier.wording import MB, ceil_to, counted, number
 
 
 def limits(draft: Draft) -> None:
     """Processes, connections, files, body size and client timeouts."""
-    cpus = draft.facts.cpus
-    draft.calculated(
-        "nginx.worker_processes",
-        math.ceil(cpus),
-        f"One for each of {counted(cpus, 'usable CPU')}; `auto` would count the CPUs of the whole machine, whatever "
-        "this host may use.",
-    )
-    draft.default(
+    _processes(draft)
+    draft.constant(
         "nginx.keepalive_timeout",
-        policy.NGINX_KEEPALIVE_SECONDS,
+        "NGINX_KEEPALIVE_SECONDS",
         "Longer than the 60 s after which common load balancers drop idle connections, so NGINX is not the one that "
         "drops them first.",
     )
     _connections(draft)
+    _files(draft)
     _headers(draft)
-    draft.calculated(
-        "nginx.client_max_body_size",
-        draft.workload.upload_limit_mb * MB,
-        f"The upload limit of {draft.workload.upload_limit_mb} MB; a larger body gets 413 before it reaches the "
-        "application.",
-    )
+    _body_size(draft)
     for name, what in (("nginx.client_header_timeout", "header"), ("nginx.client_body_timeout", "body")):
-        draft.default(
+        draft.constant(
             name,
-            policy.NGINX_CLIENT_SECONDS,
+            "NGINX_CLIENT_SECONDS",
             f"A client that pauses longer while it sends its {what} gets 408; it occupies a connection, never a "
             "worker.",
         )
 
 
-def _headers(draft: Draft) -> None:
-    draft.default(
-        "nginx.large_client_header_buffers",
-        policy.REQUEST_HEADER_BUFFER,
-        "A longer request line gets 414 and a longer header field 400 before they reach Gunicorn, which could be told to read "
-        f"no longer line than {number(policy.GUNICORN_REQUEST_LINE_MAXIMUM)} bytes.",
-    )
-    buffer = draft.number("nginx.large_client_header_buffers")
-    line = buffer - policy.REQUEST_LINE_END
+def _processes(draft: Draft) -> None:
+    cpus = draft.facts.cpus
+    processes = math.ceil(cpus)
     draft.calculated(
-        "gunicorn.limit_request_line",
-        line if line <= policy.GUNICORN_REQUEST_LINE_MAXIMUM else 0,
-        f"What NGINX lets through: {number(buffer)} bytes with the line's end of {policy.REQUEST_LINE_END}"
-        + (
-            "."
-            if line <= policy.GUNICORN_REQUEST_LINE_MAXIMUM
-            else ", more than Gunicorn counts up to, so it counts none."
-        ),
-    )
-    draft.calculated(
-        "gunicorn.limit_request_field_size",
-        buffer + policy.REQUEST_FIELD_GROWS,
-        f"What NGINX lets through: {number(buffer)} bytes with the line's end, and the space that it puts behind the colon.",
-    )
-    draft.default(
-        "gunicorn.limit_request_fields",
-        policy.REQUEST_FIELDS,
-        "A client's 100 and those that NGINX adds; NGINX limits their size, not their number, so more of them get 431 from "
-        "Gunicorn, and the application is not asked.",
-    )
-    draft.default(
-        "nginx.proxy_buffer_size",
-        policy.ANSWER_HEADER_BUFFER,
-        "The header of an answer must fit into one buffer, or it is a 502; Gunicorn sets no limit, and browsers keep "
-        "cookies of 4 KB each.",
+        "nginx.worker_processes",
+        processes,
+        f"One for each of {counted(cpus, 'usable CPU')}; `auto` would count the CPUs of the whole machine, whatever "
+        "this host may use.",
+        "c, rounded up: `auto` would count the CPUs of the whole machine",
+        lambda given: Working((given.fact("c", "cpus"),), (f"{number(cpus)}, rounded up: {processes}",)),
     )
 
 
 def _connections(draft: Draft) -> None:
     processes = draft.number("nginx.worker_processes")
     slots = draft.number("gunicorn.workers") * draft.each
-    queued = draft.number("gunicorn.backlog")
-    rate = draft.workload.peak_rps or draft.capacity_rps
-    idle = math.ceil(rate * draft.number("nginx.keepalive_timeout"))
+    queued, keepalive = draft.number("gunicorn.backlog"), draft.number("nginx.keepalive_timeout")
+    peak = draft.workload.peak_rps
+    rate = peak or draft.capacity_rps
+    idle = math.ceil(rate * keepalive)
     need = 2 * (slots + queued) + idle
-    wanted = max(policy.NGINX_CONNECTIONS_MINIMUM, ceil_to(policy.NGINX_SPREAD * need / processes, 256))
+    raw = policy.NGINX_SPREAD * need / processes
+    wanted = max(policy.NGINX_CONNECTIONS_MINIMUM, ceil_to(raw, 256))
     hard = draft.facts.nofile_hard
     allowed = wanted if hard is None else min(wanted, hard // 2)
     reason = (
@@ -99,12 +67,109 @@ def _connections(draft: Draft) -> None:
             f"NGINX would want {number(wanted)} connections per process, but the host grants {number(hard or 0)} open "
             f"files; {number(allowed)} are planned"
         )
-    draft.calculated("nginx.worker_connections", allowed, reason + ".")
-    connections = draft.number("nginx.worker_connections")
-    files = 2 * connections if hard is None else min(2 * connections, hard)
+    draft.calculated(
+        "nginx.worker_connections",
+        allowed,
+        reason + ".",
+        "s (2 (P T + B) + r k) / n, rounded up to 256, at least m, at most half of the files that the host grants: "
+        "two connections for each request in service or queued, one for each idle client",
+        lambda given: Working(
+            (
+                Input("P T", "requests in service", number(slots), "calculated"),
+                given.setting("B", "gunicorn.backlog"),
+                given.workload("r", "peak_rps")
+                if peak
+                else given.capacity()._replace(symbol="r", meaning="no peak is stated, so the capacity"),
+                given.setting("k", "nginx.keepalive_timeout"),
+                given.setting("n", "nginx.worker_processes"),
+                given.constant("s", "NGINX_SPREAD"),
+                given.constant("m", "NGINX_CONNECTIONS_MINIMUM"),
+                given.fact("", "nofile_hard"),
+            ),
+            (
+                f"idle clients: {number(rate)} x {keepalive} s = {number(idle)}",
+                f"2 x ({number(slots)} + {number(queued)}) + {number(idle)} = {number(need)}",
+                f"{policy.NGINX_SPREAD} x {number(need)} / {processes} = {number(raw)}, so {number(wanted)}",
+            ),
+        ),
+    )
+
+
+def _files(draft: Draft) -> None:
+    connections, hard = draft.number("nginx.worker_connections"), draft.facts.nofile_hard
     draft.calculated(
         "nginx.worker_rlimit_nofile",
-        files,
+        2 * connections if hard is None else min(2 * connections, hard),
         f"A file for each of {number(connections)} connections, and as many for static files, logs and buffered "
         "bodies.",
+        "2 x worker_connections, at most what the host grants: static files, logs and buffered bodies are files, too",
+        lambda given: Working(
+            (given.setting("", "nginx.worker_connections"), given.fact("", "nofile_hard")),
+            (f"2 x {number(connections)} = {number(2 * connections)}",),
+        ),
+    )
+
+
+def _headers(draft: Draft) -> None:
+    draft.constant(
+        "nginx.large_client_header_buffers",
+        "REQUEST_HEADER_BUFFER",
+        "A longer request line gets 414 and a longer header field 400 before they reach Gunicorn, which could be told to read "
+        f"no longer line than {number(policy.GUNICORN_REQUEST_LINE_MAXIMUM)} bytes.",
+        "bytes",
+    )
+    buffer = draft.number("nginx.large_client_header_buffers")
+    line, field = buffer - policy.REQUEST_LINE_END, buffer + policy.REQUEST_FIELD_GROWS
+    counts = line <= policy.GUNICORN_REQUEST_LINE_MAXIMUM
+    draft.calculated(
+        "gunicorn.limit_request_line",
+        line if counts else 0,
+        f"What NGINX lets through: {number(buffer)} bytes with the line's end of {policy.REQUEST_LINE_END}"
+        + ("." if counts else ", more than Gunicorn counts up to, so it counts none."),
+        "b - e, what NGINX lets through; 0, any length, where Gunicorn cannot count so far",
+        lambda given: Working(
+            (
+                given.setting("b", "nginx.large_client_header_buffers"),
+                given.constant("e", "REQUEST_LINE_END"),
+                given.constant("at most", "GUNICORN_REQUEST_LINE_MAXIMUM"),
+            ),
+            (f"{number(buffer)} - {policy.REQUEST_LINE_END} = {number(line)} bytes",),
+        ),
+    )
+    draft.calculated(
+        "gunicorn.limit_request_field_size",
+        field,
+        f"What NGINX lets through: {number(buffer)} bytes with the line's end, and the space that it puts behind the colon.",
+        "b + s, what NGINX lets through, and the space that it puts behind the colon",
+        lambda given: Working(
+            (given.setting("b", "nginx.large_client_header_buffers"), given.constant("s", "REQUEST_FIELD_GROWS")),
+            (f"{number(buffer)} + {policy.REQUEST_FIELD_GROWS} = {number(field)} bytes",),
+        ),
+    )
+    draft.constant(
+        "gunicorn.limit_request_fields",
+        "REQUEST_FIELDS",
+        "A client's 100 and those that NGINX adds; NGINX limits their size, not their number, so more of them get 431 from "
+        "Gunicorn, and the application is not asked.",
+        "fields",
+    )
+    draft.constant(
+        "nginx.proxy_buffer_size",
+        "ANSWER_HEADER_BUFFER",
+        "The header of an answer must fit into one buffer, or it is a 502; Gunicorn sets no limit, and browsers keep "
+        "cookies of 4 KB each.",
+        "bytes",
+    )
+
+
+def _body_size(draft: Draft) -> None:
+    limit = draft.workload.upload_limit_mb
+    draft.calculated(
+        "nginx.client_max_body_size",
+        limit * MB,
+        f"The upload limit of {limit} MB; a larger body gets 413 before it reaches the application.",
+        "u x 1,048,576 bytes: a larger body gets 413 before it reaches the application",
+        lambda given: Working(
+            (given.workload("u", "upload_limit_mb"),), (f"{limit} x {number(MB)} = {number(limit * MB)} bytes",)
+        ),
     )

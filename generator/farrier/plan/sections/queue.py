@@ -4,43 +4,40 @@ import math
 
 from farrier import policy
 from farrier.plan.draft import Draft
+from farrier.plan.model import Working
 from farrier.sizing import timeouts
 from farrier.wording import counted, number
 
 AGREEING = ("gunicorn.backlog", "systemd.Backlog")
 """Settings that are one and the same number."""
 
+OPERATORS_OWN = "Equal to what the operator set for the same queue."
+
 
 def backlog(draft: Draft) -> None:
     """As many requests as can be answered within the queue budget; more would only wait to fail."""
     work = draft.workload
-    upper = max(1, min(policy.MAX_BACKLOG, math.floor(draft.capacity_rps * draft.queue_budget)))
-    reason = (
-        f"{number(draft.capacity_rps, 1)} requests a second for the queue budget of {draft.queue_budget} s: a request "
-        "behind that many could not be answered in time, so it is refused at once with 503."
-    )
-    own = next((int(draft.overrides[name]) for name in AGREEING if name in draft.overrides), None)
-    value = upper if own is None else own
-    for name, why in (
-        ("gunicorn.backlog", reason),
-        (
-            "systemd.Backlog",
-            "Equal to gunicorn.backlog: systemd makes the socket, so it must ask for the same queue.",
-        ),
-    ):
-        if own is None or name in draft.overrides:
-            draft.calculated(name, upper, why)
-        else:
-            draft.calculated(name, value, "Equal to what the operator set for the same queue.")
-    draft.calculated(
-        "nginx.listen_backlog",
-        max(value, policy.NGINX_LISTEN_BACKLOG),
-        f"At least the {value} of Gunicorn's queue, and never below NGINX's own {policy.NGINX_LISTEN_BACKLOG}: clients "
-        "that connect in a burst wait here for milliseconds, but a full queue costs them a second.",
-    )
-    _somaxconn(draft, max(value, draft.number("nginx.listen_backlog")))
+    raw = draft.capacity_rps * draft.queue_budget
+    upper = max(1, min(policy.MAX_BACKLOG, math.floor(raw)))
     arriving = min(work.peak_rps or draft.capacity_rps, draft.capacity_rps)
     needed = math.ceil(arriving * work.boot_seconds)
+    own = next((int(draft.overrides[name]) for name in AGREEING if name in draft.overrides), None)
+    value = upper if own is None else own
+    if own is None or "gunicorn.backlog" in draft.overrides:
+        _gunicorns(draft, raw, upper, arriving, needed)
+    else:
+        _same(draft, "gunicorn.backlog", "systemd.Backlog", value, OPERATORS_OWN)
+    equal = "Equal to gunicorn.backlog: systemd makes the socket, so it must ask for the same queue."
+    is_followed = own is None or "systemd.Backlog" in draft.overrides
+    _same(
+        draft,
+        "systemd.Backlog",
+        "gunicorn.backlog",
+        upper if is_followed else value,
+        equal if is_followed else OPERATORS_OWN,
+    )
+    _listen_backlog(draft, value)
+    _somaxconn(draft, max(value, draft.number("nginx.listen_backlog")))
     if value < needed:
         draft.warnings.append(
             f"the backlog of {value} is shorter than a restart: {number(arriving, 1)} requests a second for "
@@ -52,6 +49,59 @@ def backlog(draft: Draft) -> None:
             f"a backlog of {value} holds more than the {upper} requests that can be answered within the queue budget "
             f"of {draft.queue_budget} s: the last ones wait only to get 504"
         )
+
+
+def _gunicorns(draft: Draft, raw: float, upper: int, arriving: float, needed: int) -> None:
+    work, budget = draft.workload, draft.queue_budget
+    held = "held" if needed <= upper else "more than that: a warning says what would meet it"
+    draft.calculated(
+        "gunicorn.backlog",
+        upper,
+        f"{number(draft.capacity_rps, 1)} requests a second for the queue budget of {budget} s: a request "
+        "behind that many could not be answered in time, so it is refused at once with 503.",
+        "X x q, rounded down, from 1 to MAX_BACKLOG: a request behind that many would be answered too late; a restart wants "
+        "at least r x b, the requests at the rate r (the peak, at most X) that arrive while a worker boots",
+        lambda given: Working(
+            (
+                given.capacity(),
+                given.queue_budget(),
+                *([given.workload("r", "peak_rps")] if work.peak_rps is not None else []),
+                given.workload("b", "boot_seconds"),
+                given.constant("B <=", "MAX_BACKLOG"),
+            ),
+            (
+                f"X x q = {number(draft.capacity_rps)} x {budget} s = {number(raw, 1)}",
+                f"while a worker boots {number(arriving, 1)} x {number(work.boot_seconds)} s = {number(needed)} requests arrive, "
+                f"{held}",
+            ),
+        ),
+    )
+
+
+def _same(draft: Draft, name: str, other: str, value: int, reason: str) -> None:
+    """One of the two names of one number, which follows the other."""
+    draft.calculated(
+        name,
+        value,
+        reason,
+        f"{other}: systemd makes the socket that Gunicorn serves, so both are one queue",
+        lambda given: Working((given.setting("", other),), (f"{number(value)}, the same queue",)),
+    )
+
+
+def _listen_backlog(draft: Draft, queue: int) -> None:
+    value = max(queue, policy.NGINX_LISTEN_BACKLOG)
+    draft.calculated(
+        "nginx.listen_backlog",
+        value,
+        f"At least the {queue} of Gunicorn's queue, and never below NGINX's own {policy.NGINX_LISTEN_BACKLOG}: clients "
+        "that connect in a burst wait here for milliseconds, but a full queue costs them a second.",
+        "the larger of gunicorn.backlog and NGINX_LISTEN_BACKLOG",
+        lambda given: Working(
+            (given.setting("", "gunicorn.backlog"), given.constant("", "NGINX_LISTEN_BACKLOG")),
+            (f"max({number(queue)}, {number(policy.NGINX_LISTEN_BACKLOG)}) = {number(value)}",),
+        ),
+    )
 
 
 def _what_meets(draft: Draft, upper: int, needed: int, arriving: float) -> str:
@@ -76,20 +126,33 @@ def _what_meets(draft: Draft, upper: int, needed: int, arriving: float) -> str:
     return f"{binds}; {', or '.join(ways)} would do"
 
 
-def _somaxconn(draft: Draft, backlog: int) -> None:
-    has = draft.facts.somaxconn or policy.DEFAULT_SOMAXCONN
-    floor = max(has, policy.DEFAULT_SOMAXCONN)
-    if backlog <= floor and draft.facts.somaxconn is not None and has >= policy.DEFAULT_SOMAXCONN:
-        draft.fact(
-            "kernel.net.core.somaxconn",
-            has,
-            f"The host's own value already holds queues of {backlog}; it is kept, so that nothing else on the host "
-            "changes.",
+def _somaxconn(draft: Draft, queue: int) -> None:
+    has = draft.facts.somaxconn
+    floor = max(has or 0, policy.DEFAULT_SOMAXCONN)
+    if has is not None and has >= max(queue, policy.DEFAULT_SOMAXCONN):
+        put, value = draft.fact, has
+        reason = (
+            f"The host's own value already holds queues of {queue}; it is kept, so that nothing else on the host "
+            "changes."
         )
-        return
-    draft.calculated(
+    else:
+        put, value = draft.calculated, max(queue, min(floor, policy.MAX_BACKLOG))
+        reason = (
+            f"The kernel cuts every accept queue to this; it must hold {queue} and is never set below its own default of "
+            f"{policy.DEFAULT_SOMAXCONN}."
+        )
+    put(
         "kernel.net.core.somaxconn",
-        max(backlog, min(floor, policy.MAX_BACKLOG)),
-        f"The kernel cuts every accept queue to this; it must hold {backlog} and is never set below its own default of "
-        f"{policy.DEFAULT_SOMAXCONN}.",
+        value,
+        reason,
+        "the largest of both queues, the host's own value and DEFAULT_SOMAXCONN: the kernel cuts every queue to it",
+        lambda given: Working(
+            (
+                given.setting("", "gunicorn.backlog"),
+                given.setting("", "nginx.listen_backlog"),
+                given.fact("", "somaxconn"),
+                given.constant("", "DEFAULT_SOMAXCONN"),
+            ),
+            (f"queues of up to {number(queue)}; the host has {'an unknown value' if has is None else number(has)}",),
+        ),
     )

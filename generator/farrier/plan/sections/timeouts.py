@@ -2,13 +2,17 @@
 
 from farrier import policy
 from farrier.errors import DoesNotFitError
+from farrier.plan.derivation import Inputs
 from farrier.plan.draft import Draft
+from farrier.plan.model import Working
 from farrier.sizing import timeouts
+from farrier.wording import number
 
 
 def chain(draft: Draft) -> None:
     """Gunicorn's, systemd's and NGINX's timeouts, each longer than the one behind it."""
     work = draft.workload
+    _keepalive(draft)
     limit = work.request_limit_seconds
     worker_class = str(draft.settings["gunicorn.worker_class"].value)
     _gunicorn_timeout(draft, worker_class)
@@ -30,18 +34,32 @@ def chain(draft: Draft) -> None:
     _watchdog(draft, worker_class)
     _stopping(draft, links)
     _proxy(draft, links)
-    draft.calculated(
-        "farrier.retry_after",
-        max(1, links.queue_budget),
-        f"By then a queue that was full has been answered: no request waits in it for longer than {links.queue_budget} s.",
+    _retry_after(draft, links.queue_budget)
+
+
+def _keepalive(draft: Draft) -> None:
+    draft.default(
+        "gunicorn.keepalive",
+        0,
+        "NGINX opens a connection for each request: on a unix socket that costs microseconds, and no request can meet "
+        "a connection that is just being closed.",
+        "0, whatever the host and the workload: NGINX opens a connection for each request",
+        lambda given: Working(
+            (given.setting("", "gunicorn.worker_connections"),),
+            (
+                "on a unix socket a new connection costs microseconds, no request can meet one that is just being closed, "
+                "and no thread waits for a second request",
+            ),
+        ),
     )
+    if draft.fixed("gunicorn.keepalive"):
+        draft.warnings.append("keepalive is above 0: NGINX closes each connection, so it only keeps threads waiting")
 
 
 def _gunicorn_timeout(draft: Draft, worker_class: str) -> None:
-    work = draft.workload
-    value = timeouts.timeout(worker_class, work.request_limit_seconds, work.boot_seconds)
+    work, is_sync = draft.workload, worker_class == "sync"
     boot = f"the {work.boot_seconds:g} s that a worker takes to start{work.if_measured('boot_seconds')}."
-    if worker_class == "sync":
+    if is_sync:
         reason = (
             f"A sync worker is killed when one request takes longer: the request limit of {work.request_limit_seconds} "
             f"s, and at least {policy.BOOT_FACTOR} times {boot}"
@@ -55,26 +73,54 @@ def _gunicorn_timeout(draft: Draft, worker_class: str) -> None:
             reason = reason.replace(
                 "stands still;", "stands still or lets a request compute for so long without a pause;"
             )
-    draft.calculated("gunicorn.timeout", value, reason)
+
+    def working(given: Inputs) -> Working:
+        least = (
+            given.workload("r", "request_limit_seconds")
+            if is_sync
+            else given.constant("g", "GTHREAD_LIVENESS_SECONDS", "s")
+        )
+        boots = round(policy.BOOT_FACTOR * work.boot_seconds)
+        return Working(
+            (
+                given.setting("", "gunicorn.worker_class"),
+                least,
+                given.workload("b", "boot_seconds"),
+                given.constant("f", "BOOT_FACTOR"),
+            ),
+            (f"max({least.value}, {policy.BOOT_FACTOR} x {number(work.boot_seconds)} s = {boots} s)",),
+        )
+
+    draft.calculated(
+        "gunicorn.timeout",
+        timeouts.timeout(worker_class, work.request_limit_seconds, work.boot_seconds),
+        reason,
+        "max(r, f b): it ends a request of a sync worker, and must outlast a boot"
+        if is_sync
+        else f"max(g, f b): for {worker_class} it limits no request, but must outlast a boot",
+        working,
+    )
 
 
 def _watchdog(draft: Draft, worker_class: str) -> None:
-    limit = draft.workload.request_limit_seconds
-    if draft.greenlets:
-        draft.default(
-            "farrier.watchdog_timeout",
-            0,
-            "It looks at threads; gevent's requests share one, and a request that hangs costs a greenlet, not a thread.",
-        )
-        return
-    if worker_class == "sync":
-        draft.default("farrier.watchdog_timeout", 0, "A sync worker needs none: gunicorn.timeout ends its requests.")
-        return
-    draft.calculated(
+    limit = draft.workload.request_limit_seconds if worker_class == "gthread" else 0
+    reason = {
+        "sync": "A sync worker needs none: gunicorn.timeout ends its requests.",
+        "gevent": "It looks at threads; gevent's requests share one, and a request that hangs costs a greenlet, not a thread.",
+        "gthread": f"No legitimate request takes longer than {limit} s, and gunicorn.timeout ends none of a gthread worker: "
+        "one that hangs would hold its thread for good.",
+    }[worker_class]
+    put = draft.calculated if worker_class == "gthread" else draft.default
+    put(
         "farrier.watchdog_timeout",
         limit,
-        f"No legitimate request takes longer than {limit} s, and gunicorn.timeout ends none of a gthread worker: one that "
-        "hangs would hold its thread for good.",
+        reason,
+        "r with gthread, else 0: gunicorn.timeout ends the requests of a sync worker, and none of a gthread worker; gevent's "
+        "requests share the one thread that could be looked at",
+        lambda given: Working(
+            (given.setting("", "gunicorn.worker_class"), given.workload("r", "request_limit_seconds")),
+            (f"{worker_class}: {limit} s",),
+        ),
     )
 
 
@@ -84,30 +130,69 @@ def _stopping(draft: Draft, links: timeouts.Chain) -> None:
         links.graceful,
         f"The slowest legitimate request takes {links.request_limit} s, plus {policy.MARGIN_SECONDS} s; it may finish "
         "when its slot stops.",
+        "r + m: the slowest legitimate request may finish when its slot stops",
+        lambda given: Working(
+            (given.request_limit(), given.constant("m", "MARGIN_SECONDS", "s")),
+            (f"{links.request_limit} s + {policy.MARGIN_SECONDS} s = {links.graceful} s",),
+        ),
     )
     graceful = draft.number("gunicorn.graceful_timeout")
+    stop = graceful + policy.STOP_MARGIN_SECONDS
     draft.calculated(
         "systemd.TimeoutStopSec",
-        graceful + policy.STOP_MARGIN_SECONDS,
+        stop,
         f"The graceful_timeout of {graceful} s plus {policy.STOP_MARGIN_SECONDS} s for Gunicorn to leave on its own.",
+        "graceful_timeout + m: Gunicorn leaves on its own before systemd kills it",
+        lambda given: Working(
+            (given.setting("", "gunicorn.graceful_timeout"), given.constant("m", "STOP_MARGIN_SECONDS", "s")),
+            (f"{graceful} s + {policy.STOP_MARGIN_SECONDS} s = {stop} s",),
+        ),
     )
 
 
 def _proxy(draft: Draft, links: timeouts.Chain) -> None:
-    total = f"{links.queue_budget} s in the queue + {links.request_limit} s for the request + {policy.MARGIN_SECONDS} s margin"
-    draft.default(
+    draft.constant(
         "nginx.proxy_connect_timeout",
-        policy.PROXY_CONNECT_SECONDS,
+        "PROXY_CONNECT_SECONDS",
         "A unix socket accepts or refuses at once; this bounds only a stalled kernel.",
     )
+
+    def working(given: Inputs) -> Working:
+        return Working(
+            (
+                given.queue_budget(),
+                given.request_limit(),
+                given.constant("m", "MARGIN_SECONDS", "s"),
+                given.workload("t", "client_timeout_seconds"),
+            ),
+            (
+                f"{links.queue_budget} s + {links.request_limit} s + {policy.MARGIN_SECONDS} s = {links.proxy_read} s, at most "
+                f"{links.client_timeout} s",
+            ),
+        )
+
+    total = f"{links.queue_budget} s in the queue + {links.request_limit} s for the request + {policy.MARGIN_SECONDS} s margin"
+    for name, why in (
+        ("nginx.proxy_send_timeout", "a large body cannot be sent before a worker takes it from the queue."),
+        (
+            "nginx.proxy_read_timeout",
+            f"to NGINX the wait in the accept queue is reading time; below the {links.client_timeout} s that clients wait.",
+        ),
+    ):
+        draft.calculated(
+            name,
+            links.proxy_read,
+            f"{total}: {why}",
+            "q + r + m, at most what clients wait: to NGINX a request in the accept queue is one that does not answer yet",
+            working,
+        )
+
+
+def _retry_after(draft: Draft, queue_budget: int) -> None:
     draft.calculated(
-        "nginx.proxy_send_timeout",
-        links.proxy_read,
-        f"{total}: a large body cannot be sent before a worker takes it from the queue.",
-    )
-    draft.calculated(
-        "nginx.proxy_read_timeout",
-        links.proxy_read,
-        f"{total}: to NGINX the wait in the accept queue is reading time; below the {links.client_timeout} s that "
-        "clients wait.",
+        "farrier.retry_after",
+        max(1, queue_budget),
+        f"By then a queue that was full has been answered: no request waits in it for longer than {queue_budget} s.",
+        "q, at least 1: whoever waited when the queue was full has been answered by then",
+        lambda given: Working((given.queue_budget(),), (f"max(1, {queue_budget}) s",)),
     )

@@ -1,34 +1,16 @@
-"""One derivation, and the inputs it is made from: each with its value, its unit and where it comes from."""
+"""What a value is derived from: inputs with their unit and where they come from, as a reader is told them."""
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterator
+from dataclasses import replace
 
 from farrier import policy
 from farrier.facts.model import FACTS
 from farrier.plan.draft import Draft
+from farrier.plan.fitting import connection_sum
+from farrier.plan.model import Input
 from farrier.settings import BY_NAME, Value
+from farrier.sizing.capacity import busy_cpus, erlang_b, host_wait_ratio, process_utilisation
 from farrier.wording import MB, counted, mb, milliseconds, number
-
-
-class Input(NamedTuple):
-    """`constant` is its name in `policy`, where its why stands, or empty."""
-
-    symbol: str
-    meaning: str
-    value: str
-    provenance: str
-    constant: str = ""
-
-
-@dataclass(frozen=True)
-class Derivation:
-    """From inputs to `value`, which is the plan's unless the operator has set another."""
-
-    formula: str
-    inputs: tuple[Input, ...]
-    steps: tuple[str, ...]
-    value: Value
-
 
 MEANINGS = {
     "cpu_seconds": "CPU time of one request",
@@ -95,7 +77,7 @@ def written(name: str, value: Value) -> str:
     return f"{number(value)} s" if unit == "seconds" else number(value)
 
 
-class Sheet:
+class Inputs:
     """A draft that is decided, as inputs and numbers for sentences."""
 
     def __init__(self, draft: Draft) -> None:
@@ -174,3 +156,92 @@ class Sheet:
         return Input(
             "o", "slots at a time", str(self.draft.copies), f"farrier.switch {found.value}, {found.provenance}"
         )
+
+    def queue_budget(self) -> Input:
+        """q, which may be shorter than asked for."""
+        asked = self.workload("q", "queue_budget_seconds")
+        used = self.draft.queue_budget
+        if used == self.work.queue_budget_seconds:
+            return asked
+        why = f"calculated: {asked.value} ({asked.provenance}), but clients wait only {self.work.client_timeout_seconds} s"
+        return asked._replace(value=f"{used} s", provenance=why)
+
+    def request_limit(self) -> Input:
+        """r; a sync worker's own timeout may be longer than what the workload says."""
+        asked = self.workload("r", "request_limit_seconds")
+        used = self.draft.request_limit
+        if used == self.work.request_limit_seconds:
+            return asked
+        return asked._replace(value=f"{used} s", provenance="gunicorn.timeout, which ends a request of a sync worker")
+
+
+def capacity_steps(given: Inputs) -> tuple[str, ...]:
+    """From g, n and W to X."""
+    work, (p, t), cpus = given.work, (given.workers, given.threads), given.cpus
+    ratio = work.wait_ratio
+    by_erlang, used = 1 - erlang_b(t, ratio), process_utilisation(t, ratio)
+    capped = f", under the GIL {number(used)}" if used < by_erlang - 0.005 else ""
+    parts = f"{milliseconds(work.gunicorn_cpu_seconds)} + {milliseconds(work.proxy_cpu_seconds)}"
+    own, whole = milliseconds(work.serving_cpu_seconds), milliseconds(work.host_cpu_seconds)
+    busy = busy_cpus(p * t, host_wait_ratio(work.serving_cpu_seconds, ratio, work.other_cpu_seconds), cpus)
+    carried, ideal = number(given.draft.capacity_rps), number(cpus / work.host_cpu_seconds)
+    if work.other_cpu_seconds:
+        reached = (
+            f"X = min({number(p * used, 4)} / {own}, {number(busy, 4)} / {whole}) = {carried} of c / (C + O) = {ideal}"
+        )
+    else:
+        reached = f"X = {number(min(p * used, busy), 4)} / {own} = {carried} of c / C = {ideal}"
+    return (
+        f"C = g + n = {parts} = {own}",
+        f"a = W / C = {milliseconds(work.wait_seconds)} / {own} = {number(ratio)}",
+        f"U({t}) = 1 - B({t}, {number(ratio)}) = {number(by_erlang)}{capped}: {counted(p, 'process', 'processes')} can "
+        f"use {p} x {number(used)} = {number(p * used)} CPUs",
+        *others_step(given),
+        f"{counted(p * t, 'request')} in service keep {number(busy, 4)} of {counted(cpus, 'CPU')} busy",
+        f"{reached} requests a second",
+    )
+
+
+def others_step(given: Inputs) -> tuple[str, ...]:
+    """What other services compute for a request; nothing where nobody found any."""
+    work = given.work
+    if not work.other_cpu_seconds:
+        return ()
+    own, whole = milliseconds(work.serving_cpu_seconds), milliseconds(work.host_cpu_seconds)
+    o = milliseconds(work.other_cpu_seconds)
+    return (f"C + O = {own} + {o} = {whole} of the host's CPUs, {o} of it in {work.other_names} on the same host",)
+
+
+def connection_steps(given: Inputs) -> tuple[str, ...]:
+    """How many of the database's connections may be in use; nothing where nobody has said what it grants."""
+    draft = given.draft
+    if draft.connections is None:
+        return ()
+    used = connection_sum(draft, draft.copies, given.workers, given.threads)
+    return (f"{used} of {number(draft.connections.granted)} database connections",)
+
+
+def neighbour_steps(given: Inputs, steps: tuple[tuple[int, int], ...]) -> Iterator[str]:
+    """What a worker or a thread less or more would carry, and cost."""
+    draft, work = given.draft, given.work
+    for more_workers, more_threads in steps:
+        p, t = given.workers + more_workers, given.threads + more_threads
+        if p < 1 or t < 1:
+            continue
+        rate = replace(given.service, workers=p, threads=t).capacity_rps
+        need = draft.cost.slot_mb(p, t)
+        verdict = ""
+        if draft.copies * need > draft.budget.gunicorn_mb:
+            verdict = f"; {counted(draft.copies, 'slot')} of it do not fit"
+        elif draft.connections and p * t > draft.connections.each(draft.copies):
+            verdict = "; the database grants too few connections for it"
+        elif rate < policy.KNEE * given.cpus / work.host_cpu_seconds:
+            verdict = f"; below {number(100 * policy.KNEE)} % of c / C"
+        yield (
+            f"{p} x {t} instead: {number(rate, 1)} requests a second ({_differs(rate - draft.capacity_rps)}) in "
+            f"{mb(need)} ({_differs(need - draft.slot_mb)} MB){verdict}"
+        )
+
+
+def _differs(by: float) -> str:
+    return f"{'+' if by >= 0 else ''}{number(by, 1)}"

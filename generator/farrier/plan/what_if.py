@@ -1,40 +1,58 @@
-"""What would change a setting: found by planning again with one thing different."""
+"""A setting explained: how its value comes about, and what would change it, found by planning again with one thing different."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from farrier import policy
 from farrier.errors import DoesNotFitError
 from farrier.facts.model import FACTS, HostFacts
+from farrier.plan.derivation import Inputs, quantity, written
 from farrier.plan.draft import Draft
-from farrier.plan.explaining.sheet import quantity, written
+from farrier.plan.model import Plan, Setting, Working
 from farrier.plan.planner import drafted
 from farrier.project.workload import Workload
 from farrier.settings import Value
 
 
-class Changes:
+@dataclass(frozen=True)
+class Explanation:
+    """A setting of the plan, how its value comes about, and what would change it."""
+
+    setting: Setting
+    working: Working
+    changes: tuple[str, ...]
+
+
+def explain(plan: Plan, names: Iterable[str]) -> list[Explanation]:
+    """Explanations of the settings `names`, in that order."""
+    given, beside = Inputs(plan.draft), _beside(plan.draft)
+    return [
+        Explanation(setting, setting.working(given), tuple(_changes(plan.draft, setting, beside)))
+        for setting in (plan.settings[name] for name in names)
+    ]
+
+
+Beside = list[tuple[str, object, dict[str, Value] | None]]
+"""The input that differs, its other value, and the settings that this makes; None where nothing fits."""
+
+
+def _beside(draft: Draft) -> Beside:
     """The plans beside a plan, made once for all settings that are asked for."""
+    return [
+        (name, value, _planned(draft, *_with(draft, name, value)))
+        for name, values in _different(draft).items()
+        for value in values
+        if value != _now(draft, name)
+    ]
 
-    def __init__(self, draft: Draft) -> None:
-        self.draft = draft
-        self.beside = [
-            (name, value, _planned(draft, *_with(draft, name, value)))
-            for name, values in _different(draft).items()
-            for value in values
-            if value != _now(draft, name)
-        ]
 
-    def of(self, setting: str) -> tuple[str, ...]:
-        """Lines such as `5 with 3 CPUs instead of 2 CPUs (cpus)`; none where the operator's own value stands."""
-        return tuple(self._of(setting)) if setting not in self.draft.overrides else ()
-
-    def _of(self, setting: str) -> Iterator[str]:
-        for name, value, settings in self.beside:
-            if settings is not None and settings[setting] != self.draft.settings[setting].value:
-                then = written(setting, settings[setting])
-                yield f"{then} with {quantity(name, value)} instead of {quantity(name, _now(self.draft, name))} ({name})"
+def _changes(draft: Draft, setting: Setting, beside: Beside) -> Iterator[str]:
+    """Lines such as `5 with 3 CPUs instead of 2 CPUs (cpus)`; none where the operator's own value stands."""
+    for name, value, settings in beside if setting.name not in draft.overrides else ():
+        if settings is not None and settings[setting.name] != setting.value:
+            then = written(setting.name, settings[setting.name])
+            yield f"{then} with {quantity(name, value)} instead of {quantity(name, _now(draft, name))} ({name})"
 
 
 def _different(draft: Draft) -> dict[str, tuple[float | int | bool, ...]]:
