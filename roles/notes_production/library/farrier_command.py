@@ -26,7 +26,7 @@ author: Farrier
 """
 
 EXAMPLES = r"""
-- name: The database is migrated
+- name: Migrate the database
   farrier_command:
     command: python manage.py migrate --noinput
     directory: /srv/notes/releases/0123456789ab

@@ -37,7 +37,7 @@ author: Farrier
 """
 
 EXAMPLES = r"""
-- name: The configuration is laid out
+- name: Lay out the configuration
   farrier_configuration:
     application: notes
     home: /srv/notes

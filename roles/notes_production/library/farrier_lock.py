@@ -41,13 +41,13 @@ author: Farrier
 """
 
 EXAMPLES = r"""
-- name: Nobody else changes this host
+- name: Take the deploy lock
   farrier_lock:
     path: /run/notes.lock
     by: alice
   register: lock
 
-- name: Others may change it again
+- name: Release the deploy lock
   farrier_lock:
     path: /run/notes.lock
     state: free

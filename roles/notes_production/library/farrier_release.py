@@ -61,7 +61,7 @@ author: Farrier
 """
 
 EXAMPLES = r"""
-- name: The release is made
+- name: Build the release
   farrier_release:
     release: 0123456789ab
     archive: /srv/notes/releases/0123456789ab.tar.gz

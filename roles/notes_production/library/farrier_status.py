@@ -36,7 +36,7 @@ author: Farrier
 """
 
 EXAMPLES = r"""
-- name: It is known what serves
+- name: Read the status
   farrier_status:
     application: notes
     home: /srv/notes

@@ -62,7 +62,7 @@ author: Farrier
 """
 
 EXAMPLES = r"""
-- name: NGINX is configured
+- name: Install the NGINX configuration
   farrier_files:
     files:
       - path: /etc/nginx/nginx.conf

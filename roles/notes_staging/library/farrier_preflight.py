@@ -48,7 +48,7 @@ author: Farrier
 """
 
 EXAMPLES = r"""
-- name: The host is this environment's
+- name: Check that the host belongs to this environment
   farrier_preflight:
     host: "{{ inventory_hostname }}"
     application: notes

@@ -42,7 +42,7 @@ author: Farrier
 """
 
 EXAMPLES = r"""
-- name: The source is packed
+- name: Pack the source
   farrier_source:
     source: /home/me/notes
   delegate_to: localhost

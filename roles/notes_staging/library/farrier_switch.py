@@ -59,7 +59,7 @@ author: Farrier
 """
 
 EXAMPLES = r"""
-- name: The release serves
+- name: Switch to the previous release
   farrier_switch:
     application: notes
     release: previous
