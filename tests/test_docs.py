@@ -12,6 +12,7 @@ import typer.main
 
 import reference
 from farrier import errors
+from farrier.ansible.render import comment
 from farrier.cli.app import app
 from farrier.facts.model import FACTS
 from farrier.project.model import Environment, Project
@@ -70,6 +71,15 @@ def test_links_lead_to_what_exists(path: Path) -> None:
 @pytest.mark.parametrize("path", [*PAGES, ROLE_README], ids=name_of)
 def test_no_unit_is_parted_from_its_number(path: Path) -> None:
     assert re.findall(rf"\d\n[ >*-]*{UNITS}", path.read_text()) == []
+
+
+@pytest.mark.parametrize("width", range(20, 40))
+def test_no_unit_is_parted_in_a_comment_of_the_role(width: int) -> None:
+    text = comment("At least 3 times the 1 s that a worker takes to start, and 95 % of 252 MB.", width=width)
+    assert re.findall(rf"\d\n[# ]*{UNITS}", text) == []
+    assert " ".join(line.removeprefix("# ") for line in text.splitlines()).endswith(
+        "the 1 s that a worker takes to start, and 95 % of 252 MB."
+    )
 
 
 @pytest.mark.parametrize("path", PAGES, ids=name_of)

@@ -1,6 +1,7 @@
 """Turns templates into the files of a generated tree: paths and contents, in memory; nothing is written here."""
 
 import json
+import re
 import textwrap
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -14,6 +15,7 @@ from farrier.ansible.trust import Expression, Free, is_evaluated, unsafe
 
 SUFFIX = ".tmpl"
 PACKAGE = Path(__file__).parents[1]
+NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 def templates_directory() -> Path:
@@ -78,12 +80,13 @@ class _BlockDumper(_Dumper):
 
 
 def comment(sentences: object, indent: int = 0, width: int = 100) -> str:
-    """Sentences as comment lines."""
+    """Sentences as comment lines; a number and what it counts stay on one line."""
     prefix = " " * indent + "# "
     lines: list[str] = []
     for sentence in [sentences] if isinstance(sentences, str) else list(sentences):  # type: ignore[call-overload]
-        lines += textwrap.wrap(sentence, width - len(prefix), break_long_words=False, break_on_hyphens=False)
-    return "\n".join(prefix + line for line in lines)
+        bound = re.sub(r"(?<=\d) (?=[\w%])", NO_BREAK, sentence)
+        lines += textwrap.wrap(bound, width - len(prefix), break_long_words=False, break_on_hyphens=False)
+    return "\n".join(prefix + line for line in lines).replace(NO_BREAK, " ")
 
 
 def jinja() -> Jinja:
