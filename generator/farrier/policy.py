@@ -173,6 +173,14 @@ TASKS_POOLS = 2
 """Libraries in one process that start a thread for each CPU that they see, whatever the quota: NumPy and SciPy each bring an
 OpenBLAS of their own. Where such a thread cannot be started, the import fails, and with it the worker."""
 
+GUNICORN_VERSION = "27.0.1"
+"""Installed where the requirements bring no Gunicorn; the newest of which the role's tests have shown that it serves one inherited
+socket with two slots."""
+
+SLOT_BOOT_SECONDS = 120
+"""From a slot's start until all its workers are ready, at most: a slow application boots in 30 s, and four times that ends the
+wait for one that never will."""
+
 KEEP_RELEASES = 3
 """Releases kept on a host: the one that serves, the one before, and one more to go back to."""
 
