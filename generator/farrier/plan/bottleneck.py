@@ -4,10 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from farrier import policy
-from farrier.errors import DoesNotFitError
 from farrier.plan.draft import BEGINNINGS, OPERATORS, Draft
 from farrier.plan.model import Setting
-from farrier.plan.sections import concurrency
+from farrier.plan.sized import Sized, given
 from farrier.wording import counted, mb, number
 
 CONCURRENCY = (*BEGINNINGS, "gunicorn.preload_app")
@@ -21,24 +20,20 @@ def sized_again(
     memory_mb: int | None = None,
     freely: bool = False,
     connected: bool = False,
-) -> Draft | None:
+) -> Sized | None:
     """Workers and threads with other CPUs or memory; None where nothing fits.
 
     `freely` is without the operator's values, `connected` with as many database connections as are wanted.
     """
-    facts = replace(
-        draft.facts,
-        cpus=draft.facts.cpus if cpus is None else cpus,
-        memory_mb=draft.facts.memory_mb if memory_mb is None else memory_mb,
-    )
     overrides = {k: v for k, v in draft.overrides.items() if not (freely and k in CONCURRENCY)}
-    workload = replace(draft.workload, database_connections=None) if connected else draft.workload
-    again = Draft(facts, workload, overrides, draft.hosts)
-    try:
-        concurrency.concurrency(again)
-    except DoesNotFitError:
-        return None
-    return again
+    again = given(
+        draft.facts.cpus if cpus is None else cpus,
+        draft.facts.memory_mb if memory_mb is None else memory_mb,
+        draft.workload,
+        overrides,
+        draft.hosts,
+    )
+    return (again._replace(connections=None) if connected else again).choose()
 
 
 def smallest(low: int, high: int, enough: Callable[[int], bool]) -> int:
@@ -73,9 +68,12 @@ def beside_own_choice(draft: Draft) -> dict[str, Setting]:
     free = sized_again(draft, freely=True) if set_by_operator and not draft.greenlets else None
     if free is None:
         return {}
+    chosen = free.chosen
+    kind = "sync" if chosen.threads == 1 else "gthread"
+    own_choice = dict(zip(BEGINNINGS, (kind, chosen.workers, chosen.threads), strict=True))
     found = {}
     for name in set_by_operator:
-        setting, alone = draft.settings[name], free.settings[name].value
+        setting, alone = draft.settings[name], own_choice[name]
         said = ", and Farrier agrees" if alone == setting.value else f", where Farrier alone would choose {alone}"
         reason = setting.reason.replace(OPERATORS, f"{OPERATORS}{said}", 1)
         found[name] = replace(setting, reason=reason)
@@ -95,9 +93,9 @@ def _memory(draft: Draft) -> str | None:
         ample = sized_again(draft, memory_mb=factor * have)
         if ample is None or _gain(draft, ample) <= policy.NOTICEABLE_SHARE * draft.capacity_rps:
             continue
-        least = _least(draft, ample)
+        least, least_mb = _least(draft, ample)
         return (
-            f"memory: {_more(draft, least)} would fit with {mb(least.facts.memory_mb - have)} more, and carry "
+            f"memory: {_more(draft, least)} would fit with {mb(least_mb - have)} more, and carry "
             f"{_requests(_gain(draft, least))}"
         )
     return None
@@ -137,35 +135,37 @@ def _together(draft: Draft) -> str | None:
         )
         if ample is None or _gain(draft, ample) <= policy.NOTICEABLE_SHARE * draft.capacity_rps:
             continue
-        least = _least(draft, ample, connected=connected) if memory else ample
+        least, least_mb = _least(draft, ample, connected=connected) if memory else (ample, have.memory_mb)
         more = ["1 more CPU"] if cpu else []
         more += [_more_connections(draft, least)] if connected else []
-        more += [f"{mb(least.facts.memory_mb - have.memory_mb)} more"] if memory else []
+        more += [f"{mb(least_mb - have.memory_mb)} more"] if memory else []
         return f"{names}: {' with '.join(more)} would carry {_requests(_gain(draft, least))}"
     return None
 
 
-def _more_connections(draft: Draft, free: Draft) -> str:
+def _more_connections(draft: Draft, free: Sized) -> str:
     granted = draft.workload.database_connections or 0
     return counted(max(0, free.connections_needed - granted), "more connection", "more connections")
 
 
-def _least(draft: Draft, ample: Draft, *, connected: bool = False) -> Draft:
-    """The sizing with the least memory that carries as much as `ample`."""
+def _least(draft: Draft, ample: Sized, *, connected: bool = False) -> tuple[Sized, int]:
+    """The sizing with the least memory that carries as much as `ample`, and that memory."""
+    cpus, ample_mb = ample.given.demand.cpus, round(ample.given.budget.usable_mb)
 
-    def sized(memory_mb: int) -> Draft | None:
-        return sized_again(draft, cpus=ample.facts.cpus, memory_mb=memory_mb, connected=connected)
+    def sized(memory_mb: int) -> Sized | None:
+        return sized_again(draft, cpus=cpus, memory_mb=memory_mb, connected=connected)
 
     def enough(memory_mb: int) -> bool:
         again = sized(memory_mb)
         return again is not None and again.capacity_rps >= ample.capacity_rps * (1 - 1e-9)
 
-    return sized(smallest(draft.facts.memory_mb, ample.facts.memory_mb, enough)) or ample
+    least_mb = smallest(draft.facts.memory_mb, ample_mb, enough)
+    return sized(least_mb) or ample, least_mb
 
 
-def _more(draft: Draft, least: Draft) -> str:
-    workers = [d.number("gunicorn.workers") for d in (draft, least)]
-    threads, kind = [d.each for d in (draft, least)], draft.cost.kind
+def _more(draft: Draft, least: Sized) -> str:
+    workers = [sized.chosen.workers for sized in (draft.sized, least)]
+    threads, kind = [sized.chosen.threads for sized in (draft.sized, least)], draft.cost.kind
     if threads[0] == threads[1]:
         return counted(workers[1] - workers[0], "more worker", "more workers")
     if workers[0] == workers[1]:
@@ -173,7 +173,7 @@ def _more(draft: Draft, least: Draft) -> str:
     return f"{counted(workers[1], 'worker')} of {counted(threads[1], kind)}"
 
 
-def _gain(draft: Draft, again: Draft | None) -> float:
+def _gain(draft: Draft, again: Sized | None) -> float:
     """Requests a second that `again` carries more."""
     return 0.0 if again is None else again.capacity_rps - draft.capacity_rps
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from farrier import policy
 from farrier.facts.model import HostFacts
 from farrier.plan.model import Provenance, Setting, Working
+from farrier.plan.sized import Given, Sized
 from farrier.project.workload import Workload
 from farrier.settings import Value
 from farrier.sizing.connections import Connections
@@ -38,21 +39,27 @@ class Draft:
 
     settings: dict[str, Setting] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
-    cost: Cost = field(init=False)
-    budget: Budget = field(init=False)
-    copies: int = field(init=False)
-    capacity_rps: float = field(init=False)
-    slot_mb: float = field(init=False)
+    workings: dict[str, Workings] | None = None
+    """Kept only where somebody asks for them: they would outweigh the plans of ten thousand hosts."""
+
+    given: Given = field(init=False)
+    sized: Sized = field(init=False)
     request_limit: int = field(init=False)
     queue_budget: int = field(init=False)
 
+    def undecided(self) -> "Draft":
+        """The same sizing, for the sections to decide with their workings kept."""
+        again = Draft(self.facts, self.workload, self.overrides, self.hosts, workings={})
+        again.given, again.sized = self.given, self.sized
+        return again
+
     def calculated(self, name: str, value: Value, reason: str, formula: str, working: Workings) -> None:
         """Put a value that follows from numbers."""
-        self._put(Setting(name, value, Provenance.CALCULATED, reason, formula, value, working))
+        self._put(Setting(name, value, Provenance.CALCULATED, reason, formula, value), working)
 
     def default(self, name: str, value: Value, reason: str, formula: str, working: Workings) -> None:
         """Put a value that is the same for everybody."""
-        self._put(Setting(name, value, Provenance.DEFAULT, reason, formula, value, working))
+        self._put(Setting(name, value, Provenance.DEFAULT, reason, formula, value), working)
 
     def constant(self, name: str, constant: str, reason: str, unit: str = "s") -> None:
         """Put a constant of `policy`."""
@@ -67,17 +74,17 @@ class Draft:
 
     def fact(self, name: str, value: Value, reason: str, formula: str, working: Workings) -> None:
         """Put a value that the host itself gives."""
-        self._put(Setting(name, value, Provenance.FACT, reason, formula, value, working))
+        self._put(Setting(name, value, Provenance.FACT, reason, formula, value), working)
 
     def measured(self, name: str, value: Value, reason: str, formula: str, working: Workings) -> None:
         """Put a value that a measurement found."""
-        self._put(Setting(name, value, Provenance.MEASURED, reason, formula, value, working))
+        self._put(Setting(name, value, Provenance.MEASURED, reason, formula, value), working)
 
     def asked(self, name: str, value: Value, reason: str, formula: str, working: Workings) -> None:
         """Put a value that only an operator asks for, and that Farrier has no opinion of."""
-        self.settings[name] = Setting(name, value, Provenance.OVERRIDE, reason, formula, value, working)
+        self._keep(Setting(name, value, Provenance.OVERRIDE, reason, formula, value), working)
 
-    def _put(self, setting: Setting) -> None:
+    def _put(self, setting: Setting, working: Workings) -> None:
         if setting.name in self.overrides:
             own = self.overrides[setting.name]
             chosen = "; Farrier agrees" if own == setting.value else f"; Farrier would choose {setting.value}"
@@ -85,7 +92,12 @@ class Draft:
                 chosen = ""  # what is calculated here has begun with the operator's value
             reason = f"{OPERATORS}{chosen}: {setting.reason}"
             setting = replace(setting, value=own, provenance=Provenance.OVERRIDE, reason=reason)
+        self._keep(setting, working)
+
+    def _keep(self, setting: Setting, working: Workings) -> None:
         self.settings[setting.name] = setting
+        if self.workings is not None:
+            self.workings[setting.name] = working
 
     def is_override(self, *names: str) -> bool:
         """Whether the operator has set any of these."""
@@ -109,9 +121,34 @@ class Draft:
         return self.overrides.get("gunicorn.worker_class") == "gevent"
 
     @property
+    def cost(self) -> Cost:
+        """Memory of the application."""
+        return self.given.cost
+
+    @property
+    def budget(self) -> Budget:
+        """Memory that Gunicorn may take."""
+        return self.given.budget
+
+    @property
+    def copies(self) -> int:
+        """Slots that memory and connections are counted for."""
+        return self.sized.copies
+
+    @property
+    def capacity_rps(self) -> float:
+        """Requests a second at saturation."""
+        return self.sized.capacity_rps
+
+    @property
+    def slot_mb(self) -> float:
+        """What a slot should need."""
+        return self.sized.slot_mb
+
+    @property
     def memory_assumed(self) -> bool:
         """Whether nobody has said what a slot takes, nor what it may take at most."""
-        return self.workload.memory_is_assumed and not self.is_override("systemd.MemoryMax")
+        return self.given.memory_assumed
 
     @property
     def each(self) -> int:
@@ -121,25 +158,9 @@ class Draft:
     @property
     def connections(self) -> Connections | None:
         """What the database grants; None where nobody has said."""
-        granted = self.workload.database_connections
-        return None if granted is None else Connections(granted, self.hosts)
-
-    @property
-    def connections_needed(self) -> int:
-        """Connections of the whole environment, were all its hosts like this one."""
-        return Connections(0, self.hosts).need(self.copies, self.number("gunicorn.workers") * self.each)
+        return self.given.connections
 
     @property
     def service(self) -> Service:
         """The workers and threads decided on, at this workload on this host."""
-        work = self.workload
-        return Service(
-            self.number("gunicorn.workers"),
-            self.each,
-            work.serving_cpu_seconds,
-            work.wait_seconds,
-            self.facts.cpus,
-            work.service_scv,
-            self.greenlets,
-            work.other_cpu_seconds,
-        )
+        return self.sized.service(self.workload)

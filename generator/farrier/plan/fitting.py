@@ -3,46 +3,24 @@
 import math
 from collections.abc import Iterator
 
-from farrier import policy
 from farrier.errors import DoesNotFitError
 from farrier.plan.draft import Draft
-from farrier.sizing import concurrency as threads
-from farrier.sizing import greenlets
-from farrier.sizing.concurrency import Concurrency, Demand
-from farrier.sizing.memory import Cost
+from farrier.plan.sized import given
 from farrier.wording import counted, mb, number
 
 
-def fixed(draft: Draft) -> tuple[int | None, int | None]:
-    """What the operator fixed of workers and threads; a sync worker has one thread."""
-    threads = draft.fixed("gunicorn.threads")
-    if draft.overrides.get("gunicorn.worker_class") == "sync":
-        threads = 1
-    return draft.fixed("gunicorn.workers"), threads
+def size(draft: Draft) -> None:
+    """Workers and threads, within the CPUs and the memory of two slots.
 
-
-def choose(draft: Draft, demand: Demand) -> Concurrency:
-    """The best that fits twice, or once where two slots cannot run side by side."""
-    available = draft.budget.gunicorn_mb
-    switch = draft.overrides.get("farrier.switch")
-    tried = [1] if switch == "stop-start" else [policy.SLOTS_WHILE_SWITCHING]
-    if switch is None:
-        tried.append(1)
-
-    def best(cost: Cost, copies: int) -> Concurrency | None:
-        granted = draft.connections.each(copies) if draft.connections else None
-        return (greenlets.choose if demand.greenlets else threads.choose)(demand, cost, available, copies, granted)
-
-    for copies in tried:
-        chosen = best(draft.cost, copies)
-        if chosen:
-            draft.copies = copies
-            cautious = draft.cost.times(policy.ASSUMED_MEMORY_FACTOR)
-            if draft.memory_assumed and not overlaps(draft, cautious, chosen):
-                chosen = best(cautious, tried[-1]) or chosen
-                draft.copies = copies if overlaps(draft, cautious, chosen) else tried[-1]
-            return chosen
-    raise DoesNotFitError(*_too_much(draft, demand.workers or 1, demand.threads or 1, tried[-1]))
+    Raises:
+        DoesNotFitError: not one worker fits.
+    """
+    draft.given = given(draft.facts.cpus, draft.facts.memory_mb, draft.workload, draft.overrides, draft.hosts)
+    sized = draft.given.choose()
+    if sized is None:
+        demand = draft.given.demand
+        raise DoesNotFitError(*_too_much(draft, demand.workers or 1, demand.threads or 1, draft.given.copies[-1]))
+    draft.sized = sized
 
 
 def _too_much(draft: Draft, workers: int, threads: int, copies: int) -> Iterator[str]:
@@ -63,12 +41,6 @@ def _too_much(draft: Draft, workers: int, threads: int, copies: int) -> Iterator
             f"({connection_sum(draft, copies, workers, threads)}), but the limit is {number(connections.granted)} "
             "(database_connections)"
         )
-
-
-def overlaps(draft: Draft, cost: Cost, chosen: Concurrency) -> bool:
-    """Whether two slots at this cost have room beside each other."""
-    each = math.floor(draft.budget.gunicorn_mb / policy.SLOTS_WHILE_SWITCHING)
-    return cost.slot_mb(chosen.workers, chosen.threads) <= each
 
 
 def connection_sum(draft: Draft, copies: int, workers: int, threads: int) -> str:

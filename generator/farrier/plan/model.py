@@ -1,6 +1,6 @@
 """What the sizing answers: settings with provenance and reason, for one host."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from farrier.settings import Value
 
 if TYPE_CHECKING:
-    from farrier.plan.derivation import Inputs
     from farrier.plan.draft import Draft
 
 
@@ -41,7 +40,7 @@ class Working(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One value of the plan with what led to it; `reason` is short and has the numbers, `working` shows all of them.
+    """One value of the plan with what led to it; `reason` has the numbers.
 
     `own` is Farrier's choice, which is `value` unless the operator has set another.
     """
@@ -52,7 +51,6 @@ class Setting:
     reason: str
     formula: str
     own: Value
-    working: "Callable[[Inputs], Working]" = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True)

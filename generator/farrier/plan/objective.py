@@ -7,6 +7,7 @@ from farrier import policy
 from farrier.facts.model import MEMORY_MB, HostFacts
 from farrier.plan.bottleneck import CONCURRENCY, operators_own, sized_again, smallest
 from farrier.plan.draft import Draft
+from farrier.plan.sized import Sized
 from farrier.project.workload import Workload
 from farrier.settings import Value
 from farrier.wording import MB, counted, mb, milliseconds, number
@@ -14,10 +15,14 @@ from farrier.wording import MB, counted, mb, milliseconds, number
 
 def p95_at_the_peak(draft: Draft) -> float | None:
     """None where no peak was asked for or the host cannot carry it."""
-    peak = draft.workload.peak_rps
-    if peak is None or peak >= draft.capacity_rps:
+    return _p95(draft.sized, draft.workload)
+
+
+def _p95(sized: Sized, work: Workload) -> float | None:
+    peak = work.peak_rps
+    if peak is None or peak >= sized.capacity_rps:
         return None
-    return draft.service.p95_seconds(peak)
+    return sized.service(work).p95_seconds(peak)
 
 
 def warn(draft: Draft) -> None:
@@ -69,9 +74,9 @@ def _remedy(draft: Draft, objective: float | None) -> str:
     beside = f", or {hosts} hosts of this size" if hosts else ""
     have, granted = draft.facts, draft.workload.database_connections
     free = sized_again(draft, connected=True) if granted else None
-    if free and _meets(free, objective):
+    if free and _meets(free, draft.workload, objective):
         return f"{number(free.connections_needed)} database connections instead of {number(granted or 0)} would{beside}"
-    if _meets(sized_again(draft, memory_mb=MEMORY_MB), objective):
+    if _meets(sized_again(draft, memory_mb=MEMORY_MB), draft.workload, objective):
         memory = _memory(draft, have.cpus, objective)
         return f"{mb(memory)} of memory instead of {mb(have.memory_mb)} would{beside}"
     cpus = _cpus(draft, objective, freely=False)
@@ -86,8 +91,8 @@ def _remedy(draft: Draft, objective: float | None) -> str:
     return f"no number of CPUs up to {policy.SEARCHED_CPUS} would{limit}{beside}"
 
 
-def _meets(again: Draft | None, objective: float | None) -> bool:
-    p95 = p95_at_the_peak(again) if again else None
+def _meets(again: Sized | None, work: Workload, objective: float | None) -> bool:
+    p95 = _p95(again, work) if again else None
     return p95 is not None and (objective is None or p95 <= objective)
 
 
@@ -99,7 +104,7 @@ def _cpus(draft: Draft, objective: float | None, *, freely: bool) -> int | None:
 def _memory(draft: Draft, cpus: float, objective: float | None) -> int:
     """The least memory with which `cpus` do; the host's own where that does."""
     have = draft.facts.memory_mb
-    if _meets(sized_again(draft, cpus=cpus), objective):
+    if _meets(sized_again(draft, cpus=cpus), draft.workload, objective):
         return have
     least = _least_memory(_wish(draft), cpus, objective)
     return least if least > have else _search_memory(draft, cpus, objective, have)
@@ -124,7 +129,7 @@ def _fewest_cpus(wish: Wish, objective: float | None) -> int | None:
     host = _any_host(wish)
 
     def enough(cpus: int) -> bool:
-        return _meets(sized_again(host, cpus=cpus), objective)
+        return _meets(sized_again(host, cpus=cpus), host.workload, objective)
 
     return smallest(0, policy.SEARCHED_CPUS, enough) if enough(policy.SEARCHED_CPUS) else None
 
@@ -138,7 +143,7 @@ def _search_memory(draft: Draft, cpus: float, objective: float | None, low: int)
     """The least memory above `low` with which `cpus` do; there is one."""
 
     def enough(memory_mb: int) -> bool:
-        return _meets(sized_again(draft, cpus=cpus, memory_mb=memory_mb), objective)
+        return _meets(sized_again(draft, cpus=cpus, memory_mb=memory_mb), draft.workload, objective)
 
     high = max(2 * low, 64)
     while not enough(high):
@@ -157,6 +162,6 @@ def _hosts(draft: Draft, objective: float | None) -> int | None:
     reach = draft.capacity_rps if objective is None else draft.service.rate_within(objective)
     hosts = int(peak / reach) + 1 if reach > 0 else 0
     granted = draft.workload.database_connections
-    if granted is not None and hosts * draft.connections_needed > granted:
+    if granted is not None and hosts * draft.sized.connections_needed > granted:
         return None
     return hosts if 1 < hosts <= policy.SEARCHED_CPUS else None

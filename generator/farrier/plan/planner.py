@@ -8,6 +8,7 @@ from farrier.facts.model import HostFacts
 from farrier.plan import objective
 from farrier.plan.bottleneck import beside_own_choice, bound
 from farrier.plan.draft import Draft
+from farrier.plan.fitting import size
 from farrier.plan.model import Plan
 from farrier.plan.sections import concurrency, memory_limits, nginx, queue, timeouts, worker_life
 from farrier.plan.sections.checks import check
@@ -66,6 +67,13 @@ def drafted(facts: HostFacts, workload: Workload, overrides: Mapping[str, Value]
         DoesNotFitError: nothing fits the host, or an override breaks the memory budget or the timeout chain.
     """
     draft = Draft(facts, workload, overrides, hosts)
+    size(draft)
+    decide(draft)
+    return draft
+
+
+def decide(draft: Draft) -> None:
+    """Every setting of a host that is sized."""
     concurrency.concurrency(draft)
     worker_life.life(draft)
     timeouts.chain(draft)
@@ -74,17 +82,17 @@ def drafted(facts: HostFacts, workload: Workload, overrides: Mapping[str, Value]
     nginx.limits(draft)
     check(draft)
     objective.warn(draft)
-    return draft
 
 
 def _plan(facts: HostFacts, workload: Workload, overrides: Mapping[str, Value], hosts: int) -> Plan:
     draft = drafted(facts, workload, overrides, hosts)
     settings = draft.settings | beside_own_choice(draft)
+    draft.settings = {spec.name: settings[spec.name] for spec in SPECS}
     return Plan(
         facts.host,
         facts.cpus,
         facts.memory_mb,
-        {spec.name: settings[spec.name] for spec in SPECS},
+        draft.settings,
         draft.capacity_rps,
         round(draft.slot_mb),
         objective.p95_at_the_peak(draft),

@@ -10,7 +10,7 @@ from farrier.facts.model import FACTS, HostFacts
 from farrier.plan.derivation import Inputs, quantity, written
 from farrier.plan.draft import Draft
 from farrier.plan.model import Plan, Setting, Working
-from farrier.plan.planner import drafted
+from farrier.plan.planner import decide, drafted
 from farrier.project.workload import Workload
 from farrier.settings import Value
 
@@ -26,9 +26,11 @@ class Explanation:
 
 def explain(plan: Plan, names: Iterable[str]) -> list[Explanation]:
     """Explanations of the settings `names`, in that order."""
-    given, beside = Inputs(plan.draft), _beside(plan.draft)
+    draft = plan.draft.undecided()
+    decide(draft)
+    given, workings, beside = Inputs(draft), draft.workings or {}, _beside(draft)
     return [
-        Explanation(setting, setting.working(given), tuple(_changes(plan.draft, setting, beside)))
+        Explanation(setting, workings[setting.name](given), tuple(_changes(draft, setting, beside)))
         for setting in (plan.settings[name] for name in names)
     ]
 

@@ -5,14 +5,13 @@ import math
 from farrier import policy
 from farrier.plan.derivation import Inputs, capacity_steps, connection_steps, neighbour_steps
 from farrier.plan.draft import Draft
-from farrier.plan.fitting import choose, connection_sum, fixed
+from farrier.plan.fitting import connection_sum
 from farrier.plan.model import Input, Working
 from farrier.plan.sections import gevent
 from farrier.plan.sections.switch import switch
 from farrier.project.workload import Workload
 from farrier.sizing.capacity import process_utilisation
-from farrier.sizing.concurrency import Concurrency, Demand
-from farrier.sizing.memory import Cost, budget
+from farrier.sizing.concurrency import Concurrency
 from farrier.wording import counted, mb, milliseconds, number
 
 MEMORY = ("memory_private_mb", "memory_shared_mb", "memory_thread_mb")
@@ -21,25 +20,7 @@ MEMORY = ("memory_private_mb", "memory_shared_mb", "memory_thread_mb")
 
 def concurrency(draft: Draft) -> None:
     """Kind and number of workers, and threads, within the CPUs and the memory of two slots."""
-    work, facts = draft.workload, draft.facts
-    preload = bool(draft.overrides.get("gunicorn.preload_app", work.preload_safe))
-    draft.cost = Cost(work.memory_private_mb, work.memory_shared_mb, preload, work.memory_thread_mb)
-    if draft.greenlets:
-        draft.cost = gevent.cost(work)
-    draft.budget = budget(facts.memory_mb, math.ceil(facts.cpus))
-    demand = Demand(
-        work.serving_cpu_seconds,
-        work.wait_ratio,
-        facts.cpus,
-        *fixed(draft),
-        few_threads=work.makes_convoys,
-        other_cpu_seconds=work.other_cpu_seconds,
-    )
-    if draft.greenlets:
-        demand = gevent.demand(draft)
-    chosen = choose(draft, demand)
-    draft.slot_mb = draft.cost.slot_mb(chosen.workers, chosen.threads)
-    draft.capacity_rps = demand.capacity(chosen.workers, chosen.threads)
+    chosen = draft.sized.chosen
     switch(draft, chosen)
     if draft.greenlets:
         gevent.settings(draft, chosen)

@@ -9,28 +9,8 @@ from farrier.plan.fitting import connection_sum
 from farrier.plan.model import Working
 from farrier.project.workload import Workload
 from farrier.sizing.capacity import busy_cpus, greenlet_utilisation, host_wait_ratio
-from farrier.sizing.concurrency import Concurrency, Demand
-from farrier.sizing.memory import Cost
+from farrier.sizing.concurrency import Concurrency
 from farrier.wording import counted, mb, milliseconds, number
-
-
-def cost(work: Workload) -> Cost:
-    """Without preload, and with greenlets for threads."""
-    return Cost(work.memory_private_mb, work.memory_shared_mb, False, policy.GREENLET_MB, "greenlet")
-
-
-def demand(draft: Draft) -> Demand:
-    """The work, and what the operator has fixed."""
-    work = draft.workload
-    fixed = draft.fixed("gunicorn.workers"), draft.fixed("gunicorn.worker_connections")
-    return Demand(
-        work.serving_cpu_seconds,
-        work.wait_ratio,
-        draft.facts.cpus,
-        *fixed,
-        greenlets=True,
-        other_cpu_seconds=work.other_cpu_seconds,
-    )
 
 
 def settings(draft: Draft, chosen: Concurrency) -> None:

@@ -5,7 +5,7 @@ import math
 from farrier import policy
 from farrier.plan.derivation import Inputs
 from farrier.plan.draft import Draft
-from farrier.plan.fitting import connection_sum, overlaps
+from farrier.plan.fitting import connection_sum
 from farrier.plan.model import Working
 from farrier.sizing.concurrency import Concurrency
 from farrier.wording import mb, number
@@ -16,7 +16,7 @@ def switch(draft: Draft, chosen: Concurrency) -> None:
     slots, slot, left = policy.SLOTS_WHILE_SWITCHING, draft.slot_mb, draft.budget.gunicorn_mb
     assumed, connections = draft.memory_assumed, draft.connections
     factor = policy.ASSUMED_MEMORY_FACTOR if assumed else 1.0
-    fits = overlaps(draft, draft.cost.times(factor), chosen)
+    fits = draft.given.overlaps(chosen, factor)
     granted = connections is None or chosen.slots <= connections.each(slots)
 
     def working(given: Inputs) -> Working:

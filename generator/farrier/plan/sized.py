@@ -1,0 +1,128 @@
+"""How many workers and threads, in numbers only: what a plan is made from, and what more of something would make of it."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from farrier import policy
+from farrier.project.workload import Workload
+from farrier.settings import Value
+from farrier.sizing import concurrency, greenlets
+from farrier.sizing.concurrency import Concurrency, Demand
+from farrier.sizing.connections import Connections
+from farrier.sizing.latency import Service
+from farrier.sizing.memory import Budget, Cost, budget
+
+
+class Given(NamedTuple):
+    """What workers and threads are chosen from; `copies` are the numbers of slots beside each other, the best first."""
+
+    demand: Demand
+    cost: Cost
+    budget: Budget
+    connections: Connections | None
+    hosts: int
+    copies: tuple[int, ...]
+    memory_assumed: bool
+
+    def choose(self) -> "Sized | None":
+        """The best that fits twice, or once where two slots cannot run side by side; None where nothing fits."""
+        least = self.copies[-1]
+        for copies in self.copies:
+            chosen = self._best(self.cost, copies)
+            if chosen is None:
+                continue
+            fits = copies
+            if self.memory_assumed and not self.overlaps(chosen, policy.ASSUMED_MEMORY_FACTOR):
+                chosen = self._best(self.cost.times(policy.ASSUMED_MEMORY_FACTOR), least) or chosen
+                fits = copies if self.overlaps(chosen, policy.ASSUMED_MEMORY_FACTOR) else least
+            return Sized(self, fits, chosen, self.demand.capacity(chosen.workers, chosen.threads))
+        return None
+
+    def overlaps(self, chosen: Concurrency, factor: float = 1.0) -> bool:
+        """Whether two slots that take `factor` times the cost have room beside each other."""
+        each = math.floor(self.budget.gunicorn_mb / policy.SLOTS_WHILE_SWITCHING)
+        return self.cost.times(factor).slot_mb(chosen.workers, chosen.threads) <= each
+
+    def _best(self, cost: Cost, copies: int) -> Concurrency | None:
+        granted = self.connections.each(copies) if self.connections else None
+        choose = greenlets.choose if self.demand.greenlets else concurrency.choose
+        return choose(self.demand, cost, self.budget.gunicorn_mb, copies, granted)
+
+
+@dataclass(frozen=True)
+class Sized:
+    """The choice, for `copies` slots beside each other, and what it carries."""
+
+    given: Given
+    copies: int
+    chosen: Concurrency
+    capacity_rps: float
+
+    @property
+    def slot_mb(self) -> float:
+        """What a slot should need."""
+        return self.given.cost.slot_mb(self.chosen.workers, self.chosen.threads)
+
+    def service(self, work: Workload) -> Service:
+        """The choice at the workload that it was made for."""
+        demand = self.given.demand
+        return Service(
+            self.chosen.workers,
+            self.chosen.threads,
+            demand.cpu_seconds,
+            work.wait_seconds,
+            demand.cpus,
+            work.service_scv,
+            demand.greenlets,
+            demand.other_cpu_seconds,
+        )
+
+    @property
+    def connections_needed(self) -> int:
+        """Connections of the whole environment, were all its hosts like this one."""
+        return Connections(0, self.given.hosts).need(self.copies, self.chosen.slots)
+
+
+def given(cpus: float, memory_mb: int, work: Workload, overrides: Mapping[str, Value], hosts: int) -> Given:
+    """What follows from facts, workload and the operator's values before anything is chosen."""
+    kind = overrides.get("gunicorn.worker_class")
+    gevent = kind == "gevent"
+    preload = bool(overrides.get("gunicorn.preload_app", work.preload_safe))
+    if gevent:
+        cost = Cost(work.memory_private_mb, work.memory_shared_mb, False, policy.GREENLET_MB, "greenlet")
+    else:
+        cost = Cost(work.memory_private_mb, work.memory_shared_mb, preload, work.memory_thread_mb)
+    demand = Demand(
+        work.serving_cpu_seconds,
+        work.wait_ratio,
+        cpus,
+        _fixed(overrides, "gunicorn.workers"),
+        1 if kind == "sync" else _fixed(overrides, "gunicorn.worker_connections" if gevent else "gunicorn.threads"),
+        few_threads=work.makes_convoys and not gevent,
+        greenlets=gevent,
+        other_cpu_seconds=work.other_cpu_seconds,
+    )
+    granted = work.database_connections
+    return Given(
+        demand,
+        cost,
+        budget(memory_mb, math.ceil(cpus)),
+        None if granted is None else Connections(granted, hosts),
+        hosts,
+        _copies(overrides.get("farrier.switch")),
+        work.memory_is_assumed and "systemd.MemoryMax" not in overrides,
+    )
+
+
+def _fixed(overrides: Mapping[str, Value], name: str) -> int | None:
+    value = overrides.get(name)
+    return None if value is None or isinstance(value, str) else int(value)
+
+
+def _copies(switch: Value | None) -> tuple[int, ...]:
+    """Two slots side by side, and one where the operator lets it stop first or has not said."""
+    if switch == "stop-start":
+        return (1,)
+    return (policy.SLOTS_WHILE_SWITCHING, 1) if switch is None else (policy.SLOTS_WHILE_SWITCHING,)
