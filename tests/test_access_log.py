@@ -73,7 +73,7 @@ def test_only_the_ten_most_frequent_kinds_are_asked_for_and_the_rest_is_told() -
     text += [combined("GET /kk/ HTTP/1.1")] * 6 + [combined("GET /ll/ HTTP/1.1")] * 4
     asked = asked_in_log((each.encode() for each in text), "'a.log'")
     assert sorted(asked.names) == [f"/{name * 2}/" for name in "abcdefghij"]
-    assert asked.notes[-1] == "2 other paths, 10 % of the requests, are rarer and not asked for"
+    assert asked.notes[-1] == "2 other paths, 10 % of the requests, are rarer and left out"
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_paths_with_a_token_are_not_asked_for_and_that_is_told(path: str) -> Non
     log = [combined("GET / HTTP/1.1").encode(), combined(f"GET {path}?a=1 HTTP/1.1").encode()]
     asked = asked_in_log(log, "'access.log'")
     assert [request.path for request in asked.weights] == ["/"]
-    assert "not asked for: 50 % of the requests have what looks like a token in their path" in asked.notes
+    assert "left out: 50 % of the requests have what looks like a token in the path" in asked.notes
 
 
 @pytest.mark.parametrize(
@@ -182,10 +182,10 @@ def test_what_is_not_asked_for_is_told() -> None:
     text += ["nothing of the sort\n"]
     asked = asked_in_log((each.encode() for each in text), "'a.log'")
     assert asked.notes[1:] == (
-        "not asked for: 12.5 % of the requests were answered with an error",
-        "not asked for: 12.5 % of the requests were answered by NGINX itself",
-        "not asked for: 12.5 % of the requests are lines of another format",
-        "not asked for: 12.5 % of the requests are POST, which a log holds no body for",
+        "left out: 12.5 % of the requests were answered with an error",
+        "left out: 12.5 % of the requests were answered by NGINX itself",
+        "left out: 12.5 % of the requests are in another format",
+        "left out: 12.5 % of the requests are POST, whose bodies a log does not record",
     )
 
 
@@ -215,10 +215,10 @@ def test_hostile_lines_are_survived_and_never_asked_for() -> None:
     ("text", "message"),
     [
         ("", "'a.log': has no lines"),
-        ('{"request": "GET / HTTP/1.1"}\n', "is no line of NGINX's `combined` log format, nor of the role's own"),
+        ('{"request": "GET / HTTP/1.1"}\n', "is neither in NGINX's `combined` log format nor in the role's own"),
         (
             combined("GET / HTTP/1.1", 500),
-            "none of its 1 lines is of use; not asked for: 100 % of the requests were answ",
+            "none of its 1 lines can be used; left out: 100 % of the requests were answ",
         ),
     ],
 )
@@ -244,7 +244,7 @@ def test_packed_logs_are_read_and_long_lines_cut(tmp_path: Path) -> None:
         assert [len(line) for line in found][1] == 65_536
         assert len(found) == 3
     (tmp_path / "cut.gz").write_bytes(gzip.compress(text)[:-20])
-    with pytest.raises(InputError, match=r"cut\.gz: is not a whole gzip file"):
+    with pytest.raises(InputError, match=r"cut\.gz: not a complete gzip file"):
         list(lines(tmp_path / "cut.gz"))
     with pytest.raises(InputError, match=r"none\.log: cannot be read: No such file or directory"):
         list(lines(tmp_path / "none.log"))
@@ -260,9 +260,9 @@ def test_the_source_of_the_requests_is_chosen(tmp_path: Path) -> None:
     assert asked_for(project, Source(access_log=log, methods="get")).names == {"/logged/": 1.0}
     with pytest.raises(InputError, match="--methods 'FETCH': must be some of GET, HEAD, OPTIONS, POST"):
         asked_for(project, Source(access_log=log, methods="GET,fetch"))
-    with pytest.raises(InputError, match="--methods POST: an access log holds no bodies; use a Locust file"):
+    with pytest.raises(InputError, match="--methods POST: an access log does not record bodies; use a Locust file"):
         asked_for(project, Source(access_log=log, methods="GET,POST"))
     with pytest.raises(InputError, match="--methods is for --locustfile and --access-log"):
         asked_for(project, Source(methods="GET"))
-    with pytest.raises(InputError, match="name one of them"):
+    with pytest.raises(InputError, match="use one of them"):
         asked_for(project, Source(access_log=log, locustfile=log))

@@ -175,7 +175,7 @@ def test_facts_that_ansible_has_written_are_taken_over(project: Path) -> None:
     }
     (project / "tree/app1").write_text(json.dumps({"ansible_facts": facts}))
     result = farrier(project, "facts", "production", "--from", "tree")
-    assert (result.returncode, result.stdout) == (0, "1 host taken from tree into facts/production\n")
+    assert (result.returncode, result.stdout) == (0, "1 host imported from tree into facts/production\n")
     assert json.loads((project / "facts/production/app1.json").read_text()) == {
         "ansible_facts": {
             "ansible_memtotal_mb": 2000,
@@ -241,21 +241,21 @@ def test_what_a_project_brings_along_says_nothing_to_the_terminal(project: Path)
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["plan", "nope"], 2, "farrier: environment 'nope' is not in the project file; it has production"),
+        (["plan", "nope"], 2, "farrier: environment 'nope' is not in the project file, which has production"),
         (["plan"], 2, "farrier: name an environment, such as `farrier plan production`, or use --local for this machine"),
         (["plan", "production", "--local"], 2, "farrier: --local plans for this machine; leave out the environment 'production'"),
         (["plan", "production", "--project", "none.yml"], 2, None),
         (["plan", "production", "--fact", "cpus=none"], 2, "farrier: --fact cpus: 'none' is not a number above 0 to 4096"),
         (["plan", "production", "--fact", "colour=red"], 2, None),
         (["plan", "production", "--facts", "none"], 2, None),
-        (["plan", "production", "--limit", "db*"], 2, "farrier: --limit 'db*' matches no host that has facts"),
+        (["plan", "production", "--limit", "db*"], 2, "farrier: --limit 'db*' matches no host with facts"),
         (["plan", "production", "--fact", "memory_mb=150"], 3, None),
         (["generate", "production", "--fact", "memory_mb=150"], 3, None),
         (["generate", "production", "--output", "/proc/nowhere"], 2, None),
         (["generate", "production", "--output", "farrier.yml"], 2, None),
         (["facts", "production"], 2, None),
-        (["init", "none"], 2, "farrier: 'none' is no directory; name the application's source directory"),
-        (["init"], 2, "farrier: farrier.yml: exists already; edit it, or overwrite it with --force"),
+        (["init", "none"], 2, "farrier: 'none' is not a directory; name the application's source directory"),
+        (["init"], 2, "farrier: farrier.yml: already exists; edit it, or overwrite it with --force"),
     ],
 )  # fmt: skip
 def test_errors_are_one_line_with_their_exit_code(
@@ -277,8 +277,7 @@ def test_an_environment_without_facts(project: Path) -> None:
     (project / "farrier.yml").write_text(PROJECT.partition("    hosts:")[0])
     assert fails(project, 4, "plan", "production") == (
         "farrier: environment production has no host facts: facts/production has none; gather them with `farrier "
-        "facts production`, or "
-        "state cpus and memory_mb of each host under `hosts:` in the project file"
+        "facts production`, or set cpus and memory_mb of each host under `hosts:` in the project file"
     )
 
 
@@ -352,7 +351,10 @@ def test_hosts_of_the_inventory_without_facts_are_named(project: Path) -> None:
     document = yaml.safe_load((project / "farrier.yml").read_text())
     inventory = document["environments"]["production"]["inventory"]
     (project / inventory).write_text("web: {hosts: {web1: {}}}\ndb: {hosts: {db1: {}}}\n")
-    warning = "warning: db1 is in the inventory of production without facts, so not planned; gather them: farrier facts production"
+    warning = (
+        "warning: db1 is in the inventory of production but without facts, so not planned; gather them with `farrier facts "
+        "production`"
+    )
     assert farrier(project, "plan", "production").stdout.splitlines()[-1] == warning
     assert farrier(project, "plan", "production", "--explain", "gunicorn.workers").stdout.splitlines()[-1] == warning
     assert "db1" not in farrier(project, "plan", "production", "--limit", "web*").stdout

@@ -40,7 +40,7 @@ def test_facts_are_not_written_through_a_link(
     (project / link).parent.mkdir(exist_ok=True)
     (project / link).symlink_to(elsewhere)
     said = fails(project, 2, *arguments)
-    assert said == f"farrier: {link}: is a symbolic link; Farrier does not write through it, remove it"
+    assert said == f"farrier: {link}: is a symbolic link, which Farrier does not write through; remove it"
     assert list(elsewhere.iterdir()) == []
 
 
@@ -59,7 +59,7 @@ def test_what_was_measured_is_not_written_through_a_link(
     (project / link).parent.mkdir(exist_ok=True)
     (project / link).symlink_to(elsewhere)
     said = fails(project, 2, command, "production")
-    assert said == f"farrier: {link}: is a symbolic link; Farrier does not write through it, remove it"
+    assert said == f"farrier: {link}: is a symbolic link, which Farrier does not write through; remove it"
     assert list(elsewhere.iterdir()) == []
 
 
@@ -113,4 +113,4 @@ def test_a_source_that_is_made_to_hurt_is_no_source(project: Path, content: byte
         os.truncate(path, 1 << 40)
     result = farrier(project, "init", "app", "--force")
     assert result.returncode == 0, result.stderr
-    assert "MISSING  wsgi: neither a manage.py nor a module with `Flask(...)` is there" in result.stdout
+    assert "MISSING  wsgi: there is neither a manage.py nor a module with `Flask(...)`" in result.stdout

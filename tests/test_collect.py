@@ -216,9 +216,7 @@ def test_an_output_that_cannot_be_written(project: Project) -> None:
     project.inventory(f"web1 {PYTHON}\n")
     project.output.parent.mkdir()
     project.output.write_text("a file")
-    assert project.refusal() == (
-        f"{project.output}: facts cannot be kept there; it must be a directory that you may write to"
-    )
+    assert project.refusal() == (f"{project.output}: facts cannot be written there; it must be a writable directory")
     assert project.events == []
 
 

@@ -42,8 +42,8 @@ def test_a_source_that_has_it_all(source: Path) -> None:
     assert refusal(source, migrate="python manage.py migrate", static=static) == []
 
 
-NO_DIRECTORY = "is no directory beside the project file; name the one that holds the application"
-NO_PIP = "is no file that `pip install -r` reads; write one with"
+NO_DIRECTORY = "is not a directory beside the project file; name the one that holds the application"
+NO_PIP = "is not a file that `pip install -r` reads; write one with"
 
 
 @pytest.mark.parametrize(
@@ -68,17 +68,17 @@ NO_PIP = "is no file that `pip install -r` reads; write one with"
         ({"wsgi": "notes.wsgy:application"}, "wsgi: 'notes.wsgy' is not in app: there is no notes/wsgy.py"),
         (
             {"wsgi": "note.wsgi:application"},
-            "wsgi: 'note' is neither in app nor brought by requirements.txt; did you mean notes?",
+            "wsgi: 'note' is neither in app nor installed by requirements.txt; did you mean notes?",
         ),
         ({"wsgi": "notes.wsgi:app"}, "wsgi: 'notes.wsgi' defines no 'app'; known are Flask, application"),
-        ({"migrate": "python mange.py migrate"}, "migrate: 'mange.py' is not in app; name a file that is"),
+        ({"migrate": "python mange.py migrate"}, "migrate: 'mange.py' is not in app; name one that is"),
         (
             {"static": {"url": "/s/", "directory": "s", "command": "python3 collect.py"}},
-            "static.command: 'collect.py' is not in app; name a file that is",
+            "static.command: 'collect.py' is not in app; name one that is",
         ),
         (
             {"static": {"url": "/s/", "directory": "s"}},
-            "static.directory: 's' is no directory in app, and no static.command makes it; name the directory or the command",
+            "static.directory: 's' is not a directory in app, and no static.command creates it; name the directory or the command",
         ),
     ],
 )
@@ -93,15 +93,15 @@ def test_all_that_is_wrong_is_said_at_once(source: Path) -> None:
         "application.requirements: 'requirements.txt' is not in app; write it with "
         "`uv export --format requirements-txt > requirements.txt`",
         "application.wsgi: 'notes.wsgi' defines no 'app'; known are Flask, application",
-        "application.migrate: 'x.py' is not in app; name a file that is",
+        "application.migrate: 'x.py' is not in app; name one that is",
     ]
 
 
 def test_a_static_directory_that_is_a_link(source: Path) -> None:
     (source / "files").symlink_to("/srv")
     assert refusal(source, static={"url": "/s/", "directory": "files/static"}) == [
-        "application.static.directory: 'files/static' leads through the link files, which a release does not follow; name a "
-        "directory of the source"
+        "application.static.directory: 'files/static' goes through the symbolic link files, which a release does "
+        "not follow; name a directory inside the source"
     ]
 
 
@@ -168,7 +168,7 @@ def test_a_compiled_module_and_one_without_init_are_there(source: Path) -> None:
 def test_of_a_git_source_only_names_are_looked_at(source: Path) -> None:
     git = {"source": "https://git.example.org/notes.git", "ref": "v1"}
     assert refusal(source, **git, wsgi="other:app") == []
-    assert "is no file that `pip install -r` reads" in refusal(source, **git, requirements="poetry.lock")[0]
+    assert "is not a file that `pip install -r` reads" in refusal(source, **git, requirements="poetry.lock")[0]
 
 
 def test_nothing_of_the_source_is_run(source: Path, tmp_path: Path) -> None:

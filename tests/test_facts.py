@@ -23,11 +23,11 @@ JSON = st.recursive(
 )
 
 
-SUPPORTED = "supported are Debian 12 or newer and Ubuntu 22.04 or newer"
+SUPPORTED = "it must be Debian 12 or newer, or Ubuntu 22.04 or newer"
 CPUS = "it must be a number above 0 to 4096"
 WHOLE_MB = "it must be a whole number from 1 to 67108864"
 TEXT = "it must be text of at most 256 printable characters"
-INCOMPLETE = "is missing or null; gather the facts again, or state"
+INCOMPLETE = "is missing or null; gather the facts again, or set"
 
 
 def document(**sections: Any) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def test_what_a_document_does_not_know_is_named_with_its_consequence() -> None:
     assert host.missing == (
         Missing("somaxconn", "the role sets what the plan needs, whatever the host has now"),
         Missing("nofile_hard", "the plan's limits on open files are not compared with the host's"),
-        Missing("disk_free_mb", "whether a release fits on the disk is first checked by the role's preflight"),
+        Missing("disk_free_mb", "whether a release fits on the disk is only checked by the role's preflight"),
     )
 
 
@@ -102,8 +102,8 @@ def test_setup_facts_use_the_cpus_of_the_affinity_and_say_what_they_lack() -> No
         "memory_available_mb", "somaxconn", "nofile_hard",
     ]  # fmt: skip
     assert host.missing[0].consequence == (
-        "Ansible's own facts hold no cgroup limits, so the plan takes all CPUs of the machine; "
-        "in a container that is too many"
+        "Ansible's own facts have no cgroup limits, so the plan uses all CPUs of the machine; in a container that is "
+        "too many"
     )
     require_supported(host)
 
@@ -149,7 +149,7 @@ BAD = [
     (setup(ansible_systemd={"version": "v1"}),
      "ansible_systemd.version is 'v1'; it must be a whole number from 0 to 9999"),
     ({"__payload__": "{"}, "__payload__ is not JSON; gather the facts again"),
-    ({"a": 1}, "the file holds no host facts; it must be a fact document of Farrier (with `schema`), "
+    ({"a": 1}, "the file has no host facts; it must be a fact document of Farrier (with `schema`), "
                "a result of `ansible -m setup --tree`, or an entry of a JSON fact cache"),
 ]  # fmt: skip
 
@@ -174,13 +174,13 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (document(cpus=None), f"the usable CPUs are not known: cpus.usable {INCOMPLETE} `cpus`"),
+        (document(cpus=None), f"the usable CPUs are unknown: cpus.usable {INCOMPLETE} `cpus`"),
         (document(memory_mb={"total": 4096}),
-         f"the usable memory is not known: memory_mb.usable {INCOMPLETE} `memory_mb`"),
+         f"the usable memory is unknown: memory_mb.usable {INCOMPLETE} `memory_mb`"),
         (setup(ansible_memtotal_mb=None),
-         f"the usable memory is not known: ansible_memtotal_mb {INCOMPLETE} `memory_mb`"),
+         f"the usable memory is unknown: ansible_memtotal_mb {INCOMPLETE} `memory_mb`"),
         ({"ansible_facts": {"gather_subset": ["min"]}},
-         f"the usable CPUs are not known: ansible_processor_nproc {INCOMPLETE} `cpus`"),
+         f"the usable CPUs are unknown: ansible_processor_nproc {INCOMPLETE} `cpus`"),
         ({"unreachable": True, "changed": False, "msg": "Connection\nrefused"},
          "Ansible could not gather its facts: 'Connection\\nrefused'"),
     ],
@@ -238,8 +238,8 @@ def test_a_host_of_which_only_statements_exist() -> None:
     with pytest.raises(HostError) as caught:
         from_statements("web2", {"cpus": 1.0})
     assert caught.value.messages == (
-        "host web2 (stated facts only): the usable memory is not known: memory_mb.usable is missing or null; "
-        "gather the facts again, or state `memory_mb`",
+        "host web2 (stated facts only): the usable memory is unknown: memory_mb.usable is missing or null; gather "
+        "the facts again, or set `memory_mb`",
     )
 
 
@@ -249,9 +249,9 @@ def test_impossible_statements_are_refused() -> None:
         host.with_overrides({"cpus": 0, "memory_mb": None})
     assert caught.value.messages == (
         "host web1: the stated fact cpus is 0; it must be a number above 0 to 4096",
-        "host web1: the stated fact memory_mb is null; leave it out instead",
+        "host web1: the stated fact memory_mb is null; leave it out",
     )
-    with pytest.raises(InputError, match=r"^host web1: the stated fact 'cpu' is unknown; these exist: cpus, "):
+    with pytest.raises(InputError, match=r"^host web1: the stated fact 'cpu' is not a fact; known are cpus, "):
         host.with_overrides({"cpu": 1})
 
 

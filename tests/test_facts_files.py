@@ -59,8 +59,8 @@ def test_all_errors_of_all_files_at_once(tmp_path: Path) -> None:
         "a.json: not JSON (Expecting property name enclosed in double quotes, line 1, column 2); "
         "it must hold the facts of one host",
         "host b (b.json): cpus.usable is -1; it must be a number above 0 to 4096",
-        "host c (c.json): the usable memory is not known: memory_mb.usable is missing or null; "
-        "gather the facts again, or state `memory_mb`",
+        "host c (c.json): the usable memory is unknown: memory_mb.usable is missing or null; gather the facts "
+        "again, or set `memory_mb`",
     )
 
 
@@ -72,7 +72,7 @@ def test_incomplete_facts_alone_are_a_host_error(tmp_path: Path) -> None:
 def test_an_unsupported_system_is_an_input_error(tmp_path: Path) -> None:
     write(tmp_path, "web1.json", document(system={"distribution": "Fedora", "version": "41"}))
     assert messages(tmp_path) == (
-        "host web1 (web1.json): the system is 'Fedora 41'; supported are Debian 12 or newer and Ubuntu 22.04 or newer",
+        "host web1 (web1.json): the system is 'Fedora 41'; it must be Debian 12 or newer, or Ubuntu 22.04 or newer",
     )
 
 
@@ -82,7 +82,7 @@ def test_an_unsupported_system_is_an_input_error(tmp_path: Path) -> None:
         (b"", "not JSON (Expecting value, line 1, column 1); it must hold the facts of one host"),
         (b"{\xff\xfe\xfa", "not text in UTF-8; it must be JSON with the facts of one host"),
         (b"[" * 100_000, "nested too deeply; it must be JSON with the facts of one host"),
-        (b"1" * 5000, "a number in it has thousands of digits; no fact of a host has"),
+        (b"1" * 5000, "contains a number of thousands of digits, which no host fact has"),
         (b" " * 10_000_000, "larger than 5 MB; the facts of one host take a few kB"),
     ],
 )
@@ -99,20 +99,18 @@ def test_a_byte_order_mark_is_harmless(tmp_path: Path) -> None:
 def test_the_same_host_twice(tmp_path: Path) -> None:
     write(tmp_path, "web1", setup())
     write(tmp_path, "web1.json", document())
-    assert messages(tmp_path) == ("host web1: both web1 and web1.json hold its facts; remove one",)
+    assert messages(tmp_path) == ("host web1: both web1 and web1.json have facts for it; remove one",)
 
 
 def test_no_directory_an_empty_one_and_one_too_high(tmp_path: Path) -> None:
     high = tmp_path / "facts"
     with pytest.raises(InputError) as caught:
         read_facts(high)
-    assert caught.value.messages == (
-        f"{high}: no such file or directory; it must be a directory with the facts of hosts",
-    )
+    assert caught.value.messages == (f"{high}: no such file or directory; it must be a directory of host facts",)
     high.mkdir()
-    assert messages(high) == (f"{high}: no facts of any host in it; gather them with `farrier facts`",)
+    assert messages(high) == (f"{high}: contains no host facts; gather them with `farrier facts`",)
     (high / "production").mkdir()
-    assert messages(high) == (f"{high}: no facts of any host in it; did you mean production?",)
+    assert messages(high) == (f"{high}: contains no host facts; did you mean production?",)
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
@@ -131,7 +129,7 @@ def test_names_that_no_host_should_have(tmp_path: Path, name: str) -> None:
     else:
         with pytest.raises(InputError) as caught:
             read_facts(tmp_path)
-        assert "is no name of a host; it must be made of letters, digits, " in caught.value.messages[0]
+        assert "is not a host name; use letters, digits, " in caught.value.messages[0]
         assert "\n" not in caught.value.messages[0]
 
 

@@ -309,7 +309,7 @@ def test_a_worker_that_is_lost_ends_the_run_with_a_reason(server: Server) -> Non
         with Generator(Job(f"http://127.0.0.1:{server.port}", "x", workers=2, drain_seconds=0.5)) as generator:
             workers = [pid for pid in alive(marker) if pid != generator.process.pid]
             os.kill(workers[0], signal.SIGKILL)
-            with pytest.raises(HostError, match="1 of 2 workers has ended"):
+            with pytest.raises(HostError, match="1 of 2 workers exited"):
                 generator.step(20, seconds=30)
     finally:
         del os.environ[name]

@@ -104,9 +104,9 @@ STATIC_ROOT = BASE_DIR / 'static_root'
 
 def test_what_startproject_leaves_for_the_developer_to_change_is_said(tmp_path: Path) -> None:
     assert discover(django(tmp_path, STARTPROJECT)).missing[:3] == [
-        "ALLOWED_HOSTS: empty in the settings, so Django answers 400; list the domain and the aliases",
-        "DEBUG: True in the settings, so visitors see tracebacks and settings; False on a host",
-        "DATABASES: beside the code, where it cannot be written; below /var/lib/site1 it can",
+        "ALLOWED_HOSTS: empty in the settings, so Django answers 400; list the domain and its aliases",
+        "DEBUG: True in the settings, so visitors would see tracebacks and settings; set it to False on hosts",
+        "DATABASES: beside the code, which is read-only on a host; put it below /var/lib/site1",
     ]
 
 
@@ -151,7 +151,7 @@ def test_what_is_not_found_is_said_and_left_to_the_person(tmp_path: Path) -> Non
     _, missing = init(source, tmp_path / "farrier.yml")
     assert [line.partition(":")[0] for line in missing] == ["wsgi", "requirements", "health_path"]
     text = (tmp_path / "farrier.yml").read_text()
-    assert "  # wsgi:  not found: neither a manage.py nor a module with `Flask(...)` is there" in text
+    assert "  # wsgi:  not found: there is neither a manage.py nor a module with `Flask(...)`" in text
     with pytest.raises(InputError, match=r"application\.wsgi: is missing"):
         read_project(tmp_path / "farrier.yml")
 
@@ -180,7 +180,7 @@ def test_a_name_is_made_from_the_directory(tmp_path: Path, directory: str, name:
 
 def test_an_existing_project_file_is_kept(tmp_path: Path) -> None:
     (tmp_path / "farrier.yml").write_text("mine")
-    with pytest.raises(InputError, match="exists already; edit it"):
+    with pytest.raises(InputError, match="already exists; edit it"):
         init(tmp_path, tmp_path / "farrier.yml")
     assert (tmp_path / "farrier.yml").read_text() == "mine"
     init(tmp_path, tmp_path / "farrier.yml", force=True)
@@ -209,7 +209,7 @@ def test_arguments_that_a_project_file_does_not_take(tmp_path: Path, option: str
         write_project_file(tmp_path, tmp_path / "farrier.yml", **given, force=False)
     (line,) = caught.value.messages
     assert line.startswith(f"--{option}: '")
-    assert " has a form that a project file does not take; expected " in line
+    assert " is not valid in a project file; expected " in line
     assert line.isprintable()
     assert list(tmp_path.iterdir()) == []
 
@@ -217,9 +217,7 @@ def test_arguments_that_a_project_file_does_not_take(tmp_path: Path, option: str
 @pytest.mark.parametrize("name", ["my site", "a:b", "a#b", "a\nb", "ü", "{{a}}", "- a"])
 def test_a_source_whose_name_a_project_file_does_not_take(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
-    with pytest.raises(
-        InputError, match=r"^the directory: '.*' has a form that a project file does not take; expected "
-    ):
+    with pytest.raises(InputError, match=r"^the directory: '.*' is not valid in a project file; expected "):
         init(tmp_path / name, tmp_path / "farrier.yml")
     assert not (tmp_path / "farrier.yml").exists()
 
@@ -235,7 +233,7 @@ def test_what_is_seen_but_not_taken_is_left_to_the_person(tmp_path: Path) -> Non
     (tmp_path / "requirements.txt").touch()
     _, missing = init(tmp_path, tmp_path / "farrier.yml")
     assert [line.partition(":")[0] for line in missing] == ["health_path", "static"]
-    assert missing[1].endswith(" was found, which a project file does not take")
+    assert missing[1].endswith(" was found, but is not valid in a project file")
     assert read_project(tmp_path / "farrier.yml").application.static is None
 
 
@@ -244,7 +242,7 @@ def test_the_project_file_is_not_written_through_a_link(tmp_path: Path) -> None:
     root.mkdir()
     for name in ("farrier.yml", ".farrier.yml.part"):
         (root / name).symlink_to(precious)
-    with pytest.raises(InputError, match="exists already"):
+    with pytest.raises(InputError, match="already exists"):
         init(root, root / "farrier.yml")
     init(root, root / "farrier.yml", force=True)
     assert not precious.exists()

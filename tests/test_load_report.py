@@ -144,7 +144,7 @@ def test_a_dearer_request_is_named_before_what_follows_from_it() -> None:
     assert found.capacity_rps == 32.0
     assert found.off[0] == "capacity: 32 requests a second measured, 49.8 predicted (−36 %)"  # noqa: RUF001 - a minus sign
     assert found.off[1] == "p95 at 30 requests a second: 400 ms measured, 100 ms predicted (+300 %)"
-    assert found.off[2] == "C: a request took 30 ms of CPU at 30 requests a second; planned with 20 ms (+50 %)"
+    assert found.off[2] == "C: a request used 30 ms of CPU at 30 requests a second; planned with 20 ms (+50 %)"
     assert not [text for text in found.off if text.startswith(("H:", "W:"))]
 
 
@@ -164,17 +164,17 @@ def test_a_longer_wait_for_others_is_told_from_cpu() -> None:
 def test_workers_that_are_missing_and_neighbours_that_take_cpu_are_named() -> None:
     rows = [row(12.5, others=0.4), row(30, workers=1, others=0.4, p95=0.5), row(50, behind=0.4, p95=4.0, others=0.4)]
     off = judge(rows, TOLD).off
-    assert "P: 1 worker of 2 were ready at the worst moment (−50 %)" in off  # noqa: RUF001 - a minus sign
-    assert "CPUs: other processes left 0.6 of 1 CPU to the application and NGINX (−40 %)" in off  # noqa: RUF001
+    assert "P: 1 worker of 2 ready at the worst moment (−50 %)" in off  # noqa: RUF001 - a minus sign
+    assert "CPUs: other processes left 0.6 of 1 CPU for the application and NGINX (−40 %)" in off  # noqa: RUF001
 
 
 def test_a_dear_proxy_failures_below_capacity_and_a_restart_are_named() -> None:
     rows = [row(12.5, nginx=0.004), row(30, nginx=0.004, good=0.9), row(55, nginx=0.004, behind=0.4)]
     rows[1] = replace(rows[1], usage=replace(rows[1].usage, restarted=True))
     off = judge(rows, TOLD).off
-    assert "NGINX: 4 ms of CPU for each request; planned with 0.5 ms" in off
+    assert "NGINX: 4 ms of CPU per request; planned with 0.5 ms" in off
     assert "errors: 10 % at 30 requests a second, below the predicted capacity: 60 x 503" in off
-    assert "the slot was restarted or switched while 30 requests a second were sent" in off
+    assert "the slot was restarted or switched at 30 requests a second" in off
 
 
 def test_what_a_request_costs_other_services_is_named_by_service() -> None:
@@ -184,7 +184,7 @@ def test_what_a_request_costs_other_services_is_named_by_service() -> None:
     rows[1] = replace(rows[1], usage=replace(rows[1].usage, services=services))
     off = judge(rows, TOLD).off
     assert off[2] == (
-        "O: other services on the host take 15.3 ms of CPU a request (postgresql@15-main.service 15.1 ms, cron.service 0.1 ms); "
+        "O: other services on the host use 15.3 ms of CPU per request (postgresql@15-main.service 15.1 ms, cron.service 0.1 ms); "
         "planned with 0 ms"
     )
     assert not [text for text in off if text.startswith("CPUs:")], "named once"
@@ -199,8 +199,8 @@ def test_another_plan_than_the_one_that_predicts_is_said_first() -> None:
     found = Found("production", TOLD, rows, "Sends", "now", runs=Running(3, 4, 500))
     said = sentences(found)
     assert said[0] == (
-        "the plan is not what runs: 3 x 4 (backlog 500) serve, 2 x 3 (backlog 400) are planned; deploy, or plan as it was, and "
-        "test again"
+        "the host does not run this plan: 3 x 4 (backlog 500) running, 2 x 3 (backlog 400) planned; deploy, or "
+        "restore the deployed plan, and test again"
     )
     assert not [text for text in said if text.startswith("P:")]
     assert not sentences(replace(found, runs=Running(2, 3, 400)))[0].startswith("the plan")
@@ -218,15 +218,15 @@ def test_a_contended_machine_is_named_instead_of_the_waiting() -> None:
     seen = replace(rows[1].usage, elsewhere=1.1, stolen=0.25)
     rows[1] = replace(rows[1], usage=seen)
     assert judge(rows, TOLD, machine_cpus=2).off[1:] == (
-        "steal: the hypervisor kept up to 0.25 CPUs from this machine; measure again when it is idle, or plan for fewer CPUs",
-        "the machine: others on it, outside this host, took up to 1.1 of its 2 CPUs; measure again when it is idle, or plan for "
-        "fewer CPUs",
+        "steal: the hypervisor withheld up to 0.25 CPUs from this machine; test again when it is idle, or plan for fewer CPUs",
+        "machine: other processes on it, outside this host, used up to 1.1 of its 2 CPUs; test again when it is idle, or "
+        "plan for fewer CPUs",
     )
     # Of 8 CPUs there is enough left for a host with one.
     calm = [rows[0], replace(rows[1], usage=replace(seen, stolen=0.0))]
     assert judge(calm, TOLD, machine_cpus=8).off[1:] == (
-        "no single term is off by more than 15 %: it is the waiting itself that differs; the host's CPUs were up to 83 % busy; what "
-        "a hypervisor or other containers took was not seen",
+        "no single term is off by more than 15 %: only the queueing itself differs; the host's CPUs were up to 83 % busy; "
+        "CPU taken by a hypervisor or other containers could not be observed",
     )
 
 
@@ -235,8 +235,8 @@ def test_where_no_term_is_off_the_waiting_itself_is() -> None:
     off = judge(rows, TOLD).off
     assert off == (
         "p95 at 40 requests a second: 200 ms measured, 400 ms predicted (−50 %)",  # noqa: RUF001 - a minus sign
-        "no single term is off by more than 15 %: it is the waiting itself that differs; the host's CPUs were up to "
-        "83 % busy; what a hypervisor or other containers took was not seen",
+        "no single term is off by more than 15 %: only the queueing itself differs; the host's CPUs were up to "
+        "83 % busy; CPU taken by a hypervisor or other containers could not be observed",
     )
 
 
@@ -248,11 +248,11 @@ def test_fifteen_percent_is_the_border() -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"cpu_share": 0.9}, "it took 90 % of one core"),
-        ({"lateness_p95_seconds": 0.02}, "it sent up to 20 ms late (p95)"),
+        ({"cpu_share": 0.9}, "it used 90 % of one core"),
+        ({"lateness_p95_seconds": 0.02}, "it sent requests up to 20 ms late (p95)"),
         (
             {"kinds": {"200": 90, "unsent": 10}},
-            "10 requests could not be sent, for the bound of requests under way was reached",
+            "10 requests could not be sent: the limit of requests in flight was reached",
         ),
     ],
 )
@@ -263,10 +263,10 @@ def test_a_run_that_the_generator_limited_is_no_result(changes: dict[str, Any], 
     assert verdict.carried_rps is None
     found = Found("production", TOLD, rows, "Sends something", "2026-01-01 12:00 UTC")
     assert sentences(found) == (
-        f"no result: the load generator was the limit: at 25 requests a second {reason}; give it more with --workers",
+        f"inconclusive: the load generator was the limit: at 25 requests a second {reason}; add workers with --workers",
     )
     shown = page(found)
-    assert "no result: the load generator was the limit" in shown
+    assert "inconclusive: the load generator was the limit" in shown
     assert "highest rate carried" not in shown
 
 
@@ -392,7 +392,7 @@ def test_without_a_url_it_is_the_hosts_own_address() -> None:
 )
 def test_what_belongs_to_others_is_refused_without_the_word_for_it(url: str) -> None:
     with pytest.raises(
-        InputError, match=r"is neither in the inventory of production nor a domain of it.* only with --foreign"
+        InputError, match=r"is neither in the inventory of production nor one of its domains; use --foreign"
     ):
         target_url(PROJECT, "production", Wish(url), INVENTORY)
     assert target_url(PROJECT, "production", Wish(url, foreign=True), INVENTORY) == url

@@ -81,12 +81,12 @@ def test_what_is_not_asked_for_is_told(users: list[dict[str, object]]) -> None:
     notes = "\n".join(asked_by_users(users, "'locustfile.py'", ("GET", "HEAD")).notes)
     # 1 / 5.8 of 3 + 2 / 5.8
     assert re.search(
-        r"not asked for: 5\.[12] % of the requests are POST, which may change data; --methods GET,HEAD,POST", notes
+        r"left out: 5\.[12] % of the requests are POST, which may change data; --methods GET,HEAD,POST", notes
     )
-    assert "Reader: GET https://other.example.org/ gets no answer here" in notes
-    assert "Writer: on_start ends early with KeyError: 'token'; here every answer is {}" in notes
-    assert "Writer: tasks end early with KeyError: 'id'; here every answer is {}" in notes
-    assert "Writer asks once, when it starts, for POST /login/" in notes
+    assert "Reader: GET https://other.example.org/ gets no response here" in notes
+    assert "Writer: on_start fails with KeyError: 'token'; every response is {} while requests are recorded" in notes
+    assert "Writer: tasks fail with KeyError: 'id'; every response is {} while requests are recorded" in notes
+    assert "Writer requests POST /login/ once, when it starts" in notes
 
 
 def test_changing_requests_are_asked_for_on_request_with_their_bodies(users: list[dict[str, object]]) -> None:
@@ -100,10 +100,10 @@ def test_changing_requests_are_asked_for_on_request_with_their_bodies(users: lis
     ("text", "message"),
     [
         ("import horseshoes\n", "its users cannot be run: 'ModuleNotFoundError: No module named 'horseshoes''"),
-        ("x = 1\n", "it needs a class derived from HttpUser or FastHttpUser with tasks"),
+        ("x = 1\n", "it needs a subclass of HttpUser or FastHttpUser with tasks"),
         (
             "from locust import HttpUser, task\nclass U(HttpUser):\n  @task\n  def t(self): self.client.get('/static/x')\n",
-            "ask for nothing that could be measured; not asked for: 100 % of the requests are answered by NGINX itself",
+            "send nothing that can be measured; left out: 100 % of the requests are answered by NGINX itself",
         ),
     ],
 )
@@ -114,5 +114,5 @@ def test_a_file_without_use_is_refused(tmp_path: Path, text: str, message: str) 
     with pytest.raises(InputError) as error:
         asked_for(read_project(tmp_path / "farrier.yml"), Source(locustfile=path))
     assert message in str(error.value)
-    with pytest.raises(InputError, match="there is no such file; name a Locust file"):
+    with pytest.raises(InputError, match="no such file; name a Locust file"):
         record(tmp_path / "nowhere.py")

@@ -247,7 +247,7 @@ def test_only_the_busiest_threads_delay_counts(living: ModuleType) -> None:
 @pytest.mark.parametrize("host", ["web*", "web1,web2", "web1:web2", "all[0]", "!web1", "-i", ""])
 def test_one_host_is_named_and_no_pattern(tmp_path: Path, host: str) -> None:
     project = read_project(write(tmp_path))
-    with pytest.raises(InputError, match="must be the name of one host of the inventory"):
+    with pytest.raises(InputError, match="must be the name of one inventory host"):
         measure(project, "production", tmp_path, ASKED, How(host, 60), print)
 
 

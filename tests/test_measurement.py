@@ -134,7 +134,7 @@ def test_a_worker_that_answers_badly_under_load_is_not_cheap() -> None:
     document["threads"]["busy"] |= {"bad": 3, "cpu_us": 900_000}
     measured = evaluate(document, WEIGHTS)
     assert measured.busy_share == 1.0
-    assert warnings(measured)[0].startswith("of 200 answers with many requests under way 3 were no 2xx or 3xx")
+    assert warnings(measured)[0].startswith("3 of 200 responses under concurrent requests were not 2xx or 3xx")
 
 
 def test_standing_ready_is_not_waiting_for_others() -> None:
@@ -164,8 +164,8 @@ def test_an_answer_that_is_an_error_is_reported_and_not_measured() -> None:
     assert measured.cpu_seconds == pytest.approx(0.010)
     assert measured.skipped == (
         "/gone/: answers 404; not measured",
-        "/: 2 of 10 answers were no 2xx or 3xx",
-        "/slow/: 0 answers are too few; measure for longer with --seconds",
+        "/: 2 of 10 responses were not 2xx or 3xx",
+        "/slow/: 0 responses are too few; measure for longer with --seconds",
     )
 
 
@@ -174,13 +174,10 @@ def test_paths_that_carry_much_of_the_weight_must_be_measured() -> None:
     late = {"path": "/slow/", "status": 0, "error": "does not answer within 10 s"}
     document["plain"]["probes"].append(late)
     with pytest.raises(InputError) as caught:
-        evaluate(
-            document, {"/": 1.0, "/slow/": 3.0}, ["2 other paths, 3 % of the requests, are rarer and not asked for"]
-        )
+        evaluate(document, {"/": 1.0, "/slow/": 3.0}, ["2 other paths, 3 % of the requests, are rarer and left out"])
     assert str(caught.value) == (
-        "75 % of the requests could not be measured, more than the 10 % without which a plan may do: /slow/: does not answer "
-        "within 10 s; not measured; mend these paths, measure for longer with --seconds, or ask for others with "
-        "`application.urls`"
+        "75 % of the requests could not be measured, more than the 10 % that a plan tolerates: /slow/: does not "
+        "answer within 10 s; not measured; fix these paths, measure for longer with --seconds, or choose others in `application.urls`"
     )
     with pytest.raises(InputError, match=r"^11 % of the requests"):
         evaluate(document, {"/": 8.9, "/slow/": 1.1})
@@ -226,15 +223,15 @@ def test_what_a_service_computes_by_itself_is_not_taken_for_the_requests() -> No
     measured = evaluate(found(others=others(270_000, 3_300_000)), WEIGHTS)
     assert measured.others == ()
     assert measured.skipped == (
-        "postgresql@15-main.service computes so much by itself (9 % of a CPU) that what it does for a request cannot be told and "
-        "does not count; measure when it has less to do",
+        "postgresql@15-main.service uses so much CPU by itself (9 % of a CPU) that its share per request cannot be "
+        "told apart and is not counted; measure when it is less busy",
     )
     # 40 x 0.7 ms are less than 5 % of 15 ms.
     assert evaluate(found(others=others(0, 28_000)), WEIGHTS).others == ()
 
 
 def test_no_good_answer_is_an_error() -> None:
-    with pytest.raises(InputError, match="no URL could be measured: /: 4 answers are too few"):
+    with pytest.raises(InputError, match="no URL could be measured: /: 4 responses are too few"):
         evaluate(found(samples=[sample(0, 10, 30)] * 4), ALONE)
 
 
@@ -252,15 +249,19 @@ def test_varying_cpu_says_how_little_is_known() -> None:
         (
             [sample(0, 2, 1), sample(0, 200, 1)] * 5,
             60,
-            "requests are answered at random speed: CPU of one is 101 ms, but after 10 requests that is known to ±65 % only, "
-            "where ±25 % is the least that a plan can follow from; measure with --seconds 410 or more, or ask",
+            "requests vary too much: the mean CPU is 101 ms, but after 10 requests only known to ±65 %, and a plan needs "
+            "±25 %; measure with --seconds 410 or more, or choose",
         ),
         (
             [sample(0, 2, 1), sample(0, 2, 1999)] * 4,
             60,
-            "random speed: CPU and wait of one is 1,002 ms, but after 8 requests that is known to ±75 % only",
+            "vary too much: the mean CPU and wait is 1,002 ms, but after 8 requests only known to ±75 %",
         ),
-        ([sample(0, 2, 1), sample(0, 2, 1999)] * 4, 600, "no bearable time would do, or ask with `application.urls`"),
+        (
+            [sample(0, 2, 1), sample(0, 2, 1999)] * 4,
+            600,
+            "no reasonable time would suffice, or choose paths in `application.urls`",
+        ),
     ],
 )
 def test_answers_at_random_speed_are_refused(samples: list[dict[str, int]], seconds: float, message: str) -> None:
@@ -318,7 +319,7 @@ def test_what_a_fork_would_break_is_named() -> None:
 
 
 def test_steady_growth_is_a_leak_and_slowing_growth_is_none() -> None:
-    with pytest.raises(DoesNotFitError, match="leaks: its workers grew from 59 MB to 98 MB during 40 requests"):
+    with pytest.raises(DoesNotFitError, match="leaks memory: its workers grew from 59 MB to 98 MB during 40 requests"):
         evaluate(found(growth_kb=growing(60_000, 80_000, 100_000)), WEIGHTS)
     evaluate(found(growth_kb=growing(60_000, 90_000, 100_000)), WEIGHTS)
 
@@ -401,8 +402,8 @@ def test_cpu_is_brought_to_the_speed_of_the_first_measurement() -> None:
     assert "\nbusy_cpu_seconds: 0.012\n" in second
     assert "\nreference: {on: web1 with Python 3.11.2, seconds: 0.002000}\n" in second
     assert said[0] == (
-        "fixed work took 25 % longer than at the first measurement on web1 with Python 3.11.2: the machine was slower, and "
-        "the figures are as for its speed then"
+        "a fixed task took 25 % longer than at the first measurement on web1 with Python 3.11.2: the machine was "
+        "slower, and the figures are scaled to its speed then"
     )
     assert measured_again(12.4, first, reference_ms=2.5)[1][1].startswith("this measurement found 9.9 ms of CPU")
     assert "took 20 % less than at the first" in measured_again(8, first, reference_ms=1.6)[1][0]

@@ -73,9 +73,8 @@ def test_a_persons_change_is_named_and_kept(tmp_path: Path) -> None:
     (tmp_path / "playbooks/production.yml").write_text("edited")
     changed = {**FILES, "playbooks/production.yml": b"new\n"}
     assert refusal(tmp_path, changed) == (
-        f"{tmp_path}/playbooks/production.yml: was changed since Farrier wrote it; move the change to farrier.yml or "
-        f"host_vars, or "
-        "run with --force, which keeps a copy"
+        f"{tmp_path}/playbooks/production.yml: was modified since Farrier wrote it; move the change to farrier.yml or "
+        f"host_vars, or use --force, which keeps a copy"
     )
     assert (tmp_path / "playbooks/production.yml").read_text() == "edited"
     assert write(tmp_path, changed, force=True) == ["playbooks/production.yml.kept"]
@@ -95,7 +94,7 @@ def test_two_kept_copies_do_not_overwrite_each_other(tmp_path: Path) -> None:
 def test_a_file_that_was_there_before_farrier_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "playbooks").mkdir()
     (tmp_path / "playbooks/production.yml").write_text("mine")
-    assert "was changed since Farrier wrote it" in refusal(tmp_path, FILES)
+    assert "was modified since Farrier wrote it" in refusal(tmp_path, FILES)
     assert tree(tmp_path) == {"playbooks/production.yml": b"mine"}
 
 
@@ -149,7 +148,7 @@ def test_a_damaged_manifest_is_said(tmp_path: Path) -> None:
 
 def test_two_runs_at_once_do_not_mix(tmp_path: Path) -> None:
     with Output(tmp_path, "staging").locked(write=True):
-        assert "another `farrier generate` is writing here" in refusal(tmp_path, FILES)
+        assert "another `farrier generate` is running here" in refusal(tmp_path, FILES)
     assert tree(tmp_path) == {}
 
 
@@ -312,7 +311,7 @@ def test_a_journal_touches_nothing_when_one_of_its_paths_leads_through_a_link(tm
     (root / "playbooks/a.yml").write_text("mine")
     (root / "roles").symlink_to(elsewhere)
     said = foreign_journal(root, '{"playbooks/a.yml": null, "roles/x": null, "roles/y": "0"}')
-    assert said == f"{root}/roles: is a symbolic link; Farrier does not write through it, remove it"
+    assert said == f"{root}/roles: is a symbolic link, which Farrier does not write through; remove it"
     assert (elsewhere / "x").read_text() == (root / "playbooks/a.yml").read_text() == "mine"
     assert [path.name for path in elsewhere.iterdir()] == ["x"]
 
@@ -325,7 +324,7 @@ def test_a_journal_is_not_read_through_a_link(tmp_path: Path, link: str) -> None
     (elsewhere / "renames.json").write_text('{"roles/x": "0"}')
     (root / link).parent.mkdir(parents=True)
     (root / link).symlink_to(elsewhere if link.endswith("journal") else elsewhere / "renames.json")
-    assert refusal(root, FILES) == f"{root / link}: is a symbolic link; Farrier does not write through it, remove it"
+    assert refusal(root, FILES) == f"{root / link}: is a symbolic link, which Farrier does not write through; remove it"
     assert (elsewhere / "0").read_text() == "mine"
 
 

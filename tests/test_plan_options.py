@@ -87,10 +87,7 @@ def test_what_if(project: Path) -> None:  # noqa: F811
     assert web1["sized_for"] == {"cpus": 4.0, "memory_mb": 1800}
     assert web1["predicted"]["p95_seconds"] > 0.05
     assert "stated by the operator, not gathered: cpus 4, memory_mb 1,800" in web1["warnings"]
-    assert (
-        "stated with --peak-rps: a peak of 150 requests a second; the workload itself states no peak"
-        in web1["warnings"]
-    )
+    assert "planned for --peak-rps 150; the workload itself has no peak" in web1["warnings"]
     assert {p: p.read_bytes() for p in project.rglob("*") if p.is_file()} == before
 
 
@@ -128,15 +125,15 @@ def test_rules_beside_the_plan(project: Path) -> None:  # noqa: F811
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--explain", "gunicorn.worker"], 2, "farrier: --explain 'gunicorn.worker' is no setting; did you mean gunicorn.workers?"),
-        (["--explain", "somaxcon"], 2, "farrier: --explain 'somaxcon' is no setting; did you mean kernel.net.core.somaxconn?"),
-        (["--explain", "gunicorn.workers", "--json"], 2, "farrier: --explain is for reading; leave out --json"),
+        (["--explain", "gunicorn.worker"], 2, "farrier: --explain 'gunicorn.worker' is not a setting; did you mean gunicorn.workers?"),
+        (["--explain", "somaxcon"], 2, "farrier: --explain 'somaxcon' is not a setting; did you mean kernel.net.core.somaxconn?"),
+        (["--explain", "gunicorn.workers", "--json"], 2, "farrier: --explain prints text; leave out --json"),
         (["--cpus", "none"], 2, "farrier: --cpus: 'none' is not a number above 0 to 4096"),
         (["--memory", "1.5"], 2, "farrier: --memory: '1.5' is not a whole number from 1 to 67108864"),
-        (["--cpus", "4", "--fact", "cpus=2"], 2, "farrier: --cpus 4 and --fact cpus=2: state it once"),
+        (["--cpus", "4", "--fact", "cpus=2"], 2, "farrier: --cpus 4 and --fact cpus=2: give only one of them"),
         (["--peak-rps", "nan"], 2, "farrier: --peak-rps: 'nan' is not a number above 0 to 1000000"),
         (["--plot", "load.pdf"], 2, "farrier: --plot 'load.pdf': the name must end in .svg or .png"),
-        (["--plot", "none/load.svg"], 2, "farrier: --plot none/load.svg: no such file or directory; name a file that can be written"),
+        (["--plot", "none/load.svg"], 2, "farrier: --plot none/load.svg: no such file or directory; choose a file that can be written"),
     ],
 )  # fmt: skip
 def test_errors_are_one_line(project: Path, arguments: list[str], code: int, message: str) -> None:  # noqa: F811
@@ -147,7 +144,7 @@ def test_more_sizes_than_one_picture_can_show(project: Path) -> None:  # noqa: F
     hosts = "".join(f"      web{i}: {{cpus: {i}, memory_mb: 8000}}\n" for i in range(2, 8))
     (project / "farrier.yml").write_text(PROJECT + hosts)
     assert fails(project, 2, "plan", "production", "--plot", "load.svg") == (
-        "farrier: --plot draws up to 4 sizes of hosts, and there are 7; use --limit HOST"
+        "farrier: --plot draws up to 4 sizes of host, but there are 7; use --limit HOST"
     )
 
 
@@ -189,11 +186,11 @@ def test_a_plot_without_matplotlib(
     (missing / "matplotlib.py").write_text("raise ImportError('No module named matplotlib')\n")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(missing), os.environ.get("PYTHONPATH", "")]))
     assert fails(project, 2, "plan", "production", "--plot", "load.svg", by=process) == (
-        "farrier: --plot draws with matplotlib, which is not installed beside Farrier: `pipx inject farrier matplotlib`, or "
+        "farrier: --plot draws with matplotlib, which is not installed with Farrier: `pipx inject farrier matplotlib`, or "
         "`pip install matplotlib` in its virtual environment"
     )
     (project / "inventory.yml").touch()
     assert fails(project, 2, "loadtest", "production", by=process) == (
-        "farrier: the report is drawn with matplotlib, which is not installed beside Farrier: `pipx inject farrier "
+        "farrier: the report is drawn with matplotlib, which is not installed with Farrier: `pipx inject farrier "
         "matplotlib`, or `pip install matplotlib` in its virtual environment"
     )

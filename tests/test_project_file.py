@@ -63,12 +63,12 @@ environments:
     workload: {cpu_seconds: fast}
 """
     assert mistakes(project, text) == [
-        ":2: application.name: 'Notes' has a form that is not allowed here; expected lower-case letters, digits and "
+        ":2: application.name: 'Notes' is not allowed here; expected lower-case letters, digits and "
         "single hyphens, "
         "at most 30, such as notes",
-        ":3: application.wsgi: 'notes.wsgi' has a form that is not allowed here; expected module:callable, such as "
+        ":3: application.wsgi: 'notes.wsgi' is not allowed here; expected module:callable, such as "
         "notes.wsgi:application",
-        ":4: application.colour: is no known key; known are name, source, ref, wsgi, requirements, health_path, urls, "
+        ":4: application.colour: unknown key; known are name, source, ref, wsgi, requirements, health_path, urls, "
         "migrate, static, "
         "environment, secrets",
         ":6: environments.production.domain: is missing; expected a host name in lower case (an internationalised one "
@@ -82,24 +82,24 @@ environments:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: 1\na: 2\n", ":2: the key 'a' stands twice; the first is on line 1"),
-        ("a: !!set x\n", ":1: the tag 'tag:yaml.org,2002:set' has no meaning here; write the value without a tag"),
-        ("a: !vault x\n", ":1: the tag '!vault' has no meaning here; write the value without a tag"),
+        ("a: 1\na: 2\n", ":2: duplicate key 'a'; the first is on line 1"),
+        ("a: !!set x\n", ":1: tag 'tag:yaml.org,2002:set' is not supported; write the value without a tag"),
+        ("a: !vault x\n", ":1: tag '!vault' is not supported; write the value without a tag"),
         ("a:\n\t- x\n", ":2: not YAML: found character '\\t' that cannot start any token"),
-        ("a: &x [*x]\n", ":1: aliases make the document endless or larger than 20000 values"),
-        ("a: x\u2028b: y\n", ":1: the invisible line break '\\u2028'; write it as an escape in double quotes"),
-        ("a: \0\n", ":1: the character '\\x00' cannot stand in YAML"),
-        ("a: {{7*7}}\n", ":1: a key must be a word, not a list or mapping"),
-        ("[1, 2]\n", ": should be a mapping with the keys application, environments, scenarios"),
-        ("", ": should be a mapping with the keys application, environments, scenarios"),
+        ("a: &x [*x]\n", ":1: aliases make the document endless or larger than 20,000 values"),
+        ("a: x\u2028b: y\n", ":1: invisible line break '\\u2028'; write it as an escape in double quotes"),
+        ("a: \0\n", ":1: the character '\\x00' is not allowed in YAML"),
+        ("a: {{7*7}}\n", ":1: a key must be a scalar, not a list or mapping"),
+        ("[1, 2]\n", ": must be a mapping with the keys application, environments, scenarios"),
+        ("", ": must be a mapping with the keys application, environments, scenarios"),
         ("a: 1\n---\nb: 2\n", ":2: not YAML: but found another document"),
         (b"\xff\xfe", ": byte 0 is not UTF-8 text; save the file as UTF-8"),
-        ("[" * 3000, ": nested too deeply to be read"),
-        ("x" * 1_000_001, ": is larger than a file written by hand is; at most 1000000 bytes"),
-        ('a: "\\UFFFFFFFF"\n', ":1: not YAML: an escape in it stands for no character"),
-        ('a: 1\nb: "\\U00110000"\n', ":2: not YAML: an escape in it stands for no character"),
-        ('a: 1\n"\\ud800": 1\n', ":2: '\\ud800' is half a character; write the whole one"),
-        ('a: 1\nb: ["x\\udfffy"]\n', ":2: '\\udfff' is half a character; write the whole one"),
+        ("[" * 3000, ": nested too deeply"),
+        ("x" * 1_000_001, ": is too large; the limit is 1,000,000 bytes"),
+        ('a: "\\UFFFFFFFF"\n', ":1: not YAML: invalid character escape"),
+        ('a: 1\nb: "\\U00110000"\n', ":2: not YAML: invalid character escape"),
+        ('a: 1\n"\\ud800": 1\n', ":2: '\\ud800' is half of a surrogate pair; write the whole character"),
+        ('a: 1\nb: ["x\\udfffy"]\n', ":2: '\\udfff' is half of a surrogate pair; write the whole character"),
     ],
 )  # fmt: skip
 def test_what_is_no_plain_yaml(project: Path, text: str | bytes, message: str) -> None:
@@ -136,14 +136,14 @@ def test_jinja_never_comes_in_as_data(project: Path, value: str) -> None:
     [
         (
             "\"#jinja2: variable_start_string:'[['\\n[[ lookup(1) ]]\"",
-            "Ansible would read delimiters after #jinja2:; set this value in the inventory, tagged !unsafe",
+            "Ansible would read other delimiters after #jinja2:; set this value in the inventory, tagged !unsafe",
         ),
-        (r'"a\uFFFEb"', "holds U+FFFE, for which systemd drops the value or its whole file; remove it"),
-        (r'"\U0010FFFF"', "holds U+10FFFF, for which systemd drops the value or its whole file; remove it"),
-        (r'"\uFDD0"', "holds U+FDD0, for which systemd drops the value or its whole file; remove it"),
-        (r'"a\rb"', "holds U+000D, for which systemd drops the value or its whole file; remove it"),
-        (r'"\x7f"', "holds U+007F, for which systemd drops the value or its whole file; remove it"),
-        (r'"\0"', "holds U+0000, for which systemd drops the value or its whole file; remove it"),
+        (r'"a\uFFFEb"', "contains U+FFFE, which makes systemd drop the value or the whole file; remove it"),
+        (r'"\U0010FFFF"', "contains U+10FFFF, which makes systemd drop the value or the whole file; remove it"),
+        (r'"\uFDD0"', "contains U+FDD0, which makes systemd drop the value or the whole file; remove it"),
+        (r'"a\rb"', "contains U+000D, which makes systemd drop the value or the whole file; remove it"),
+        (r'"\x7f"', "contains U+007F, which makes systemd drop the value or the whole file; remove it"),
+        (r'"\0"', "contains U+0000, which makes systemd drop the value or the whole file; remove it"),
     ],
 )
 def test_what_ansible_or_systemd_would_not_take_as_it_stands(project: Path, value: str, reason: str) -> None:
@@ -167,11 +167,11 @@ def test_all_other_characters_may_stand_in_a_value(project: Path, value: str) ->
         ("LISTEN_FDS", "is set by systemd or decided by the plan"),
         ("CREDENTIALS_DIRECTORY", "is set by systemd or decided by the plan"),
         ("WATCHDOG_USEC", "is set by systemd or decided by the plan"),
-        ("LD_AUDIT", "changes which code the C library loads into each process"),
-        ("GCONV_PATH", "changes which code the C library loads into each process"),
-        ("PYTHONSTARTUP", "changes which code Python runs or where it looks for it"),
-        ("PYTHONSAFEPATH", "changes which code Python runs or where it looks for it"),
-        ("BASH_ENV", "makes each shell run or read something else"),
+        ("LD_AUDIT", "changes what code the C library loads into every process"),
+        ("GCONV_PATH", "changes what code the C library loads into every process"),
+        ("PYTHONSTARTUP", "changes what code Python runs or where it looks for it"),
+        ("PYTHONSAFEPATH", "changes what code Python runs or where it looks for it"),
+        ("BASH_ENV", "changes what every shell runs or reads"),
     ],
 )
 def test_variables_of_others_are_refused_as_values_and_as_secrets(project: Path, name: str, reason: str) -> None:
@@ -192,17 +192,17 @@ def test_variables_that_applications_commonly_take_are_free(project: Path) -> No
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        *((name, "is a user or group that every Debian host has; choose another name") for name in "shadow disk sudo adm".split()),
+        *((name, "is a user or group of every Debian host; choose another name") for name in "shadow disk sudo adm".split()),
         *((name, "is a user, group or unit of the system; choose another name") for name in "lxd messagebus input dpkg".split()),
         *(
-            (name, "is a user, group or unit of a service that hosts may have; choose another name")
+            (name, "is a user, group or unit of a common service; choose another name")
             for name in "docker postgres redis".split()
         ),
-        ("ssl", "is a directory or file that every host has; choose another name"),
-        ("systemd-notes", "begins with systemd- as what belongs to systemd does; choose another name"),
-        ("ansible-notes", "begins with ansible- as what belongs to ansible does; choose another name"),
-        ("notes-measure", "ends in -measure, as something of an application called 'notes' does; choose another name"),
-        ("notes-preflight", "ends in -preflight, as something of an application called 'notes' does; choose another name"),
+        ("ssl", "is a system directory or file; choose another name"),
+        ("systemd-notes", "begins with systemd-, which is reserved for systemd; choose another name"),
+        ("ansible-notes", "begins with ansible-, which is reserved for ansible; choose another name"),
+        ("notes-measure", "ends in -measure, which is reserved for units of an application called 'notes'; choose another name"),
+        ("notes-preflight", "ends in -preflight, which is reserved for units of an application called 'notes'; choose another name"),
     ],
 )  # fmt: skip
 def test_names_of_others_are_refused(project: Path, name: str, reason: str) -> None:
@@ -320,14 +320,14 @@ def test_hostile_domains_are_refused(project: Path, domain: str) -> None:
 
 def test_an_international_domain_is_told_its_other_spelling(project: Path) -> None:
     assert mistakes(project, GOOD.replace("www.example.org", "münchen.de")) == [
-        ":7: environments.production.domain: 'münchen.de' has to be written as xn--mnchen-3ya.de"
+        ":7: environments.production.domain: 'münchen.de' must be written as xn--mnchen-3ya.de"
     ]
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("overrides: {gunicorn.worker: 3}", "gunicorn.worker is no setting; did you mean gunicorn.workers?"),
+        ("overrides: {gunicorn.worker: 3}", "gunicorn.worker is not a setting; did you mean gunicorn.workers?"),
         ("overrides: {gunicorn.workers: 0}", "gunicorn.workers: 0 is not a whole number from 1 to 1024"),
         ("overrides: {gunicorn.workers: 1.5}", "gunicorn.workers: 1.5 is not a whole number from 1 to 1024"),
         ("overrides: {gunicorn.workers: true}", "gunicorn.workers: True is not a whole number from 1 to 1024"),
@@ -338,17 +338,17 @@ def test_an_international_domain_is_told_its_other_spelling(project: Path) -> No
         ),
         (
             "overrides: {gunicorn.worker_class: uvicorn.workers.UvicornWorker}",
-            "gunicorn.worker_class: 'uvicorn.workers.UvicornWorker' is not offered, as an ASGI worker accepts connections "
-            "without a bound and makes the socket's queue its own, so that the plan's numbers would not hold; it is sync, "
+            "gunicorn.worker_class: 'uvicorn.workers.UvicornWorker' is not supported: an ASGI worker accepts "
+            "connections without limit and drains the socket's queue, so the plan's numbers would not hold; expected sync, "
             "gthread or gevent",
         ),
         ("overrides: {gunicorn.preload_app: 1}", "gunicorn.preload_app: 1 is not true or false"),
-        ("facts: {cpu: 2}", "cpu is no fact; did you mean cpus?"),
+        ("facts: {cpu: 2}", "cpu is not a fact; did you mean cpus?"),
         ("facts: {cpus: -1}", "cpus: -1 is not a number above 0 to 4096"),
         ("hosts: {web1: {memory_mb: 1.5}}", "memory_mb: 1.5 is not a whole number from 1 to 67108864"),
         ("workload: {upload_limit_mb: 0}", "'0' should be greater than or equal to 1; expected largest request body in whole MB"),
         ("workload: {peak_rps: .inf}", "'.inf' is not a number; expected requests a second at the peak, such as 40"),
-        ("aliases: [www.example.org]", "aliases name a host twice; each name once"),
+        ("aliases: [www.example.org]", "aliases repeat a host name; list each name once"),
     ],
 )  # fmt: skip
 def test_impossible_numbers_and_unknown_names(project: Path, line: str, message: str) -> None:
@@ -366,8 +366,7 @@ def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         read_project(tmp_path / "farrier.yml")
     assert caught.value.messages == (
-        f"{tmp_path}/farrier.yml: there is no such file; run `farrier init` to write one, or name another with "
-        f"--project",
+        f"{tmp_path}/farrier.yml: no such file; run `farrier init` to write one, or name another with --project",
     )
 
 
@@ -378,7 +377,7 @@ def test_a_directory_is_no_file(tmp_path: Path) -> None:
 
 def test_an_unknown_environment_lists_the_known(project: Path) -> None:
     project.write_text(GOOD)
-    with pytest.raises(InputError, match="environment 'staging' is not in the project file; it has production"):
+    with pytest.raises(InputError, match="environment 'staging' is not in the project file, which has production"):
         environment_of(read_project(project), "staging")
 
 
@@ -404,23 +403,23 @@ def test_scenarios_name_environments_that_exist(project: Path) -> None:
     [
         (
             "https://me:s3cret@example.org/n.git",
-            "source 'https://***@example.org/n.git' holds a user, password or token, which would be written into files that are "
-            "kept in git; leave it out and let git's credential helper answer, or use an SSH key with git@HOST:PATH",
+            "source 'https://***@example.org/n.git' contains a user, password or token, which would end up in files "
+            "under version control; leave it out and use git's credential helper, or an SSH key with git@HOST:PATH",
         ),
         (
             "ssh://git:s3cret@example.org/n.git",
-            "source 'ssh://***@example.org/n.git' holds a user, password or token, which would be written into files that are "
-            "kept in git; leave it out and let git's credential helper answer, or use an SSH key with git@HOST:PATH",
+            "source 'ssh://***@example.org/n.git' contains a user, password or token, which would end up in files "
+            "under version control; leave it out and use git's credential helper, or an SSH key with git@HOST:PATH",
         ),
         (
             "git://example.org/n.git",
-            "source 'git://example.org/n.git': anybody on the way could send other code, as nothing proves whose it is; use "
-            "https or ssh",
+            "source 'git://example.org/n.git': the connection is not authenticated, so the code could be replaced "
+            "on the way; use https or ssh",
         ),
         (
             "http://example.org/n.git",
-            "source 'http://example.org/n.git': anybody on the way could send other code, as nothing proves whose it is; use "
-            "https or ssh",
+            "source 'http://example.org/n.git': the connection is not authenticated, so the code could be replaced "
+            "on the way; use https or ssh",
         ),
     ],
 )

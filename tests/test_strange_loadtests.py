@@ -66,9 +66,7 @@ def whole(watched: Any, step: Any) -> tuple[str, ...]:
 
 
 def test_the_recorded_answers_are_taken() -> None:
-    assert whole(WATCHED, STEP)[:1] == (
-        "none of the rates was carried; at most 8.8 good answers a second; predicted 49.8",
-    )
+    assert whole(WATCHED, STEP)[:1] == ("no rate was carried; at most 8.8 good responses a second; predicted 49.8",)
     assert page(Found("production", TOLD, (), "Sends", "now"))
 
 

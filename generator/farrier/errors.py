@@ -16,7 +16,7 @@ class FarrierError(Exception):
 
     def __init__(self, *messages: str) -> None:
         if len(messages) > MOST_MESSAGES:
-            messages = (*messages[: MOST_MESSAGES - 1], f"and {len(messages) - MOST_MESSAGES + 1} more of these")
+            messages = (*messages[: MOST_MESSAGES - 1], f"and {len(messages) - MOST_MESSAGES + 1} more")
         self.messages = tuple(printable(message, LONGEST_MESSAGE) for message in messages)
         super().__init__("\n".join(self.messages))
 

@@ -89,7 +89,7 @@ def unlinked(root: Path, path: str) -> Path:
     for part in PurePosixPath(path).parts:
         current /= part
         if current.is_symlink():
-            raise InputError(f"{current}: is a symbolic link; Farrier does not write through it, remove it")
+            raise InputError(f"{current}: is a symbolic link, which Farrier does not write through; remove it")
     return current
 
 

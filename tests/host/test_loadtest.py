@@ -97,7 +97,7 @@ def until(process: subprocess.Popen[str], words: str) -> None:
 def test_the_host_is_loaded_beyond_its_capacity_and_the_report_says_what_it_cost(stack: Deployed) -> None:
     code, said, progress = loadtest(stack, "--seconds", "4", "--steps", "3", "--up-to", "1.4")
     assert code == 0, progress
-    assert f"Sends GET {URL} to http://127.0.0.1:{stack.http_port} as trial.example.org: 3 steps of 5 s" in " ".join(
+    assert f"Sending GET {URL} to http://127.0.0.1:{stack.http_port} as trial.example.org: 3 steps of 5 s" in " ".join(
         progress.split()
     )
     rows = figures(stack)
@@ -112,15 +112,15 @@ def test_the_host_is_loaded_beyond_its_capacity_and_the_report_says_what_it_cost
     assert 0 <= float(lowest["other_services_cpu"]) < 0.2
     assert float(lowest["elsewhere_cpu"]) > 0, "the load generator runs on the same machine, outside this host"
     assert float(lowest["stolen_cpu"]) >= 0
-    assert "the plan is not what runs" not in said
+    assert "does not run this plan" not in said
     assert lowest["ready_workers"] == str(stack.settings["gunicorn.workers"])
     assert 0.05 < float(lowest["p50_seconds"]) < 0.075
     assert float(highest["p95_seconds"]) > 0.5
     assert all(row["generator_limited"] == "no" for row in rows)
     assert re.search(
-        r"highest rate carried: [\d.]+ requests a second; at most [\d.]+ good answers a second; predicted", said
+        r"highest rate carried: [\d.]+ requests a second; at most [\d.]+ good responses a second; predicted", said
     )
-    assert "p95 objective of 500 ms: broken at" in said
+    assert "p95 objective of 500 ms: missed at" in said
     report = (stack.project / f"loadtests/trial/{stack.name}.html").read_text()
     assert report.count("<svg") == 1
     assert "highest rate carried" in report
@@ -134,16 +134,16 @@ def test_a_plan_made_with_wrong_figures_has_its_term_named(stack: Deployed) -> N
     finally:
         change(stack.project, workload=COST)
     assert code == 0, progress
-    assert "measured and predicted part:" in said
+    assert "measurement and prediction differ:" in said
     words = " ".join(said.split())
     assert re.search(
-        r"the plan is not what runs: 2 x 3 \(backlog \d+\) serve, \d+ x \d+ \(backlog \d+\) are planned; deploy, or plan as it "
-        r"was, and test again (highest rate carried|none of the rates)",
+        r"the host does not run this plan: 2 x 3 \(backlog \d+\) running, \d+ x \d+ \(backlog \d+\) planned; "
+        r"deploy, or restore the deployed plan, and test again (highest rate carried|no rate was carried)",
         words,
     )
     assert not re.search(r"^P: ", said, re.M), "all workers of what runs were ready"
     assert re.search(
-        r"^C: a request took 2[\d.]+ ms of CPU at [\d.]+ requests a second; planned with 10 ms \(\+1\d\d %\)$",
+        r"^C: a request used 2[\d.]+ ms of CPU at [\d.]+ requests a second; planned with 10 ms \(\+1\d\d %\)$",
         said,
         re.M,
     )
@@ -173,10 +173,12 @@ def test_a_generator_that_is_the_limit_gives_no_result(stack: Deployed) -> None:
         os.kill(generator, signal.SIGCONT)
         said, progress = process.communicate(timeout=60)
     assert process.returncode == 4
-    assert "farrier: no result: the load generator was the limit: at" in progress
+    assert "farrier: inconclusive: the load generator was the limit: at" in progress
     assert "highest rate carried" not in said
     assert [row["generator_limited"] for row in figures(stack, "limited")] == ["yes"]
-    assert "no result: the load generator was the limit" in (stack.project / f"limited/{stack.name}.html").read_text()
+    assert (
+        "inconclusive: the load generator was the limit" in (stack.project / f"limited/{stack.name}.html").read_text()
+    )
 
 
 def test_an_interrupted_run_sends_nothing_more_and_leaves_nothing_behind(stack: Deployed) -> None:
@@ -199,10 +201,10 @@ def test_an_interrupted_run_sends_nothing_more_and_leaves_nothing_behind(stack: 
         (
             ("--url", "http://www.example.net"),
             2,
-            "'www.example.net' is neither in the inventory of trial nor a domain of it",
+            "'www.example.net' is neither in the inventory of trial nor one of its domains",
         ),
-        (("--url", "http://127.0.0.1:9"), 4, "http://127.0.0.1:9 gives no good answer: "),
-        (("--host", "web9"), 2, "--host 'web9' has no plan in trial; known are loadtest-trial"),
+        (("--url", "http://127.0.0.1:9"), 4, "http://127.0.0.1:9 gives no good response: "),
+        (("--host", "web9"), 2, "--host 'web9' is not planned in trial; known are loadtest-trial"),
     ],
 )
 def test_what_cannot_be_loaded_is_said_in_a_line(

@@ -302,7 +302,7 @@ def test_an_application_that_answers_at_random_speed_is_refused(stack: Deployed)
     with appended(stack, RANDOM_SPEED):
         code, _, progress = measure(stack)
     assert code == 2, progress
-    assert "requests are answered at random speed: CPU and wait of one is " in progress
+    assert "requests vary too much: the mean CPU and wait is " in progress
     assert "measure with --seconds " in progress
     assert (path.read_bytes() if path.exists() else None) == written
 
@@ -323,7 +323,7 @@ def test_no_more_requests_are_under_way_than_the_database_can_serve(
     finally:
         path.write_text(text)
     assert code == 0, progress
-    assert ("answers with many requests under way" in said) == refused, said
+    assert ("responses under concurrent requests" in said) == refused, said
 
 
 def test_a_broken_application_gives_its_traceback(stack: Deployed) -> None:

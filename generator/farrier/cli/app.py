@@ -24,8 +24,8 @@ reached, its facts are incomplete, or a load test was inconclusive.
 
 app = typer.Typer(
     name="farrier",
-    help="Fits Gunicorn and NGINX to your hosts and writes the Ansible role that puts them there.\n\n"
-    "A project goes through four steps: init, facts, plan, generate; then ansible-playbook and molecule take over. "
+    help="Sizes Gunicorn and NGINX for your hosts and writes the Ansible role that deploys them.\n\n"
+    "A project takes four steps: init, facts, plan, generate; then ansible-playbook and molecule take over. "
     "`farrier plan --local` shows a plan for this machine right away.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
@@ -60,11 +60,11 @@ def init(
     *,
     project: ProjectFile = PROJECT,
     environment: Annotated[str, typer.Option(metavar="ENV", help="The first environment's name.")] = "production",
-    domain: Annotated[str, typer.Option(metavar="NAME", help="The host name people use.")] = "www.example.org",
+    domain: Annotated[str, typer.Option(metavar="NAME", help="The site's host name.")] = "www.example.org",
     inventory: Annotated[str | None, typer.Option(metavar="PATH", help="Its Ansible inventory.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing project file.")] = False,
 ) -> None:
-    """Write a first project file by looking at a Django or Flask application."""
+    """Write a first project file from what a Django or Flask application shows."""
     from farrier.project.first_file import write_project_file
 
     found, missing = write_project_file(
@@ -89,7 +89,7 @@ def facts(
         typer.Option(
             "--from",
             metavar="DIR",
-            help="Ask no host: take what `ansible -m setup --tree DIR` or a JSON fact cache has written.",
+            help="Import facts written by `ansible -m setup --tree DIR` or a JSON fact cache; contact no host.",
         ),
     ] = None,
 ) -> None:
@@ -102,12 +102,12 @@ def facts(
     session = session_of(project)
     if source is not None:
         hosts = session.import_facts(environment, source)
-        typer.echo(f"{counted(len(hosts), 'host')} taken from {source} into {session.facts_directory(environment)}")
+        typer.echo(f"{counted(len(hosts), 'host')} imported from {source} into {session.facts_directory(environment)}")
         return
     with gathering() as progress:
         result = session.collect(environment, limit, tuple(context.args), progress.show)
     for host in result.removed:
-        typer.echo(f"{host}: is no longer in the inventory; its facts are removed")
+        typer.echo(f"{host}: no longer in the inventory; facts removed")
     typer.echo(
         f"{len(result.gathered)} of {len(result.gathered) + len(result.failed)} hosts gathered into "
         f"{session.facts_directory(environment)}"
@@ -164,7 +164,7 @@ def plan(
     facts_directory: FactsDirectory = None,
     stated: StatedFacts = None,
     limit: Annotated[
-        str | None, typer.Option(metavar="PATTERN", help="Only hosts whose name matches, such as 'web*'.")
+        str | None, typer.Option(metavar="PATTERN", help="Only hosts whose names match, such as 'web*'.")
     ] = None,
     local: Annotated[bool, typer.Option("--local", help="Plan for this machine, without a project file.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan for other programs.")] = False,
@@ -172,30 +172,28 @@ def plan(
         list[str] | None,
         typer.Option(
             metavar="SETTING",
-            help="Show how this setting comes about, such as gunicorn.workers, with the numbers filled in; repeatable.",
+            help="Show how a setting such as gunicorn.workers is derived, with its numbers; repeatable.",
         ),
     ] = None,
-    rules: Annotated[
-        bool, typer.Option("--rules", help="Show what common rules of thumb, such as 2n + 1, would do here.")
-    ] = False,
+    rules: Annotated[bool, typer.Option("--rules", help="Compare with common rules of thumb, such as 2n + 1.")] = False,
     plot: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Draw predicted latency against load into this .svg or .png file."),
+        typer.Option(metavar="FILE", help="Plot predicted latency against load to this .svg or .png file."),
     ] = None,
-    cpus: Annotated[str | None, typer.Option(metavar="N", help="What if the hosts had N CPUs.")] = None,
-    memory: Annotated[str | None, typer.Option(metavar="MB", help="What if the hosts had this much memory.")] = None,
+    cpus: Annotated[str | None, typer.Option(metavar="N", help="Plan as if the hosts had N CPUs.")] = None,
+    memory: Annotated[str | None, typer.Option(metavar="MB", help="Plan as if the hosts had this much memory.")] = None,
     peak_rps: Annotated[
-        str | None, typer.Option(metavar="N", help="What if the peak were N requests a second.")
+        str | None, typer.Option(metavar="N", help="Plan as if the peak were N requests a second.")
     ] = None,
 ) -> None:
-    """Show every setting of every host with its provenance and its reason."""
+    """Show every setting of every host, with its provenance and reason."""
     from farrier.cli.option_values import parse_peak, parse_settings, parse_stated
     from farrier.cli.session import local_plan
 
     own, peak = parse_stated(stated or [], cpus, memory), parse_peak(peak_rps)
     settings = parse_settings(explain or [])
     if as_json and settings:
-        raise InputError("--explain is for reading; leave out --json")
+        raise InputError("--explain prints text; leave out --json")
     if local:
         if environment is not None:
             raise InputError(f"--local plans for this machine; leave out the environment {shown(environment)}")
@@ -246,10 +244,10 @@ def generate(
     stated: StatedFacts = None,
     output: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Write below this directory instead of beside the project file."),
+        typer.Option(metavar="DIR", help="Write to this directory instead of beside the project file."),
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; exit with 1 if anything would change.")
+        bool, typer.Option("--check", help="Write nothing; exit with status 1 if anything would change.")
     ] = False,
     diff: Annotated[bool, typer.Option("--diff", help="Show what changes.")] = False,
     force: Annotated[
@@ -289,6 +287,6 @@ def main() -> None:
     except OSError as error:  # a path of the command line or the project file that the system does not take
         _end(InputError(f"{error.filename or 'the system'}: {(error.strerror or str(error)).lower()}"))
     except RecursionError:
-        _end(InputError("what was read is nested too deeply to be used"))
+        _end(InputError("the input is nested too deeply"))
     except KeyboardInterrupt:
         sys.exit(130)

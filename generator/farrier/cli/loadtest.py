@@ -15,42 +15,43 @@ def loadtest(
     *,
     project: ProjectFile = PROJECT,
     host: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Against the plan of this host; without it of the first.")
+        str | None, typer.Option(metavar="NAME", help="The host to load; the first one by default.")
     ] = None,
     url: Annotated[
         str | None,
         typer.Option(
-            metavar="URL", help="Send there instead of to the host's own address, such as http://192.0.2.10:8080."
+            metavar="URL", help="Send to this URL, such as http://192.0.2.10:8080, instead of the host's own address."
         ),
     ] = None,
     seconds: Annotated[
-        float, typer.Option(min=3, max=600, metavar="N", help="Measured time of each step; a fifth of it warms first.")
+        float,
+        typer.Option(
+            min=3, max=600, metavar="N", help="Measured time of each step; a warm-up of a fifth of it comes first."
+        ),
     ] = LOADTEST_SECONDS,
-    steps: Annotated[int, typer.Option(min=1, max=50, metavar="N", help="How many rates.")] = LOADTEST_STEPS,
+    steps: Annotated[int, typer.Option(min=1, max=50, metavar="N", help="Number of rates.")] = LOADTEST_STEPS,
     up_to: Annotated[
         float,
         typer.Option(min=0.05, max=5, metavar="SHARE", help="The last rate, as a share of the predicted capacity."),
     ] = LOADTEST_UP_TO,
     workers: Annotated[
-        int, typer.Option(min=0, max=64, metavar="N", help="Send with N Locust workers, where one core is not enough.")
+        int, typer.Option(min=0, max=64, metavar="N", help="Send with N Locust workers, if one core is not enough.")
     ] = 0,
     workers_from: Annotated[
         str | None,
-        typer.Option(
-            metavar="GROUP", help="Send with a Locust worker on each host of this group of the inventory, too."
-        ),
+        typer.Option(metavar="GROUP", help="Also send from a Locust worker on each host of this inventory group."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write there instead of into loadtests/ENV.")
+        Path | None, typer.Option(metavar="DIR", help="Write to this directory instead of loadtests/ENV.")
     ] = None,
     foreign: Annotated[
-        bool, typer.Option("--foreign", help="Allow a --url that is not of this environment. You answer for it.")
+        bool, typer.Option("--foreign", help="Allow a --url outside this environment, at your own responsibility.")
     ] = False,
 ) -> None:
-    """Load a host up to and beyond its predicted capacity, and report measured beside predicted.
+    """Load a host to and beyond its predicted capacity, and compare prediction and measurement.
 
-    Sends GET requests for the paths of `application.urls` through NGINX with Locust, open loop: they leave when they are due,
-    however slow the answers are. Arguments after `--` are passed to ansible.
+    Sends GET requests for the paths of `application.urls` through NGINX with Locust, open loop: on schedule, however slow the
+    responses are. Arguments after `--` are passed to ansible.
     """
     from farrier.cli.plan_table import measuring, print_loadtest
     from farrier.errors import HostError

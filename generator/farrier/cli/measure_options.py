@@ -7,25 +7,28 @@ import typer
 
 from farrier.policy import MEASURE_MOST_SECONDS
 
-HostName = Annotated[
-    str | None, typer.Option(metavar="NAME", help="On this host of the inventory; without it on the first.")
-]
+HostName = Annotated[str | None, typer.Option(metavar="NAME", help="Measure on this host; the first one by default.")]
 Local = Annotated[
     bool,
-    typer.Option("--local", help="On this machine, as that host, without SSH; sudo is used unless you are root."),
+    typer.Option(
+        "--local", help="Measure on this machine, as that host, without SSH; sudo is used unless you are root."
+    ),
 ]
 Seconds = Annotated[
-    float, typer.Option(min=10, max=MEASURE_MOST_SECONDS, metavar="N", help="Time for requests; boots come on top.")
+    float,
+    typer.Option(
+        min=10, max=MEASURE_MOST_SECONDS, metavar="N", help="Time spent on requests; starting workers comes on top."
+    ),
 ]
 AccessLog = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Ask for the most frequent paths of an NGINX access log, also a .gz one."),
+    typer.Option(metavar="FILE", help="Request the most frequent paths of an NGINX access log, plain or .gz."),
 ]
 LocustFile = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Ask for what the users of a Locust file ask for, in the same proportion."),
+    typer.Option(metavar="FILE", help="Send what the users of a Locust file send, in the same proportions."),
 ]
 Methods = Annotated[
     str | None,
-    typer.Option(metavar="GET,...", help="Only these of a log or a Locust file; without it GET and HEAD."),
+    typer.Option(metavar="GET,...", help="Only these methods of a log or a Locust file; GET and HEAD by default."),
 ]

@@ -24,7 +24,9 @@ def parse_stated(
     for option, name, given in (("--cpus", "cpus", cpus), ("--memory", "memory_mb", memory)):
         if given is not None:
             if name in stated:
-                raise InputError(f"{option} {given} and --fact {name}={number(float(stated[name]))}: state it once")
+                raise InputError(
+                    f"{option} {given} and --fact {name}={number(float(stated[name]))}: give only one of them"
+                )
             stated[name] = _fact(option, name, given)
     return stated
 
@@ -59,5 +61,5 @@ def parse_settings(names: Sequence[str]) -> list[str]:
     """`--explain SETTING` options, each the name of a setting, in the order asked for."""
     for name in names:
         if name not in BY_NAME:
-            raise InputError(f"--explain {shown(name)} is no setting; {nearest(name, BY_NAME)}")
+            raise InputError(f"--explain {shown(name)} is not a setting; {nearest(name, BY_NAME)}")
     return list(dict.fromkeys(names))

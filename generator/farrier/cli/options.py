@@ -19,7 +19,7 @@ FactsDirectory = Annotated[
     typer.Option(
         "--facts",
         metavar="DIR",
-        help="Host facts from here instead of facts/ENV: Farrier's own, `ansible -m setup --tree`, or a JSON fact cache.",
+        help="Read host facts from here instead of facts/ENV: Farrier's own, `ansible -m setup --tree`, or a JSON fact cache.",
     ),
 ]
 StatedFacts = Annotated[
@@ -27,7 +27,7 @@ StatedFacts = Annotated[
     typer.Option(
         "--fact",
         metavar="NAME=VALUE",
-        help="State a fact for all hosts, such as cpus=2 or memory_mb=3936; repeatable.",
+        help="Set a fact for all hosts, such as cpus=2 or memory_mb=3936; repeatable.",
     ),
 ]
 

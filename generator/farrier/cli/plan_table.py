@@ -118,7 +118,7 @@ def _value(setting: Setting) -> str:
 
 
 def _print_summary(console: Console, groups: tuple[Size, ...]) -> None:
-    console.print(f"\nAll {len(groups)} sizes (use --limit HOST for one with its reasons):")
+    console.print(f"\nAll {len(groups)} sizes (use --limit HOST for the reasons of one):")
     table = Table(show_edge=False, pad_edge=False)
     for column in ("hosts", "CPUs", "memory", "workers x threads", "requests/s"):
         table.add_column(column, no_wrap=True, justify="left" if column == "hosts" else "right")
@@ -152,7 +152,7 @@ class Gathering:
     def show(self, event: "HostEvent") -> None:
         """One line for each host that is done; on a terminal with a counter in front."""
         if event.kind == "start":
-            self.console.print(f"asking {counted(event.total, 'host')}")
+            self.console.print(f"contacting {counted(event.total, 'host')}")
             return
         text = "facts gathered" if event.kind == "gathered" else f"{event.kind}: {event.reason}"
         style = "" if event.kind == "gathered" else "red"

@@ -49,7 +49,7 @@ def draw(environment: str, plans: Mapping[str, Plan], path: Path) -> None:
     groups = sizes(plans)
     if len(groups) > MOST_SIZES:
         raise InputError(
-            f"--plot draws up to {MOST_SIZES} sizes of hosts, and there are {len(groups)}; use --limit HOST"
+            f"--plot draws up to {MOST_SIZES} sizes of host, but there are {len(groups)}; use --limit HOST"
         )
     _write(path, _rendered(environment, groups, kind))
 
@@ -128,7 +128,7 @@ def _marks(axes: "Axes", found: Picture, last_rate: float) -> None:
     if found.peak is not None:
         axes.axvline(found.peak, color=PEAK, linewidth=0.9, linestyle="--")
         if found.peak_p95 is None:
-            _write_at(axes, (found.peak, bottom), f"peak {number(found.peak)}/s: not carried", (-5, 5), PEAK)
+            _write_at(axes, (found.peak, bottom), f"peak {number(found.peak)}/s: over capacity", (-5, 5), PEAK)
         else:
             _mark(axes, (found.peak, found.peak_p95), "peak", (PEAK, "D"))
 
@@ -176,5 +176,5 @@ def _write(path: Path, content: bytes) -> None:
         write_whole(path, content)
     except OSError as error:
         raise InputError(
-            f"--plot {path}: {(error.strerror or 'unwritable').lower()}; name a file that can be written"
+            f"--plot {path}: {(error.strerror or 'unwritable').lower()}; choose a file that can be written"
         ) from None

@@ -45,8 +45,8 @@ def not_planned(environment: str, hosts: Sequence[str]) -> str:
     names = ", ".join(shown(host).strip("'") for host in hosts[:5])
     more = f" and {len(hosts) - 5} more" if len(hosts) > 5 else ""
     return (
-        f"{names}{more} {'is' if len(hosts) == 1 else 'are'} in the inventory of {environment} without facts, so not planned; "
-        f"gather them: farrier facts {environment}"
+        f"{names}{more} {'is' if len(hosts) == 1 else 'are'} in the inventory of {environment} but without facts, so "
+        f"not planned; gather them with `farrier facts {environment}`"
     )
 
 
@@ -115,7 +115,7 @@ class Session:
         file = unlinked(self.root, relative.as_posix())
         require_writable(file.parent, "workloads")
         if asking := source.access_log or source.locustfile:
-            on_event(MeasureEvent("step", f"Requests are chosen from {shown(asking.name)}"))
+            on_event(MeasureEvent("step", f"Choosing requests from {shown(asking.name)}"))
         asked = asked_for(self.project, source)
         how = how._replace(threads=most_threads(earlier.database_connections))
         where, found = measure(self.project, name, self.root, asked, how, on_event)
@@ -147,7 +147,7 @@ class Session:
         planned = self.plan(name, None, {})
         chosen = host or next(iter(planned.plans))
         if chosen not in planned.plans:
-            raise InputError(f"--host {shown(chosen)} has no plan in {name}; {nearest(chosen, planned.plans)}")
+            raise InputError(f"--host {shown(chosen)} is not planned in {name}; {nearest(chosen, planned.plans)}")
         directory = output or unlinked(self.root, f"loadtests/{name}")
         require_writable(directory, "load tests")
         found = run_loadtest(
@@ -176,7 +176,7 @@ class Session:
         if limit is not None:
             known = {host: facts for host, facts in known.items() if fnmatchcase(host, limit)}
             if not known:
-                raise InputError(f"--limit {shown(limit)} matches no host that has facts")
+                raise InputError(f"--limit {shown(limit)} matches no host with facts")
         return replace(_planned(name, known, workload, environment.overrides, peak_rps, hosts), without_facts=missing)
 
     def generate(
@@ -207,8 +207,8 @@ class Session:
             kept = [] if check else target.write(files, changes, force=force)
         summary = [f"{'would write' if check else 'written'} {path}" for path in changes.written]
         summary += [f"{'would remove' if check else 'removed'} {path}" for path in changes.removed]
-        summary += [f"kept a copy of your changes in {path}" for path in kept]
-        summary += [f"changed by hand: {path}" for path in changes.foreign if check]
+        summary += [f"your version is kept in {path}" for path in kept]
+        summary += [f"modified by hand: {path}" for path in changes.foreign if check]
         number = len(changes.written) + len(changes.removed)
         differ = "differs" if number == 1 else "differ"
         summary.append(
@@ -237,8 +237,8 @@ class Session:
             known["stated"] = from_statements("stated", everywhere)
         if not known:
             raise HostError(
-                f"environment {name} has no host facts: {source} has none; gather them with `farrier facts {name}`, or "
-                "state cpus and memory_mb of each host under `hosts:` in the project file"
+                f"environment {name} has no host facts: {source} has none; gather them with `farrier facts {name}`, "
+                "or set cpus and memory_mb of each host under `hosts:` in the project file"
             )
         return known
 
@@ -263,9 +263,7 @@ def _planned(
         plans = plan_all(facts.values(), workload, overrides, hosts)
         return Planned(name, plans, workload)
     before = "no peak" if workload.peak_rps is None else f"a peak of {number(workload.peak_rps)}"
-    note = (
-        f"stated with --peak-rps: a peak of {number(peak_rps)} requests a second; the workload itself states {before}"
-    )
+    note = f"planned for --peak-rps {number(peak_rps)}; the workload itself has {before}"
     workload = replace(workload, peak_rps=peak_rps, stated=workload.stated | {"peak_rps"})
     plans = plan_all(facts.values(), workload, overrides, hosts)
     noted = {host: replace(plan, warnings=(*plan.warnings, note)) for host, plan in plans.items()}

@@ -103,7 +103,7 @@ def incomplete(name: str, raw: Raw, where: str) -> str:
     """Why a host cannot be sized, and both ways out."""
     label = raw[name][0] if name in raw else FACTS[name].place
     what = "the usable CPUs are" if name == "cpus" else "the usable memory is"
-    return f"{where}{what} not known: {label} is missing or null; gather the facts again, or state `{name}`"
+    return f"{where}{what} unknown: {label} is missing or null; gather the facts again, or set `{name}`"
 
 
 def contradictions(values: Mapping[str, object], where: str) -> list[str]:

@@ -51,7 +51,7 @@ def read_facts(
             found = parse(document, host, str(path), merged)
             require_supported(found)
             if host in facts:
-                raise InputError(f"host {host}: both {facts[host].origin} and {path} hold its facts; remove one")
+                raise InputError(f"host {host}: both {facts[host].origin} and {path} have facts for it; remove one")
             facts[host] = found
         except FarrierError as error:
             errors.append(error)
@@ -79,7 +79,7 @@ def fact_files(directory: Path) -> list[Path]:
         entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
     except OSError as error:
         reason = (error.strerror or "unreadable").lower()
-        raise InputError(f"{directory}: {reason}; it must be a directory with the facts of hosts") from error
+        raise InputError(f"{directory}: {reason}; it must be a directory of host facts") from error
     files = [
         directory / entry.name
         for entry in entries
@@ -88,7 +88,7 @@ def fact_files(directory: Path) -> list[Path]:
     if not files:
         folders = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
         hint = f"; did you mean {directory / folders[0]}?" if folders else "; gather them with `farrier facts`"
-        raise InputError(f"{directory}: no facts of any host in it{hint}")
+        raise InputError(f"{directory}: contains no host facts{hint}")
     return files
 
 
@@ -112,7 +112,7 @@ def load(path: Path) -> object:
     except UnicodeDecodeError as error:
         raise InputError(f"{name}: not text in UTF-8; it must be JSON with the facts of one host") from error
     except ValueError as error:  # Python refuses to read a number of more than 4,300 digits.
-        raise InputError(f"{name}: a number in it has thousands of digits; no fact of a host has") from error
+        raise InputError(f"{name}: contains a number of thousands of digits, which no host fact has") from error
 
 
 def host_of(path: Path, document: object) -> str:
@@ -125,8 +125,8 @@ def host_of(path: Path, document: object) -> str:
         name = name[: -len(".json")]
     if not valid_host_name(name):
         raise InputError(
-            f"{shown(str(path), 200)}: {shown(name)} is no name of a host; it must be made of letters, digits, `.`, "
-            "`_`, `:` and `-`, and start with none of `.` and `-`"
+            f"{shown(str(path), 200)}: {shown(name)} is not a host name; use letters, digits, `.`, `_`, `:` and `-`, "
+            "and do not start with `.` or `-`"
         )
     return name
 
@@ -160,7 +160,7 @@ def require_writable(output: Path, what: str = "facts") -> None:
     """InputError, before any host is asked, when documents could not be written."""
     nearest = next(place for place in (output.absolute(), *output.absolute().parents) if place.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        raise InputError(f"{output}: {what} cannot be kept there; it must be a directory that you may write to")
+        raise InputError(f"{output}: {what} cannot be written there; it must be a writable directory")
 
 
 def write_atomically(path: Path, text: str, what: str = "facts") -> None:
@@ -172,4 +172,4 @@ def write_atomically(path: Path, text: str, what: str = "facts") -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, content)
     except OSError as error:
-        raise InputError(f"{path}: {(error.strerror or 'unwritable').lower()}; {what} are kept there") from error
+        raise InputError(f"{path}: {(error.strerror or 'unwritable').lower()}; {what} are written there") from error

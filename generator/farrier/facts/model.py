@@ -70,7 +70,7 @@ class Fact(NamedTuple):
     unknown: str = ""
 
 
-_PREFLIGHT = "is first checked by the role's preflight"
+_PREFLIGHT = "is only checked by the role's preflight"
 _CPUS, _MEMORY, _DISK = Number(CPUS, above=0, whole=False), Number(MEMORY_MB, 1), Number(DISK_MB)
 FACTS = {
     "cpus": Fact("cpus.usable", _CPUS, "CPUs that the application may use, less what other services take"),
@@ -82,7 +82,7 @@ FACTS = {
         "cpus.used_by_others",
         Number(CPUS, whole=False),
         "CPUs that other services used while the facts were gathered",
-        "nothing is taken off for the CPU use of other services",
+        "the CPU use of other services is not subtracted",
     ),
     "memory_mb": Fact(
         "memory_mb.usable", _MEMORY, "memory that the application may use, less what other services take"
@@ -94,13 +94,13 @@ FACTS = {
         "memory_mb.used_by_others",
         Number(MEMORY_MB),
         "memory that other services take",
-        "nothing is taken off for the memory of other services",
+        "the memory of other services is not subtracted",
     ),
     "memory_available_mb": Fact(
         "memory_mb.available",
         Number(MEMORY_MB),
         "memory that was free when the facts were gathered",
-        f"whether so much memory is free today {_PREFLIGHT}",
+        f"whether that much memory is free {_PREFLIGHT}",
     ),
     "kernel_release": Fact("kernel.release", Text(), "release of the kernel"),
     "somaxconn": Fact(
@@ -208,7 +208,7 @@ class HostFacts:
         where = f"host {self.host}: the stated fact "
         values, problems = check({name: (name, value) for name, value in stated.items()}, where)
         nulls = [name for name, value in stated.items() if value is None]
-        problems += [f"{where}{name} is null; leave it out instead" for name in nulls]
+        problems += [f"{where}{name} is null; leave it out" for name in nulls]
         if problems:
             raise InputError(*problems)
         known = self.stated.union(values)
@@ -222,7 +222,7 @@ def check(raw: Raw, where: str) -> tuple[dict[str, Any], list[str]]:
     for name, (label, value) in raw.items():
         if name not in FACTS:
             known = ", ".join(FACTS)
-            problems.append(f"{where}{shown(label)} is unknown; these exist: {known}")
+            problems.append(f"{where}{shown(label)} is not a fact; known are {known}")
         elif value is not None:
             kind = FACTS[name].kind
             if not is_a(kind, value):
@@ -263,7 +263,7 @@ def require_supported(facts: HostFacts) -> None:
     # Debian's testing and unstable carry no number; they are newer than every release.
     if name is not None and (oldest is None or (release and release < oldest)):
         problems.append(
-            f"{where}the system is {shown(f'{name} {version}'.strip())}; supported are Debian 12 or newer and Ubuntu "
+            f"{where}the system is {shown(f'{name} {version}'.strip())}; it must be Debian 12 or newer, or Ubuntu "
             "22.04 or newer"
         )
     if facts.systemd is not None and facts.systemd < OLDEST_SYSTEMD:

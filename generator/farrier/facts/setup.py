@@ -37,12 +37,12 @@ SETUP_SIGNS = (
 SETUP_UNKNOWN = (
     Missing(
         "cpu_quota",
-        "Ansible's own facts hold no cgroup limits, so the plan takes all CPUs of the machine; in a container that "
-        "is too many",
+        "Ansible's own facts have no cgroup limits, so the plan uses all CPUs of the machine; in a container that is "
+        "too many",
     ),
     Missing(
         "memory_limit_mb",
-        "Ansible's own facts hold no cgroup limits, so the plan takes all memory of the machine; in a container that "
+        "Ansible's own facts have no cgroup limits, so the plan uses all memory of the machine; in a container that "
         "is too much",
     ),
 )
@@ -86,7 +86,7 @@ def setup_facts(document: Mapping[str, object], where: str) -> Mapping[str, obje
         reason = shown(said, 200) if isinstance(said, str) else quoted(said)
         raise HostError(f"{where}Ansible could not gather its facts: {reason}")
     raise InputError(
-        f"{where}the file holds no host facts; it must be a fact document of Farrier (with `schema`), a result of "
+        f"{where}the file has no host facts; it must be a fact document of Farrier (with `schema`), a result of "
         "`ansible -m setup --tree`, or an entry of a JSON fact cache"
     )
 

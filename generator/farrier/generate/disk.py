@@ -97,8 +97,8 @@ class Output:
         if changes.foreign and not force:
             raise InputError(
                 *(
-                    f"{self.root / path}: was changed since Farrier wrote it; move the change to farrier.yml or "
-                    "host_vars, or run with --force, which keeps a copy"
+                    f"{self.root / path}: was modified since Farrier wrote it; move the change to farrier.yml or "
+                    "host_vars, or use --force, which keeps a copy"
                     for path in changes.foreign
                 )
             )
@@ -125,7 +125,7 @@ class Output:
             yield
         except BlockingIOError:
             raise InputError(
-                f"{self.root}: another `farrier generate` is writing here; try again when it is done"
+                f"{self.root}: another `farrier generate` is running here; try again when it is done"
             ) from None
         except OSError as error:
             raise InputError(f"{error.filename or self.root}: cannot be written: {error.strerror}") from None

@@ -22,7 +22,7 @@ def proxy(rows: Sequence[Row], told: Prediction) -> str | None:
     spent = next((value for value in reversed(seen) if value is not None), None)
     if spent is None or spent - told.proxy_cpu_seconds <= bounds.LOADTEST_PART * told.cpu_seconds:
         return None
-    return f"NGINX: {milliseconds(spent)} of CPU for each request; planned with {milliseconds(told.proxy_cpu_seconds)}"
+    return f"NGINX: {milliseconds(spent)} of CPU per request; planned with {milliseconds(told.proxy_cpu_seconds)}"
 
 
 def failures(rows: Sequence[Row], told: Prediction) -> str | None:
@@ -41,20 +41,20 @@ def machine(rows: Sequence[Row], told: Prediction, machine_cpus: int) -> Iterato
     stolen = max((row.usage.stolen or 0.0 for row in rows), default=0.0)
     if stolen > MACHINE_SHARE * told.cpus:
         yield (
-            f"steal: the hypervisor kept up to {counted(round(stolen, 2), 'CPU')} from this machine; measure again when it is "
-            "idle, or plan for fewer CPUs"
+            f"steal: the hypervisor withheld up to {counted(round(stolen, 2), 'CPU')} from this machine; test again when "
+            "it is idle, or plan for fewer CPUs"
         )
     elsewhere = max((row.usage.elsewhere or 0.0 for row in rows), default=0.0)
     if machine_cpus and elsewhere > max(
         MACHINE_SHARE * told.cpus, machine_cpus - told.cpus - MACHINE_SHARE * machine_cpus
     ):
         yield (
-            f"the machine: others on it, outside this host, took up to {number(elsewhere)} of its "
-            f"{counted(machine_cpus, 'CPU')}; measure again when it is idle, or plan for fewer CPUs"
+            f"machine: other processes on it, outside this host, used up to {number(elsewhere)} of its "
+            f"{counted(machine_cpus, 'CPU')}; test again when it is idle, or plan for fewer CPUs"
         )
 
 
 def restarts(rows: Sequence[Row]) -> str | None:
     """That the slot was another one in between."""
     row = next((row for row in rows if row.usage.restarted), None)
-    return f"the slot was restarted or switched while {rate(row)} were sent" if row else None
+    return f"the slot was restarted or switched at {rate(row)}" if row else None

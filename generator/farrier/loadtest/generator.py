@@ -124,10 +124,10 @@ class Control:
                 samples.append(unpacked(self.found.get(timeout=LOOK_SECONDS), len(self.job.requests)))
             except gevent.queue.Empty:
                 if lost := self.lost():
-                    raise RuntimeError(f"{lost} of {self.sources} workers has ended") from None
+                    raise RuntimeError(f"{lost} of {self.sources} workers exited") from None
                 if time.monotonic() > give_up:
                     missing = self.sources - len(samples)
-                    raise RuntimeError(f"{missing} of {self.sources} workers did not report their step") from None
+                    raise RuntimeError(f"{missing} of {self.sources} workers did not report on their step") from None
         names = [each.name for each in self.job.requests]
         return summary(samples, names, rps=rps, seconds=seconds, warm_seconds=warm_seconds, begun=begun)
 

@@ -40,11 +40,11 @@ def sentences(found: Found) -> tuple[str, ...]:
     """The result in words; a single one when the generator was the limit."""
     verdict, told = found.verdict, found.told
     if verdict.limited:
-        return (f"no result: the load generator was the limit: {verdict.limited}; give it more with --workers",)
-    carried = "none of the rates was carried"
+        return (f"inconclusive: the load generator was the limit: {verdict.limited}; add workers with --workers",)
+    carried = "no rate was carried"
     if verdict.carried_rps is not None:
         carried = f"highest rate carried: {number(verdict.carried_rps, 1)} requests a second"
-    most = f"at most {number(verdict.capacity_rps, 1)} good answers a second"
+    most = f"at most {number(verdict.capacity_rps, 1)} good responses a second"
     if not verdict.saturated:
         most = "the limit was not reached"
     first = undeployed(told, found.runs)
@@ -52,18 +52,18 @@ def sentences(found: Found) -> tuple[str, ...]:
     if told.objective_seconds is not None:
         objective = milliseconds(told.objective_seconds)
         lines.append(
-            f"p95 objective of {objective}: kept at every rate"
+            f"p95 objective of {objective}: met at every rate"
             if verdict.broken_rps is None
-            else f"p95 objective of {objective}: broken at {number(verdict.broken_rps, 1)} requests a second; predicted "
-            f"from {number(told.rate_within(told.objective_seconds), 1)} on"
+            else f"p95 objective of {objective}: missed at {number(verdict.broken_rps, 1)} requests a second; "
+            f"predicted from {number(told.rate_within(told.objective_seconds), 1)} on"
         )
     if found.memory_mb is not None:
         lines.append(memory_sentence(*found.memory_mb, told))
     if verdict.off:
-        lines.append("measured and predicted part:")
+        lines.append("measurement and prediction differ:")
         lines += verdict.off
     else:
-        lines.append(f"measured and predicted agree within {number(100 * bounds.LOADTEST_PART, 0)} %")
+        lines.append(f"measurement and prediction agree within {number(100 * bounds.LOADTEST_PART, 0)} %")
     return (*lines, *found.notes)
 
 

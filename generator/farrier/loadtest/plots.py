@@ -25,7 +25,7 @@ def require_matplotlib(what: str = "the report is drawn") -> None:
         import matplotlib  # noqa: F401
     except ImportError:
         raise InputError(
-            f"{what} with matplotlib, which is not installed beside Farrier: `pipx inject farrier matplotlib`, or "
+            f"{what} with matplotlib, which is not installed with Farrier: `pipx inject farrier matplotlib`, or "
             "`pip install matplotlib` in its virtual environment"
         ) from None
 
@@ -44,7 +44,7 @@ def svg(rows: Sequence[Row], told: Prediction) -> str:
             draw(panel, rows, told)
             panel.set_xlim(0, right)
             panel.set_ylim(bottom=None if draw is _latency else 0)
-            panel.set_xlabel("requests a second sent")
+            panel.set_xlabel("requests sent a second")
             panel.grid(visible=True, which="major", color="#e4e4e4", linewidth=0.6)
             panel.spines[["top", "right"]].set_visible(False)
             panel.legend(frameon=False, fontsize=8, loc="best")
@@ -59,7 +59,7 @@ def _rates(rows: Sequence[Row]) -> list[float]:
 
 
 def _throughput(axes: "Axes", rows: Sequence[Row], told: Prediction) -> None:
-    axes.set_title("good answers a second", loc="left", fontsize=10)
+    axes.set_title("good responses a second", loc="left", fontsize=10)
     top = max(_rates(rows))
     capacity = told.capacity_rps
     axes.plot([0, capacity, max(top, capacity)], [0, capacity, capacity], color=PREDICTED, dashes=(5, 2),
@@ -86,7 +86,7 @@ def _latency(axes: "Axes", rows: Sequence[Row], told: Prediction) -> None:
 
 
 def _failures(axes: "Axes", rows: Sequence[Row], told: Prediction) -> None:
-    axes.set_title("requests without a good answer, in %", loc="left", fontsize=10)
+    axes.set_title("requests without a good response, in %", loc="left", fontsize=10)
     kinds = {kind for row in rows for kind, count in errors(row).items() if count}
     under = [0.0] * len(rows)
     width = 0.4 * min(

@@ -59,12 +59,12 @@ class Row:
         """Why the generator was the limit of this step; None when it was not."""
         step = self.step
         if unsent := step.kinds.get(UNSENT, 0):
-            return f"{counted(unsent, 'request')} could not be sent, for the bound of requests under way was reached"
+            return f"{counted(unsent, 'request')} could not be sent: the limit of requests in flight was reached"
         if step.cpu_share >= bounds.GENERATOR_CPU:
-            return f"it took {number(100 * step.cpu_share, 0)} % of one core"
+            return f"it used {number(100 * step.cpu_share, 0)} % of one core"
         allowed = max(bounds.GENERATOR_LATE_SECONDS, bounds.GENERATOR_LATE_SHARE * (step.latency.p50 or 0.0))
         if step.lateness_p95_seconds > allowed:
-            return f"it sent up to {milliseconds(step.lateness_p95_seconds)} late (p95)"
+            return f"it sent requests up to {milliseconds(step.lateness_p95_seconds)} late (p95)"
         return None
 
     @property

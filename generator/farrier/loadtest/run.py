@@ -62,8 +62,8 @@ def target_url(project: Project, name: str, wish: Wish, found: Mapping[str, Any]
     known = {str(each).lower() for each in (*found["names"], own.domain, *own.aliases)}
     if host not in known and not wish.foreign:
         raise InputError(
-            f"--url {shown(wish.url, 200)}: {shown(host)} is neither in the inventory of {name} nor a domain of it; load is "
-            "sent to others only with --foreign"
+            f"--url {shown(wish.url, 200)}: {shown(host)} is neither in the inventory of {name} nor one of its "
+            "domains; use --foreign to load it anyway"
         )
     bracketed = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{bracketed}" + (f":{port}" if port else "")
@@ -85,7 +85,7 @@ def run_loadtest(
     InputError for a target that is not of this environment, HostError when it or the generator cannot be used.
     """
     if not HOST.fullmatch(told.host):
-        raise InputError(f"--host {shown(told.host)}: must be the name of one host of the inventory, such as web1")
+        raise InputError(f"--host {shown(told.host)}: must be the name of one inventory host, such as web1")
     ansible = Ansible(root, project.environments[name].inventory, extra)
     ansible.require_inventory()
     found = look(ansible, told.host)
@@ -107,7 +107,7 @@ def run_loadtest(
         job = replace(job, remote_workers=others.count, bind_port=others.port, workers_seconds=START_SECONDS)
     sent = announcement(job, steps, wish.seconds)
     on_event(MeasureEvent("step", sent))
-    on_event(MeasureEvent("step", f"The CPU of {told.host} is watched"))
+    on_event(MeasureEvent("step", f"Watching the CPU of {told.host}"))
     with terminable():
         helping = others.running(lambda text: on_event(MeasureEvent("step", text))) if others else nullcontext()
         with helping, watched(ansible, project.application.name, told.host, job.max_seconds) as watch:
@@ -117,7 +117,7 @@ def run_loadtest(
     rows = [Row(step, watch.usage(step), told.p95_seconds(step.offered_rps)) for step in taken]
     notes = []
     if len(taken) < len(steps):
-        notes = [f"{counted(len(steps) - len(taken), 'further step')} not sent: more would have told nothing new"]
+        notes = [f"{counted(len(steps) - len(taken), 'further step')} not sent: they would have shown nothing new"]
     when = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
     return Found(name, told, tuple(rows), sent, when, tuple(notes), watch.memory_mb, watch.running, watch.machine_cpus)
 
@@ -129,7 +129,7 @@ def helpers(wish: Wish, found: Mapping[str, Any], ansible: Ansible, job: Job) ->
     hosts = found["groups"].get(wish.workers_from, [])
     if not hosts:
         right = nearest(wish.workers_from, [group for group, names in found["groups"].items() if names])
-        raise InputError(f"--workers-from {shown(wish.workers_from)}: no group of the inventory with hosts; {right}")
+        raise InputError(f"--workers-from {shown(wish.workers_from)}: not an inventory group with hosts; {right}")
     seconds = job.max_seconds + START_SECONDS + WATCH_SPARE_SECONDS
     return Workers(wish.workers_from, ansible, len(hosts), seconds)
 
@@ -147,9 +147,9 @@ def announcement(job: Job, steps: Sequence[float], seconds: float) -> str:
     more = f" and {len(job.requests) - 4} more" if len(job.requests) > 4 else ""
     each = warm_seconds(seconds) + seconds
     return (
-        f"Sends {names}{more} to {job.url} as {job.host}: {counted(len(steps), 'step')} of {number(each)} s from "
-        f"{number(steps[0], 1)} to {number(steps[-1], 1)} requests a second, {number(sum(steps) * each, 0)} requests in all, "
-        f"over after {number(job.max_seconds, 0)} s at the latest"
+        f"Sending {names}{more} to {job.url} as {job.host}: {counted(len(steps), 'step')} of {number(each)} s from "
+        f"{number(steps[0], 1)} to {number(steps[-1], 1)} requests a second, {number(sum(steps) * each, 0)} requests "
+        f"in all, at most {number(job.max_seconds, 0)} s"
     )
 
 
@@ -162,13 +162,13 @@ def _steps(
         step = generator.step(rps, seconds=seconds, warm_seconds=warm_seconds(seconds))
         if index == 1 and step.offered and not step.good:
             kinds = ", ".join(f"{count} x {kind}" for kind, count in step.kinds.items())
-            raise HostError(f"{generator.job.url} gives no good answer: {kinds}; nothing more was sent")
-        p95 = "no good answer" if step.latency.p95 is None else f"p95 {milliseconds(step.latency.p95)}"
+            raise HostError(f"{generator.job.url} gives no good response: {kinds}; load test stopped")
+        p95 = "no good response" if step.latency.p95 is None else f"p95 {milliseconds(step.latency.p95)}"
         failed = step.offered - step.good
         on_event(
             MeasureEvent(
                 "step",
-                f"  {number(step.good_rps, 1)} good answers a second, {p95}"
+                f"  {number(step.good_rps, 1)} good responses a second, {p95}"
                 + (f", {counted(failed, 'failure')}" if failed else ""),
             )
         )

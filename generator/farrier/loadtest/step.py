@@ -130,7 +130,7 @@ def unpacked(message: object, requests: int | None = None) -> Samples:
     samples = Samples()
     own = vars(samples)
     if not isinstance(message, Mapping) or set(message) != set(own):
-        raise ValueError("a worker's samples are not of this version")
+        raise ValueError("a worker's samples are of another version")
     for name, value in message.items():
         if isinstance(own[name], array):
             if not isinstance(value, bytes) or len(value) % own[name].itemsize or len(value) > MOST_BYTES:

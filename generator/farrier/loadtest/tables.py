@@ -22,7 +22,7 @@ ERRORS = {
     "503": "shed (503)",
     "502": "bad gateway (502)",
     "504": "gateway timeout (504)",
-    "timeout": "no answer in time",
+    "timeout": "no response in time",
 }
 """Kinds of failure with a name of their own."""
 

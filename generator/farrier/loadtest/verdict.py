@@ -99,7 +99,7 @@ def undeployed(told: Prediction, runs: Running | None) -> str | None:
     planned = Running(told.workers, told.threads, told.backlog)
     if runs is None or runs == planned:
         return None
-    return f"the plan is not what runs: {runs} serve, {planned} are planned; deploy, or plan as it was, and test again"
+    return f"the host does not run this plan: {runs} running, {planned} planned; deploy, or restore the deployed plan, and test again"
 
 
 def _terms(rows: Sequence[Row], told: Prediction, runs: Running | None) -> tuple[Term, ...]:
@@ -109,11 +109,11 @@ def _terms(rows: Sequence[Row], told: Prediction, runs: Running | None) -> tuple
     found: list[Term] = []
     cpu = highest.cpu_per_request()
     if cpu is not None:
-        text = f"C: a request took {_ms(cpu)} of CPU at {rate(highest)}; planned with {_ms(told.cpu_seconds)}"
+        text = f"C: a request used {_ms(cpu)} of CPU at {rate(highest)}; planned with {_ms(told.cpu_seconds)}"
         found.append(Term("C", told.cpu_seconds, cpu, text))
     alone = _alone_seconds(lowest, told)
     if alone is not None:
-        text = f"H: a request alone took {_ms(alone)}, seen at {rate(lowest)}; planned with {_ms(told.service_seconds)}"
+        text = f"H: a request alone took {_ms(alone)} at {rate(lowest)}; planned with {_ms(told.service_seconds)}"
         found.append(Term("H", told.service_seconds, alone, text))
         own = lowest.cpu_both()
         if own is not None and told.wait_seconds:
@@ -123,18 +123,18 @@ def _terms(rows: Sequence[Row], told: Prediction, runs: Running | None) -> tuple
     live = [row.usage.workers for row in rows if row.usage.workers is not None]
     if live:
         expected = runs.workers if runs else told.workers
-        text = f"P: {counted(min(live), 'worker')} of {expected} were ready at the worst moment"
+        text = f"P: {counted(min(live), 'worker')} of {expected} ready at the worst moment"
         found.append(Term("P", expected, min(live), text))
     each = other_cpu_per_request(rows) or 0.0
     if each or told.other_cpu_seconds:
-        text = f"O: other services on the host take {_ms(each)} of CPU a request{_by_service(rows)}"
+        text = f"O: other services on the host use {_ms(each)} of CPU per request{_by_service(rows)}"
         text += f"; planned with {_ms(told.other_cpu_seconds)}"
         found.append(Term("O", told.other_cpu_seconds, each, text, beside=told.cpu_seconds))
     # What they take for requests is told above; here is what they take besides.
     others = [max(0.0, row.usage.others - each * row.step.offered_rps) for row in rows if row.usage.others is not None]
     if others:
         left = told.cpus - min(max(others), told.cpus)
-        text = f"CPUs: other processes left {number(left)} of {counted(told.cpus, 'CPU')} to the application and NGINX"
+        text = f"CPUs: other processes left {number(left)} of {counted(told.cpus, 'CPU')} for the application and NGINX"
         found.append(Term("CPUs", told.cpus, left, text))
     return tuple(found)
 
@@ -176,10 +176,8 @@ def _off(
         seen = f"; the host's CPUs were up to {number(100 * busy, 0)} % busy" if busy else ""
         usage = rows[0].usage
         unseen = usage.host is not None and usage.stolen is None
-        blind = "; what a hypervisor or other containers took was not seen" if unseen else ""
-        causes = [
-            f"no single term is off by more than {_allowed()}: it is the waiting itself that differs{seen}{blind}"
-        ]
+        blind = "; CPU taken by a hypervisor or other containers could not be observed" if unseen else ""
+        causes = [f"no single term is off by more than {_allowed()}: only the queueing itself differs{seen}{blind}"]
     return (*parts, *causes)
 
 

@@ -111,20 +111,22 @@ def _notes(seen: _Seen) -> list[str]:
     left = [
         (seen.refused, "were answered with an error"),
         (seen.by_nginx, "were answered by NGINX itself"),
-        (seen.odd, "ask for no path that a browser would"),
-        (seen.unread, "are lines of another format"),
-        (seen.tokens, "have what looks like a token in their path"),
+        (seen.odd, "request no path that a browser would"),
+        (seen.unread, "are in another format"),
+        (seen.tokens, "have what looks like a token in the path"),
     ]
-    left += [(many, f"are {method}, which a log holds no body for") for method, many in sorted(seen.methods.items())]
-    return [f"not asked for: {share(many, seen.lines)} {what}" for many, what in left if many]
+    left += [
+        (many, f"are {method}, whose bodies a log does not record") for method, many in sorted(seen.methods.items())
+    ]
+    return [f"left out: {share(many, seen.lines)} {what}" for many, what in left if many]
 
 
 def _useless(seen: _Seen) -> str:
     if not seen.lines:
-        return "has no lines; name an access log of NGINX that holds requests"
+        return "has no lines; name an NGINX access log that contains requests"
     if seen.unread == seen.lines:
         return (
-            f"{shown(seen.first_unread, 100)} is no line of NGINX's `combined` log format, nor of the role's own; both are "
-            "read, also packed by gzip"
+            f"{shown(seen.first_unread, 100)} is neither in NGINX's `combined` log format nor in the role's own; both "
+            "are read, also gzipped"
         )
-    return f"none of its {number(seen.lines)} lines is of use; {'; '.join(_notes(seen))}"
+    return f"none of its {number(seen.lines)} lines can be used; {'; '.join(_notes(seen))}"

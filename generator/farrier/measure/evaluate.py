@@ -41,11 +41,11 @@ def evaluate(
         of_path = [sample for sample in samples if plain["names"][sample.request] == path]
         good = [sample for sample in of_path if sample.good]
         if len(good) < len(of_path):
-            skipped.append(f"{path}: {len(of_path) - len(good)} of {len(of_path)} answers were no 2xx or 3xx")
+            skipped.append(f"{path}: {len(of_path) - len(good)} of {len(of_path)} responses were not 2xx or 3xx")
         if len(good) >= policy.MEASURE_MINIMUM_REQUESTS:
             urls.append(_cost(path, weights[path], good, plain["stolen_share"]))
         elif len(good) == len(of_path):
-            skipped.append(f"{path}: {len(good)} answers are too few; measure for longer with --seconds")
+            skipped.append(f"{path}: {len(good)} responses are too few; measure for longer with --seconds")
     if not urls:
         raise InputError("no URL could be measured: " + few(skipped))
     _refuse_gaps(weights, {url.path for url in urls}, skipped[len(notes) :])
@@ -55,8 +55,8 @@ def evaluate(
     alone, busy = threads["alone"], threads["busy"]
     if busy["bad"]:
         skipped.append(
-            f"of {busy['requests']} answers with many requests under way {busy['bad']} were no 2xx or 3xx: what one costs "
-            "a busy worker is not known, and taken to be what it costs alone"
+            f"{busy['bad']} of {busy['requests']} responses under concurrent requests were not 2xx or 3xx: what a request costs "
+            "a busy worker is unknown, and taken to be what it costs alone"
         )
     measured = Measured(
         urls=tuple(urls),
@@ -86,8 +86,8 @@ def _refuse_gaps(weights: Mapping[str, float], measured: set[str], reasons: Sequ
     if missing > policy.MEASURE_MISSING:
         raise InputError(
             f"{number(100 * missing, 0)} % of the requests could not be measured, more than the "
-            f"{number(100 * policy.MEASURE_MISSING, 0)} % without which a plan may do: {few(reasons or absent)}; mend these "
-            "paths, measure for longer with --seconds, or ask for others with `application.urls`"
+            f"{number(100 * policy.MEASURE_MISSING, 0)} % that a plan tolerates: {few(reasons or absent)}; fix these paths, "
+            "measure for longer with --seconds, or choose others in `application.urls`"
         )
 
 
@@ -107,8 +107,8 @@ def others_of(
             clear.append((service, each))
         else:
             unclear.append(
-                f"{service} computes so much by itself ({number(by_itself / 1e4 / busy, 0)} % of a CPU) that what it does for a request "
-                "cannot be told and does not count; measure when it has less to do"
+                f"{service} uses so much CPU by itself ({number(by_itself / 1e4 / busy, 0)} % of a CPU) that its "
+                "share per request cannot be told apart and is not counted; measure when it is less busy"
             )
     return tuple(sorted(clear, key=lambda item: -item[1])), tuple(unclear)
 
@@ -200,9 +200,9 @@ def _refuse_growth(growth_kb: Mapping[str, int], requests: int) -> None:
         return
     if second >= policy.MEASURE_LEAK_PERSISTS * (half - begin):
         raise DoesNotFitError(
-            f"the application leaks: its workers grew from {mb(begin / 1024)} to {mb(end / 1024)} during "
-            f"{requests} requests, about {number(total / requests, 1)} KB each, and did not stop; if that is a cache that "
-            "fills, measure for longer with --seconds"
+            f"the application leaks memory: its workers grew from {mb(begin / 1024)} to {mb(end / 1024)} during "
+            f"{requests} requests, about {number(total / requests, 1)} KB each, and kept growing; if a cache is "
+            "filling, measure for longer with --seconds"
         )
 
 
@@ -219,10 +219,10 @@ def _refuse_chance(measured: Measured, seconds: float | None) -> None:
         needed = ceil_to(seconds * (worst / policy.MEASURE_UNKNOWN) ** 2, 10)
         advice = f"measure with --seconds {needed} or more"
         if needed > policy.MEASURE_MOST_SECONDS:
-            advice = "no bearable time would do"
+            advice = "no reasonable time would suffice"
     raise InputError(
-        f"requests are answered at random speed: {what} of one is {milliseconds(mean)}, but after "
-        f"{counted(measured.requests, 'request')} that is known to ±{number(200 * worst, 0)} % only, where "
-        f"±{number(200 * policy.MEASURE_UNKNOWN, 0)} % is the least that a plan can follow from; {advice}, or ask with "
-        "`application.urls` for paths that do the same work each time"
+        f"requests vary too much: the mean {what} is {milliseconds(mean)}, but after "
+        f"{counted(measured.requests, 'request')} only known to ±{number(200 * worst, 0)} %, and a plan needs "
+        f"±{number(200 * policy.MEASURE_UNKNOWN, 0)} %; {advice}, or choose paths in `application.urls` that do the same "
+        "work each time"
     )

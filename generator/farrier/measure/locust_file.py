@@ -41,8 +41,8 @@ def asked_by_users(
         repeated = [each for each in user["requests"] if not each["starting"]]
         if once := {f"{each['method']} {line(each['target'], SHOWN)}" for each in user["requests"] if each["starting"]}:
             notes.append(
-                f"{own} asks once, when it starts, for {', '.join(sorted(once)[:3])}; requests are measured without the "
-                "session that this may begin"
+                f"{own} requests {', '.join(sorted(once)[:3])} once, when it starts; requests are measured without a "
+                "session that this may start"
             )
         seconds = float(user["seconds"]) + ANSWER_SECONDS * len(repeated)
         for each in repeated:
@@ -52,11 +52,11 @@ def asked_by_users(
                 left[why] = left.get(why, 0.0) + weight
             else:
                 tally.add(_request(each), weight)
-    notes += [f"not asked for: {share(weight, total)} {why}" for why, weight in left.items()]
+    notes += [f"left out: {share(weight, total)} {why}" for why, weight in left.items()]
     if not tally.total:
         raise InputError(
-            f"{source}: its users ask for nothing that could be measured; "
-            + ("; ".join(notes[1:]) or "it needs a class derived from HttpUser or FastHttpUser with tasks")
+            f"{source}: its users send nothing that can be measured; "
+            + ("; ".join(notes[1:]) or "it needs a subclass of HttpUser or FastHttpUser with tasks")
         )
     return tally.asked(tuple(notes))
 
@@ -66,15 +66,15 @@ def _refused(each: Mapping[str, Any], methods: Collection[str], static_url: str 
     method, target = each["method"], each["target"]
     if method not in methods:
         wanted = ",".join([*sorted(methods), method])
-        return f"are {method}, which may change data; --methods {wanted} asks for them as well"
+        return f"are {method}, which may change data; --methods {wanted} includes them"
     if each["body"] is None:
         return f"are {method} with a body of more than 256 KB"
     if len(target) > LONGEST_PATH or not TARGET.fullmatch(target):
-        return "have a path that is too long, or with characters that are not quoted"
+        return "have a path that is too long or has unquoted characters"
     if static_url and target.startswith(static_url):
         return "are answered by NGINX itself"
     if has_token(target):
-        return "have what looks like a token in their path"
+        return "have what looks like a token in the path"
     return None
 
 

@@ -74,9 +74,9 @@ class Recorder:
         matching = [each for each in self.seen if each["method"] == request_type]
         self.seen.clear()
         if not matching:
-            self.notes[f"{request_type} {url or name} gets no answer here: {type(exception).__name__}: {exception}"] = (
-                None
-            )
+            self.notes[
+                f"{request_type} {url or name} gets no response here: {type(exception).__name__}: {exception}"
+            ] = None
             return
         found = matching[-1]
         found["body"] = None if len(found["body"]) > LONGEST_BODY else base64.b64encode(found["body"]).decode()
@@ -84,7 +84,9 @@ class Recorder:
 
     def failed(self, exception: BaseException, **_: object) -> None:
         """A task ended early, perhaps because it needs a real answer."""
-        self.notes[f"tasks end early with {type(exception).__name__}: {exception}; here every answer is {{}}"] = None
+        self.notes[
+            f"tasks fail with {type(exception).__name__}: {exception}; every response is {{}} while requests are recorded"
+        ] = None
 
     def sleep(self, seconds: float = 0, **_: object) -> None:
         """Users need not really wait."""
@@ -109,9 +111,9 @@ class Recorder:
             try:
                 on_start()
             except Exception as error:
-                self.notes[f"on_start ends early with {type(error).__name__}: {error}; here every answer is {{}}"] = (
-                    None
-                )
+                self.notes[
+                    f"on_start fails with {type(error).__name__}: {error}; every response is {{}} while requests are recorded"
+                ] = None
             self.starting = False
 
         user.on_start = start
@@ -136,12 +138,12 @@ def keep_inside(port: int) -> None:
 
     def guarded(self: Any, address: Any) -> Any:
         if isinstance(address, tuple) and (address[0] not in ("127.0.0.1", "::1") or address[1] != port):
-            raise ConnectionRefusedError(f"{address[0]}:{address[1]} is not asked while requests are recorded")
+            raise ConnectionRefusedError(f"{address[0]}:{address[1]} is not contacted while requests are recorded")
         return connect(self, address)
 
     def resolved(host: Any, *rest: Any, **options: Any) -> Any:
         if host not in ("127.0.0.1", b"127.0.0.1"):
-            raise gevent.socket.gaierror(f"{host} is not asked while requests are recorded")
+            raise gevent.socket.gaierror(f"{host} is not contacted while requests are recorded")
         return resolve(host, *rest, **options)
 
     gevent.socket.socket.connect = guarded

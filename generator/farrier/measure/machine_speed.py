@@ -37,8 +37,8 @@ class Pace:
             return None
         by, how = (1 / self.factor - 1, "slower") if self.factor < 1 else (1 - 1 / self.factor, "faster")
         return (
-            f"fixed work took {number(100 * abs(by), 0)} % {'longer' if how == 'slower' else 'less'} than at the first "
-            f"measurement on {self.reference.on}: the machine was {how}, and the figures are as for its speed then"
+            f"a fixed task took {number(100 * abs(by), 0)} % {'longer' if how == 'slower' else 'less'} than at the "
+            f"first measurement on {self.reference.on}: the machine was {how}, and the figures are scaled to its speed then"
         )
 
 

@@ -162,7 +162,7 @@ class Tally:
         if left > 1e-9 * self.total:
             others = len(self._names) - len(names)
             which = f"{counted(others, 'other path')}, " if others else ""
-            notes = (*notes, f"{which}{share(left, self.total)}, are rarer and not asked for")
+            notes = (*notes, f"{which}{share(left, self.total)}, are rarer and left out")
         return Asked(found, notes)
 
 

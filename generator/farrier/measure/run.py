@@ -127,7 +127,7 @@ def measure(
     """
     host = how.host
     if host is not None and not HOST.fullmatch(host):
-        raise InputError(f"--host {shown(host)}: must be the name of one host of the inventory, such as web1")
+        raise InputError(f"--host {shown(host)}: must be the name of one inventory host, such as web1")
     if how.local:
         _require_systemd(name)
     if host is None and not HOST.fullmatch(project.environments[name].group):

@@ -70,17 +70,17 @@ def asked_for(project: Project, source: Source) -> Asked:
     """
     access_log, locustfile, methods = source.access_log, source.locustfile, source.methods
     if access_log and locustfile:
-        raise InputError("--access-log and --locustfile: name one of them, the requests come from one place")
+        raise InputError("--access-log and --locustfile: use one of them; requests come from one source")
     wanted = parse_methods(methods)
     static = project.application.static.url if project.application.static else None
     if locustfile:
         return asked_by_users(record(locustfile), shown_name(locustfile), wanted, static)
     if access_log:
         if others := [each for each in wanted if each not in UNCHANGING]:
-            raise InputError(f"--methods {','.join(others)}: an access log holds no bodies; use a Locust file")
+            raise InputError(f"--methods {','.join(others)}: an access log does not record bodies; use a Locust file")
         return asked_in_log(lines(access_log), shown_name(access_log), wanted, static)
     if methods is not None:
-        raise InputError("--methods is for --locustfile and --access-log; `application.urls` are asked for with GET")
+        raise InputError("--methods is for --locustfile and --access-log; `application.urls` are requested with GET")
     return of_urls(dict(project.application.urls) or {project.application.health_path: 1.0})
 
 
@@ -112,7 +112,7 @@ def lines(path: Path) -> Iterator[bytes]:
                         yield piece
                     whole = piece.endswith(b"\n")
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{path}: is not a whole gzip file: {error}") from None
+        raise InputError(f"{path}: not a complete gzip file: {error}") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
 
@@ -120,7 +120,7 @@ def lines(path: Path) -> Iterator[bytes]:
 def record(path: Path) -> list[dict[str, object]]:
     """What the users of a Locust file ask for; they run in a process of their own, which Locust changes throughout."""
     if not path.is_file():
-        raise InputError(f"{path}: there is no such file; name a Locust file, such as locustfile.py")
+        raise InputError(f"{path}: no such file; name a Locust file, such as locustfile.py")
     with tempfile.TemporaryDirectory(prefix="farrier-locust-") as directory:
         result = Path(directory, "result.json")
         command = [sys.executable, "-m", "farrier.measure.locust_recorder", str(path), str(result)]
@@ -130,12 +130,12 @@ def record(path: Path) -> list[dict[str, object]]:
                 timeout=RECORD_SECONDS, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
-            raise InputError(f"{path}: its users do not come to an end within {RECORD_SECONDS} s") from None
+            raise InputError(f"{path}: its users do not finish within {RECORD_SECONDS} s") from None
         if not result.exists():
-            said = (done.stderr or done.stdout).strip().splitlines() or [f"it ended with status {done.returncode}"]
+            said = (done.stderr or done.stdout).strip().splitlines() or [f"it exited with status {done.returncode}"]
             raise InputError(f"{path}: its users cannot be run: {shown(said[-1], 300)}")
         if result.stat().st_size > LARGEST_RECORD:
-            raise InputError(f"{path}: its users ask with more than {LARGEST_RECORD >> 20} MB; use smaller bodies")
+            raise InputError(f"{path}: its users send more than {LARGEST_RECORD >> 20} MB; use smaller bodies")
         return recorded(result.read_bytes(), path)
 
 

@@ -43,16 +43,16 @@ def require_deployable(application: Application, root: Path) -> None:
     """InputError, with a line for each thing that would fail on the host; of a git source only the names can be looked at."""
     if export := EXPORTS.get(application.requirements.rpartition("/")[2]):
         raise InputError(
-            f"application.requirements: {shown(application.requirements)} is no file that `pip install -r` reads; write one "
-            f"with `{export}` and name that"
+            f"application.requirements: {shown(application.requirements)} is not a file that `pip install -r` reads; "
+            f"write one with `{export}` and name that"
         )
     if application.is_git:
         return
     source = root / application.source
     if not source.is_dir():
         raise InputError(
-            f"application.source: {shown(application.source, 200)} is no directory beside the project file; name the one "
-            "that holds the application"
+            f"application.source: {shown(application.source, 200)} is not a directory beside the project file; name "
+            "the one that holds the application"
         )
     looks = (_requirements, _entry, _static, _scripts)
     if lines := [line for look in looks if (line := look(application, source))]:
@@ -110,7 +110,7 @@ def _elsewhere(application: Application, top: str, source: Path) -> str | None:
     near = [path.stem for path in source.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()]
     right = nearest(top, sorted(near)) if near else "name the application's module"
     return (
-        f"application.wsgi: {shown(top)} is neither in {source} nor brought by {application.requirements}; "
+        f"application.wsgi: {shown(top)} is neither in {source} nor installed by {application.requirements}; "
         f"{printable(right, 300)}"
     )
 
@@ -195,13 +195,13 @@ def _static(application: Application, source: Path) -> str | None:
         path /= part
         if path.is_symlink():
             return (
-                f"application.static.directory: {shown(named)} leads through the link {path.relative_to(source)}, which a "
-                "release does not follow; name a directory of the source"
+                f"application.static.directory: {shown(named)} goes through the symbolic link "
+                f"{path.relative_to(source)}, which a release does not follow; name a directory inside the source"
             )
     if application.static.command is None and not path.is_dir():
         return (
-            f"application.static.directory: {shown(named)} is no directory in {source}, and no static.command makes it; name "
-            "the directory or the command"
+            f"application.static.directory: {shown(named)} is not a directory in {source}, and no static.command "
+            "creates it; name the directory or the command"
         )
     return None
 
@@ -214,5 +214,5 @@ def _scripts(application: Application, source: Path) -> str | None:
         if len(words) < 2 or not re.fullmatch(r"python[0-9.]*", words[0]) or not words[1].endswith(".py"):
             continue
         if not words[1].startswith(("-", "/")) and not (source / words[1]).is_file():
-            return f"application.{key}: {shown(words[1])} is not in {source}; name a file that is"
+            return f"application.{key}: {shown(words[1])} is not in {source}; name one that is"
     return None

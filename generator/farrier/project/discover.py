@@ -80,7 +80,7 @@ def discover(directory: Path) -> Discovery:
             seen.put("requirements", candidate, candidate)
             break
     else:
-        seen.hints["requirements"] = f"none of {', '.join(REQUIREMENTS)} is there"
+        seen.hints["requirements"] = f"none of {', '.join(REQUIREMENTS)} exists"
     _health(directory, sources, seen)
     _variables(directory, sources, seen)
     return seen
@@ -181,12 +181,14 @@ def _django(directory: Path, sources: dict[Path, str], seen: Discovery) -> None:
 def _as_startproject_wrote_it(values: dict[str, ast.expr], seen: Discovery) -> None:
     """What Django's template for a project sets for a developer's machine, and a host cannot use."""
     if isinstance(hosts := values.get("ALLOWED_HOSTS"), ast.List) and not hosts.elts:
-        seen.hints["ALLOWED_HOSTS"] = "empty in the settings, so Django answers 400; list the domain and the aliases"
+        seen.hints["ALLOWED_HOSTS"] = "empty in the settings, so Django answers 400; list the domain and its aliases"
     if isinstance(debug := values.get("DEBUG"), ast.Constant) and debug.value is True:
-        seen.hints["DEBUG"] = "True in the settings, so visitors see tracebacks and settings; False on a host"
+        seen.hints["DEBUG"] = (
+            "True in the settings, so visitors would see tracebacks and settings; set it to False on hosts"
+        )
     databases = _source_of(values.get("DATABASES"))
     if "BASE_DIR" in databases and ".sqlite3'" in databases and not _environment_names([databases]):
-        seen.hints["DATABASES"] = f"beside the code, where it cannot be written; below /var/lib/{seen.name} it can"
+        seen.hints["DATABASES"] = f"beside the code, which is read-only on a host; put it below /var/lib/{seen.name}"
 
 
 def _assignments(texts: list[str]) -> dict[str, ast.expr]:
@@ -223,7 +225,7 @@ def _flask(directory: Path, sources: dict[Path, str], seen: Discovery) -> None:
             seen.put("wsgi", f"{module}:{entry}", f"Flask, {module}:{entry} in {holds.relative_to(directory)}")
             break
     else:
-        seen.hints["wsgi"] = "neither a manage.py nor a module with `Flask(...)` is there"
+        seen.hints["wsgi"] = "there is neither a manage.py nor a module with `Flask(...)`"
     static = next((there / "static" for there in where if (there / "static").is_dir()), None)
     if static:
         named = static.relative_to(directory).as_posix()
@@ -264,7 +266,7 @@ def _health(directory: Path, sources: dict[Path, str], seen: Discovery) -> None:
             if found:
                 seen.put("health_path", f"/{found[1]}", f"/{found[1]} in {path.relative_to(directory)}")
                 return
-    seen.hints["health_path"] = "no route such as health/ was found; / will be asked"
+    seen.hints["health_path"] = "no route such as health/; / will be used"
 
 
 def _environment_names(texts: list[str]) -> list[str]:
@@ -297,7 +299,7 @@ def _variables(directory: Path, sources: dict[Path, str], seen: Discovery) -> No
         seen.put(
             "secrets",
             secrets,
-            f"{', '.join(secrets)}, by their names; their values belong in Ansible vault",
+            f"{', '.join(secrets)}, judging by the names; keep the values in Ansible vault",
         )
     if plain:
-        seen.found.append(f"environment variables that the code reads: {', '.join(plain)}")
+        seen.found.append(f"environment variables the code reads: {', '.join(plain)}")

@@ -21,14 +21,14 @@ HEADER = """\
 """
 
 WORKLOAD = """\
-    # What one request costs. State what you have measured; what is left out is assumed, and the plan says so.
+    # What one request costs. Fill in what you have measured; the rest is assumed, and the plan says so.
     # workload:
     #   cpu_seconds: 0.02            # CPU time of one request
-    #   wait_seconds: 0.03           # time it waits for the database and other services
-    #   memory_private_mb: 45        # memory of one worker that it shares with nobody
+    #   wait_seconds: 0.03           # time spent waiting for the database and other services
+    #   memory_private_mb: 45        # memory that one worker does not share
     #   memory_shared_mb: 35         # memory that preloaded workers share
-    #   preload_safe: true           # importing starts no threads and opens no sockets
-    #   database_connections: 90     # granted to the application on all hosts together
+    #   preload_safe: true           # importing the application starts no threads and opens no sockets
+    #   database_connections: 90     # available to the application on all hosts together
     #   peak_rps: 40                 # requests a second at the peak
     #   request_limit_seconds: 30    # the slowest legitimate request
 """
@@ -43,9 +43,9 @@ def write_project_file(
         InputError: the directory cannot be read, or `target` exists and `force` is not set.
     """
     if not directory.is_dir():
-        raise InputError(f"{shown(str(directory), 200)} is no directory; name the application's source directory")
+        raise InputError(f"{shown(str(directory), 200)} is not a directory; name the application's source directory")
     if os.path.lexists(target) and not force:
-        raise InputError(f"{target}: exists already; edit it, or overwrite it with --force")
+        raise InputError(f"{target}: already exists; edit it, or overwrite it with --force")
     smallest = {
         "application": {"name": "notes", "wsgi": "notes:app"},
         "environments": {environment: {"inventory": "hosts", "domain": "www.example.org"}},
@@ -59,7 +59,7 @@ def write_project_file(
     for key, value in list(seen.keys.items()):
         if _wrong(Application, {key: value}, key):
             del seen.keys[key]
-            seen.hints[key] = f"{shown(value)} was found, which a project file does not take"
+            seen.hints[key] = f"{shown(value)} was found, but is not valid in a project file"
     text = _document(seen, source, environment, domain, inventory)
     load(text.encode(), str(target))  # what cannot be read is not written
     try:
@@ -85,7 +85,7 @@ def _require(what: str, model: type[BaseModel], document: Mapping[str, object], 
         right = (
             "a name of lower-case letters, digits and single hyphens, such as production" if model is Project else right
         )
-        raise InputError(f"{what}: {shown(value)} has a form that a project file does not take; expected {right}")
+        raise InputError(f"{what}: {shown(value)} is not valid in a project file; expected {right}")
 
 
 def _source(directory: Path, target: Path) -> str:
@@ -97,8 +97,8 @@ def _source(directory: Path, target: Path) -> str:
         return source.relative_to(base).as_posix()
     except ValueError:
         raise InputError(
-            f"{shown(str(directory), 200)} is not below {base}; write the project file beside or above the source with "
-            "--project"
+            f"{shown(str(directory), 200)} is not below {base}; use --project to write the project file beside or "
+            "above the source"
         ) from None
 
 

@@ -20,9 +20,9 @@ def git_url_fault(url: str) -> str | None:
     masked = shown(re.sub("://[^/@]*@", "://***@", url))
     if re.match(r"(https?|file)://[^/]*@|[a-z+]+://[^/@]*:[^/@]*@", url):
         return (
-            f"source {masked} holds a user, password or token, which would be written into files that are kept in git; "
-            "leave it out and let git's credential helper answer, or use an SSH key with git@HOST:PATH"
+            f"source {masked} contains a user, password or token, which would end up in files under version control; "
+            "leave it out and use git's credential helper, or an SSH key with git@HOST:PATH"
         )
     if url.startswith(("git://", "http://")):
-        return f"source {masked}: anybody on the way could send other code, as nothing proves whose it is; use https or ssh"
+        return f"source {masked}: the connection is not authenticated, so the code could be replaced on the way; use https or ssh"
     return None

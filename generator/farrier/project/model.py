@@ -39,9 +39,9 @@ class Static(Model):
             description="the URL prefix, such as /static/",
         ),
     ]
-    directory: InnerPath = Field(description="the directory inside the release that holds them, such as static_root")
+    directory: InnerPath = Field(description="their directory inside the release, such as static_root")
     command: Command | None = Field(
-        None, description="what collects them, such as python manage.py collectstatic --noinput"
+        None, description="the command that collects them, such as python manage.py collectstatic --noinput"
     )
 
 
@@ -51,7 +51,7 @@ class Application(Model):
     name: Name = Field(description="lower-case letters, digits and single hyphens, at most 30, such as notes")
     source: str = Field(
         ".",
-        description="a directory relative to farrier.yml, or a git URL; what git or a .farrierignore in it ignores stays out",
+        description="a directory relative to farrier.yml, or a git URL; files ignored by git or by its .farrierignore are left out",
         max_length=500,
     )
     ref: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=200)] | None = Field(
@@ -68,7 +68,7 @@ class Application(Model):
     urls: dict[RequestPath, Weight] = Field(
         default_factory=dict,
         max_length=50,
-        description="paths that `farrier measure` asks for, with their share of the traffic, such as /: 3",
+        description="paths that `farrier measure` requests, with their shares of the traffic, such as /: 3",
     )
     migrate: Command | None = Field(
         None, description="the command that migrates the database, such as python manage.py migrate"
@@ -76,7 +76,7 @@ class Application(Model):
     static: Static | None = Field(None, description="url and directory of the static files")
     environment: dict[VariableName, EnvironmentValue] = Field(
         default_factory=dict,
-        description="environment variables with text values, quoted where YAML would read them otherwise",
+        description="environment variables with text values, quoted where YAML would read something else",
     )
     secrets: list[VariableName] = Field(
         default_factory=list,
@@ -95,9 +95,7 @@ class Application(Model):
     def _source(cls, value: str) -> str:
         # What holds a password is refused below, by a message that does not repeat it.
         if not git_url_fault(value) and not GIT_URL.fullmatch(value) and not SOURCE_DIRECTORY.fullmatch(value):
-            raise ValueError(
-                "is neither a relative directory of plain characters nor a git URL (https, ssh, file or USER@HOST:PATH)"
-            )
+            raise ValueError("is neither a plain relative directory nor a git URL (https, ssh, file or USER@HOST:PATH)")
         return value
 
     @field_validator("requirements")
@@ -112,11 +110,11 @@ class Application(Model):
         if self.is_git and self.ref is None:
             raise ValueError("ref is missing: a git URL needs the tag, branch or commit to deploy")
         if not self.is_git and self.ref is not None:
-            raise ValueError(f"ref {self.ref!r} belongs to a git URL, but source is a directory")
+            raise ValueError(f"ref {self.ref!r} needs a git URL, but source is a directory")
         check_variables(self.environment)
         check_variables(dict.fromkeys(self.secrets, ""))
         if both := sorted(set(self.environment) & set(self.secrets)):
-            raise ValueError(f"{', '.join(both)} stands under environment and under secrets; keep one")
+            raise ValueError(f"{', '.join(both)} is under both environment and secrets; keep one")
         return self
 
     @property
@@ -135,15 +133,15 @@ AbsolutePath = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9_][A-Za-z0-9._-]*)+$"
 
 
 class Tls(Model):
-    """Certificate and key that are on the host already."""
+    """Certificate and key that already exist on the host."""
 
     certificate: Annotated[
         AbsolutePath,
-        Field(description="absolute path of the chain on the host"),
+        Field(description="absolute path of the certificate chain on the host"),
     ]
     key: Annotated[
         AbsolutePath,
-        Field(description="absolute path of the key on the host"),
+        Field(description="absolute path of the private key on the host"),
     ]
 
 
@@ -155,26 +153,24 @@ class Environment(Model):
     )
     group: HostsPattern = Field(
         "all",
-        description="the inventory's group that the application goes to, or an Ansible pattern of hosts, such as web:!db",
+        description="the inventory group to deploy to, or an Ansible host pattern, such as web:!db",
     )
     domain: HostName = Field(
         description="a host name in lower case (an internationalised one as xn--...), such as www.example.org"
     )
-    aliases: list[HostName] = Field(default_factory=list, description="further host names")
+    aliases: list[HostName] = Field(default_factory=list, description="additional host names")
     environment: dict[VariableName, EnvironmentValue] = Field(
-        default_factory=dict, description="added to the application's"
+        default_factory=dict, description="variables added to the application's"
     )
     workload: WorkloadOrPath = Field(
         default_factory=WorkloadInput,
-        description="a mapping, or the path of a YAML file with the same keys",
+        description="a mapping, or the path of a YAML file with these keys",
     )
     overrides: Overrides = Field(default_factory=dict, description="settings by name, such as gunicorn.workers: 3")
-    facts: Stated = Field(default_factory=dict, description="facts that hold for all hosts, such as memory_mb: 3936")
-    hosts: dict[InventoryHost, Stated] = Field(default_factory=dict, description="facts stated for one host")
+    facts: Stated = Field(default_factory=dict, description="facts for all hosts, such as memory_mb: 3936")
+    hosts: dict[InventoryHost, Stated] = Field(default_factory=dict, description="facts for single hosts, by name")
     tls: Tls | None = Field(None, description="certificate and key on the host")
-    release_header: StrictBool = Field(
-        False, description="true for answers that name the release they come from, in a header X-Release"
-    )
+    release_header: StrictBool = Field(False, description="true to name the release in a response header, X-Release")
     metrics_directory: AbsolutePath | None = Field(
         None, description="node_exporter's directory for text files, such as /var/lib/prometheus/node-exporter"
     )
@@ -190,20 +186,20 @@ class Environment(Model):
     def _consistent(self) -> Self:
         check_variables(self.environment)
         if self.domain in self.aliases or len(set(self.aliases)) < len(self.aliases):
-            raise ValueError("aliases name a host twice; each name once")
+            raise ValueError("aliases repeat a host name; list each name once")
         return self
 
 
 class Scenario(Model):
     """A Molecule scenario besides the one that every environment has."""
 
-    environment: Name = Field(description="the environment whose role it proves")
+    environment: Name = Field(description="the environment whose role it tests")
     system: Literal["debian12", "debian13"] | None = Field(None, description="debian12 or debian13")
     cpus: float | None = Field(None, gt=0, le=64, description="CPUs of the test host, such as 1")
     memory_mb: int | None = Field(
         None, ge=256, le=1_000_000, description="memory of the test host in whole MB, such as 512"
     )
-    overrides: Overrides = Field(default_factory=dict, description="settings by name that this test host gets")
+    overrides: Overrides = Field(default_factory=dict, description="settings by name for this test host")
 
 
 class Project(Model):
@@ -211,7 +207,7 @@ class Project(Model):
 
     application: Application = Field(description="the application")
     environments: dict[Name, Environment] = Field(min_length=1, description="at least one environment by name")
-    scenarios: dict[Name, Scenario] = Field(default_factory=dict, description="further Molecule scenarios by name")
+    scenarios: dict[Name, Scenario] = Field(default_factory=dict, description="additional Molecule scenarios by name")
 
     @model_validator(mode="after")
     def _names(self) -> Self:
@@ -221,7 +217,7 @@ class Project(Model):
             secret = set(self.application.secrets) & set(self.environments[name].environment)
             if secret:
                 raise ValueError(
-                    f"{', '.join(sorted(secret))} is a secret and stands in the environment of {name!r}; remove one"
+                    f"{', '.join(sorted(secret))} is both a secret and in the environment of {name!r}; remove one"
                 )
         for name, scenario in self.scenarios.items():
             if scenario.environment not in self.environments:

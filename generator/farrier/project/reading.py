@@ -41,7 +41,7 @@ def read_workload_input(environment: Environment, root: FilePath, *, optional: b
     return _validated(
         WorkloadInput,
         root / given,
-        "it is named by `workload:` in the project file; `farrier measure` writes workloads/ENV.yml",
+        "`workload:` in the project file names it; `farrier measure` writes workloads/ENV.yml",
     )
 
 
@@ -57,7 +57,7 @@ def environment_of(project: Project, name: str) -> Environment:
     """The environment called `name`, or an error that lists those there are."""
     if name not in project.environments:
         raise InputError(
-            f"environment {shown(name)} is not in the project file; it has {', '.join(sorted(project.environments))}"
+            f"environment {shown(name)} is not in the project file, which has {', '.join(sorted(project.environments))}"
         )
     return project.environments[name]
 
@@ -67,12 +67,12 @@ def _validated(model: type[M], path: FilePath, hint: str) -> M:
         with opened(path) as file:
             content = file.read(MAXIMUM_BYTES + 1)
     except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file; {hint}") from None
+        raise InputError(f"{path}: no such file; {hint}") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     document = load(content, str(path))
     if not isinstance(document.data, dict):
-        raise InputError(f"{path}: should be a mapping with the keys {', '.join(model.model_fields)}")
+        raise InputError(f"{path}: must be a mapping with the keys {', '.join(model.model_fields)}")
     try:
         return model.model_validate(document.data)
     except ValidationError as error:
@@ -92,12 +92,12 @@ def _line(model: type[BaseModel], details: ErrorDetails, document: Document, pat
     if kind == "missing":
         return f"{prefix}is missing{right}"
     if kind == "extra_forbidden":
-        return f"{prefix}is no known key; {_known_keys(model, key)}"
+        return f"{prefix}unknown key; {_known_keys(model, key)}"
     if kind == "value_error":
         message = str(details.get("ctx", {}).get("error", details["msg"]))
         return f"{prefix}{message}" if isinstance(given, dict) else f"{prefix}{shown(given)} {message}"
     if isinstance(given, str) and len(given) < 254 and not given.isascii() and key[-1:] == ("domain",):
-        return f"{prefix}{shown(given)} has to be written as {_punycode(given)}"
+        return f"{prefix}{shown(given)} must be written as {_punycode(given)}"
     if details["loc"][-1] == "[key]":
         right = f"; expected {_KEYS.get(str(key[-2]), _KEYS['environment'])}"
     reason = _REASONS.get(kind, details["msg"].removeprefix("Input "))
@@ -120,13 +120,13 @@ _REASONS = {
     "int_from_float": "is not a whole number",
     "float_type": "is not a number",
     "bool_type": "is not true or false",
-    "string_pattern_mismatch": "has a form that is not allowed here",
+    "string_pattern_mismatch": "is not allowed here",
     "dict_type": "is not a mapping",
     "list_type": "is not a list",
     "model_type": "is not a mapping",
     "string_too_long": "is too long",
     "string_too_short": "is too short",
-    "literal_error": "is not one of them",
+    "literal_error": "is not one of the choices",
     "finite_number": "is not a finite number",
 }
 

@@ -41,10 +41,10 @@ SUFFIXES = ("-activate", "-preflight", "-metrics", "-measure")
 """Endings of units and directories that Farrier makes beside those of an application."""
 
 _HOLDERS = (
-    (BASE, "is a user or group that every Debian host has"),
+    (BASE, "is a user or group of every Debian host"),
     (SYSTEM, "is a user, group or unit of the system"),
-    (DAEMONS, "is a user, group or unit of a service that hosts may have"),
-    (DIRECTORIES, "is a directory or file that every host has"),
+    (DAEMONS, "is a user, group or unit of a common service"),
+    (DIRECTORIES, "is a system directory or file"),
 )
 _NAMES = {name: why for names, why in _HOLDERS for name in names.split()}
 
@@ -55,18 +55,18 @@ def why_not_a_name(name: str) -> str | None:
         return f"{_NAMES[name]}; choose another name"
     for start in ("systemd-", "ansible-"):
         if name.startswith(start):
-            return f"begins with {start} as what belongs to {start[:-1]} does; choose another name"
+            return f"begins with {start}, which is reserved for {start[:-1]}; choose another name"
     for end in SUFFIXES:
         if name.endswith(end):
             other = name.removesuffix(end)
-            return f"ends in {end}, as something of an application called {other!r} does; choose another name"
+            return f"ends in {end}, which is reserved for units of an application called {other!r}; choose another name"
     return None
 
 
 _SYSTEMD = "is set by systemd or decided by the plan"
-_LOADER = "changes which code the C library loads into each process"
-_PYTHON = "changes which code Python runs or where it looks for it"
-_SHELL = "makes each shell run or read something else"
+_LOADER = "changes what code the C library loads into every process"
+_PYTHON = "changes what code Python runs or where it looks for it"
+_SHELL = "changes what every shell runs or reads"
 
 _VARIABLES = {
     variable: why

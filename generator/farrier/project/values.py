@@ -33,11 +33,11 @@ def _plain(value: object) -> object:
         raise ValueError("Ansible would evaluate {{, {% and {#; set this value in the inventory, tagged !unsafe")
     if HEADER in value:
         raise ValueError(
-            f"Ansible would read delimiters after {HEADER}; set this value in the inventory, tagged !unsafe"
+            f"Ansible would read other delimiters after {HEADER}; set this value in the inventory, tagged !unsafe"
         )
     if bad := NO_TEXT.search(value):
         raise ValueError(
-            f"holds U+{ord(bad.group()):04X}, for which systemd drops the value or its whole file; remove it"
+            f"contains U+{ord(bad.group()):04X}, which makes systemd drop the value or the whole file; remove it"
         )
     return value
 
@@ -47,7 +47,7 @@ def _text_of_scalar(value: object) -> object:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if isinstance(value, bool | float):
-        raise ValueError("has more than one spelling as text; put it in quotes")  # noqa: TRY004 - pydantic wants ValueError
+        raise ValueError("can be written as text in more than one way; put it in quotes")  # noqa: TRY004 - pydantic wants ValueError
     return _plain(value)
 
 
@@ -91,7 +91,7 @@ def _facts(value: Any) -> Any:
         return value
     for name, given in value.items():
         if name not in FACTS:
-            raise ValueError(f"{name} is no fact; {nearest(str(name), list(FACTS))}")
+            raise ValueError(f"{name} is not a fact; {nearest(str(name), list(FACTS))}")
         if not is_a(FACTS[name].kind, given):
             raise ValueError(f"{name}: {quoted(given)} is not {FACTS[name].kind}")
     return value
@@ -121,11 +121,11 @@ def _overrides(value: Any) -> Any:
     for name, given in value.items():
         spec = BY_NAME.get(name)
         if spec is None:
-            raise ValueError(f"{name} is no setting; {nearest(str(name), list(BY_NAME))}")
+            raise ValueError(f"{name} is not a setting; {nearest(str(name), list(BY_NAME))}")
         if name == "gunicorn.worker_class" and re.search("asgi|uvicorn", str(given), re.IGNORECASE):
             raise ValueError(
-                f"{name}: {given!r} is not offered, as an ASGI worker accepts connections without a bound and makes the "
-                f"socket's queue its own, so that the plan's numbers would not hold; it is {spec.expected}"
+                f"{name}: {given!r} is not supported: an ASGI worker accepts connections without limit and drains the "
+                f"socket's queue, so the plan's numbers would not hold; expected {spec.expected}"
             )
         if not spec.accepts(given):
             raise ValueError(f"{name}: {given!r} is not {spec.expected}")

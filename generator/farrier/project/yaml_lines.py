@@ -53,7 +53,7 @@ def load(content: bytes, name: str) -> Document:
         InputError: every defect that YAML itself knows, with file and line.
     """
     if len(content) > MAXIMUM_BYTES:
-        raise InputError(f"{name}: is larger than a file written by hand is; at most {MAXIMUM_BYTES} bytes")
+        raise InputError(f"{name}: is too large; the limit is {MAXIMUM_BYTES:,} bytes")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -61,7 +61,7 @@ def load(content: bytes, name: str) -> Document:
     if found := _LINE_BREAKS.search(text):
         line = text.count("\n", 0, found.start()) + 1
         raise InputError(
-            f"{name}:{line}: the invisible line break {shown(found.group())}; write it as an escape in double quotes"
+            f"{name}:{line}: invisible line break {shown(found.group())}; write it as an escape in double quotes"
         )
     loader = None
     try:
@@ -69,16 +69,16 @@ def load(content: bytes, name: str) -> Document:
         return _Reader(name).read(loader.get_single_node())
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise InputError(f"{name}:{line}: the character {shown(chr(error.character))} cannot stand in YAML") from None
+        raise InputError(f"{name}:{line}: the character {shown(chr(error.character))} is not allowed in YAML") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         raise InputError(f"{name}:{line}: not YAML: {error.problem or error.context}") from None
     except (ValueError, OverflowError):  # an escape such as "\UFFFFFFFF"
         line = loader.line + 1 if loader is not None else 1
-        raise InputError(f"{name}:{line}: not YAML: an escape in it stands for no character") from None
+        raise InputError(f"{name}:{line}: not YAML: invalid character escape") from None
     except RecursionError:
-        raise InputError(f"{name}: nested too deeply to be read") from None
+        raise InputError(f"{name}: nested too deeply") from None
     finally:
         if loader is not None:
             loader.dispose()
@@ -98,7 +98,7 @@ class _Reader:
         self.nodes += 1
         if self.nodes > MAXIMUM_NODES or id(node) in above:
             raise InputError(
-                f"{self.name}:{line}: aliases make the document endless or larger than {MAXIMUM_NODES} values"
+                f"{self.name}:{line}: aliases make the document endless or larger than {MAXIMUM_NODES:,} values"
             )
         if not node.tag.startswith("tag:yaml.org,2002:") or node.tag.rpartition(":")[2] not in (
             "str",
@@ -106,7 +106,7 @@ class _Reader:
             "seq",
         ):
             raise InputError(
-                f"{self.name}:{line}: the tag {shown(node.tag)} has no meaning here; write the value without a tag"
+                f"{self.name}:{line}: tag {shown(node.tag)} is not supported; write the value without a tag"
             )
         above |= {id(node)}
         if isinstance(node, yaml.MappingNode):
@@ -121,7 +121,7 @@ class _Reader:
         text: str = node.value
         if found := _SURROGATES.search(text):
             raise InputError(
-                f"{self.name}:{node.start_mark.line + 1}: {shown(found.group())} is half a character; write the whole one"
+                f"{self.name}:{node.start_mark.line + 1}: {shown(found.group())} is half of a surrogate pair; write the whole character"
             )
         return text
 
@@ -135,12 +135,11 @@ class _Reader:
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode):
-                raise InputError(f"{self.name}:{line}: a key must be a word, not a list or mapping")
+                raise InputError(f"{self.name}:{line}: a key must be a scalar, not a list or mapping")
             key = self._text(key_node)
             if key in result:
                 raise InputError(
-                    f"{self.name}:{line}: the key {shown(key)} stands twice; the first is on line "
-                    f"{self.lines[(*path, key)]}"
+                    f"{self.name}:{line}: duplicate key {shown(key)}; the first is on line {self.lines[(*path, key)]}"
                 )
             self.lines[(*path, key)] = line
             result[key] = self._value(value_node, (*path, key), above)
