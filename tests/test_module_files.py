@@ -99,7 +99,9 @@ def test_a_file_that_somebody_edited_is_kept_once(tmp_path: Path) -> None:
     result = bring([entry])
     assert kept.read_text() == "worked on for years"
     assert kept.stat().st_mode & 0o777 == 0o640
-    assert f"{conf} was edited on this host and has been replaced; it is kept as {kept}." in str(result["warnings"])
+    assert f"{conf} was edited on this host and has been replaced; the edited version is kept as {kept}." in str(
+        result["warnings"]
+    )
 
     conf.write_text("edited again")
     assert "warnings" not in bring([entry])
@@ -116,7 +118,7 @@ def test_what_a_role_wrote_is_not_kept(tmp_path: Path) -> None:
 def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "conf")
     result = bring([{"path": f"{tmp_path}/conf", "content": "x"}])
-    assert result["msg"] == f"{tmp_path}/conf: there is a directory or device in its place"
+    assert result["msg"] == f"{tmp_path}/conf: is a directory or device"
 
 
 def test_a_refused_set_leaves_the_old_one_in_place(tmp_path: Path) -> None:
@@ -129,7 +131,7 @@ def test_a_refused_set_leaves_the_old_one_in_place(tmp_path: Path) -> None:
     validator = ["sh", "-c", f"cat {tmp_path}/kept {tmp_path}/link >&2; exit 1"]
     result = bring(files, validate=validator, pending=f"{tmp_path}/pending")
     assert result["failed"] is True
-    assert result["msg"] == "The new files were refused, the old ones are back in place: bogus;more"
+    assert result["msg"] == "The new files were rejected; the old ones are back in place: bogus;more"
     assert (tmp_path / "kept").read_text() == "good"
     assert [each.name for each in tmp_path.iterdir()] == ["kept"]
 
@@ -186,7 +188,7 @@ def test_what_was_not_applied_is_made_good_by_the_next_run(tmp_path: Path) -> No
         ({"path": "/etc/x-y"}, "/etc/x-y: give either content or link"),
         ({"path": "/etc/x-y", "content": "x", "link": "y"}, "/etc/x-y: give either content or link"),
         ({"path": "/etc/x-y", "content": "x", "mode": "rw"}, "/etc/x-y: mode 'rw' is not an octal number such as 0644"),
-        ({"path": "/etc", "content": "x"}, "/etc: there is a directory or device in its place"),
+        ({"path": "/etc", "content": "x"}, "/etc: is a directory or device"),
     ],
 )
 def test_a_mistaken_entry_is_refused_in_one_line(entry: dict[str, Any], message: str) -> None:

@@ -49,8 +49,8 @@ def test_the_second_is_refused_and_told_who_has_it_and_how_to_take_it(path: Path
     told = refused["msg"]
     assert told.startswith("alice on forge has the lock for a rollback since 20")
     # A second may pass while the module starts.
-    assert re.search(r"\(last sign of life 6[0-9] s ago\)\. Wait until it has ended\.", told)
-    assert told.endswith(f"its lock is stale in 14 min; to take it now: {HINT}")
+    assert re.search(r"\(last sign of life 6[0-9] s ago\)\. Wait until it has finished\.", told)
+    assert told.endswith(f"its lock expires in 14 min; to take it now: {HINT}")
 
 
 def test_given_back_it_is_free_and_only_its_owner_gives_it_back(path: Path) -> None:
@@ -123,7 +123,7 @@ def test_while_a_step_runs_on_the_host_nobody_can_take_it(path: Path) -> None:
     with path.open() as step:
         fcntl.flock(step, fcntl.LOCK_EX)
         refused = ask(path, "alice", **forge(99, 99), take=True)
-    assert "one of its steps runs on this host right now" in refused["msg"]
+    assert "one of its steps is running on this host right now" in refused["msg"]
 
 
 def test_what_cannot_be_read_is_somebodys(path: Path) -> None:
@@ -140,10 +140,10 @@ def test_a_step_renews_the_lock_and_keeps_others_out_while_it_runs(path: Path, m
     age(path, 600)
     with module.holding(str(path), token):
         assert time.time() - path.stat().st_mtime < 60
-        assert "one of its steps runs" in ask(path, take=True)["msg"]
+        assert "one of its steps is running" in ask(path, take=True)["msg"]
         with pytest.raises(module.Failure, match="still runs on this host"), module.holding(str(path), token):
             pass
-    assert "one of its steps runs" not in ask(path)["msg"]
+    assert "one of its steps is running" not in ask(path)["msg"]
 
 
 @pytest.mark.parametrize("module", STEPS)

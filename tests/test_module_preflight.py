@@ -55,15 +55,15 @@ def test_a_host_as_it_was_planned_is_neither_refused_nor_warned_of() -> None:
     [
         (
             changed("system", version="11"),
-            "web1 runs Debian 11. This role knows Debian 12 and newer, and Ubuntu 22.04 and newer.",
+            "web1 runs Debian 11. This role supports Debian 12 or newer and Ubuntu 22.04 or newer.",
         ),
         (
             changed("system", distribution=None, version=None),
-            "web1 runs an unknown system . This role knows Debian 12 and newer, and Ubuntu 22.04 and newer.",
+            "web1 runs an unknown system . This role supports Debian 12 or newer and Ubuntu 22.04 or newer.",
         ),
         (
             changed("system", init="init"),
-            "web1 is not run by systemd, which holds the socket and the slots.",
+            "web1 is not run by systemd, which manages the socket and the slots.",
         ),
         (
             changed("cpus", usable=1.0, affinity=1),
@@ -148,7 +148,7 @@ def test_every_refusal_is_told_at_once() -> None:
         "system": {"distribution": "Debian", "version": "12", "init": "sh"},
     }
     refused, _ = told(facts=facts)
-    assert refused[0] == "web1 is not run by systemd, which holds the socket and the slots."
+    assert refused[0] == "web1 is not run by systemd, which manages the socket and the slots."
     assert refused[1].startswith("web1 was sized for 2 CPUs and now has 1 to use")
     assert len(refused) == 2
 
@@ -277,6 +277,6 @@ def test_whoever_has_the_lock_of_apt_is_named(tmp_path: Path, monkeypatch: pytes
         assert other.stdout
         other.stdout.readline()
         assert preflight.apt_warning("web1") == [
-            f"web1: process {other.pid} is installing packages there; the deploy waits for it, for 10 minutes at most."
+            f"web1: process {other.pid} is installing packages; the deploy waits for it for up to 10 minutes."
         ]
         other.communicate("")

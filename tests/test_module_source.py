@@ -182,7 +182,7 @@ def test_the_cache_is_the_users_alone(tmp_path: Path) -> None:
     assert (archive.is_symlink(), archive.read_bytes()) == (False, content)
     (tmp_path / "elsewhere").symlink_to(cache)
     assert pack(source, tmp_path / "elsewhere")["msg"] == (
-        f"{tmp_path}/elsewhere: has to be a directory of your own, as releases come from it; remove it"
+        f"{tmp_path}/elsewhere: must be a directory of your own, as releases come from it; remove it"
     )
 
 
@@ -196,7 +196,7 @@ def test_a_cache_or_an_archive_of_somebody_else_is_not_used(tmp_path: Path) -> N
     pack(source, cache)
     assert (archive.read_bytes(), archive.stat().st_uid) == (content, 0)
     os.chown(cache, 4321, 4321)
-    assert "has to be a directory of your own" in pack(source, cache)["msg"]
+    assert "must be a directory of your own" in pack(source, cache)["msg"]
 
 
 @pytest.mark.parametrize("target", ["/etc/passwd", "../outside", "static/../../outside"])
@@ -331,10 +331,8 @@ def test_what_cannot_be_read_or_is_too_deep_is_a_sentence(tmp_path: Path) -> Non
 
 def test_a_missing_or_empty_source_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert pack(tmp_path / "nowhere", tmp_path / "c")["msg"].endswith(
-        "there is no such directory on the control machine"
-    )
-    assert pack(tmp_path / "empty", tmp_path / "c")["msg"].endswith("there is nothing in it to release")
+    assert pack(tmp_path / "nowhere", tmp_path / "c")["msg"].endswith("no such directory on the control node")
+    assert pack(tmp_path / "empty", tmp_path / "c")["msg"].endswith("contains nothing to release")
 
 
 def test_members_tell_links_from_files() -> None:

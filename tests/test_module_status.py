@@ -73,13 +73,11 @@ def test_one_line_for_people() -> None:
     )
     running = told({**STATUS, "ready": False}, "/run/notes.sock")
     assert (
-        "by alice; 2 of 3 workers run (whether they are ready is seen with -b), 5 of at most 470 requests wait"
+        "by alice; 2 of 3 workers running (use -b to see whether they are ready), 5 of at most 470 requests wait"
         in running
     )
     unseen = told({**STATUS, "workers": None, "ready": False}, "/run/notes.sock")
-    assert (
-        "by alice; how many of 3 workers run cannot be seen without root (-b), 5 of at most 470 requests wait" in unseen
-    )
+    assert "by alice; 3 workers expected (use -b to see how many run), 5 of at most 470 requests wait" in unseen
     gone = {**STATUS, "answer": 0, "error": "[Errno 111] Connection\x1b[2J refused"}
     assert told(gone, "/run/notes.sock").endswith("requests wait; [Errno 111] Connection\\x1b[2J refused")
     assert told({**STATUS, "release": None}, "/run/notes.sock") == "nothing is served yet"

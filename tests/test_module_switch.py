@@ -444,7 +444,7 @@ def test_previous_goes_back_and_forth(serving: Host) -> None:
     [
         ("previous", "There is no previous release to go back to."),
         ("../../etc", "../../etc: not the name of a release, which has 12 hex digits"),
-        (OLDER, f"Release {OLDER} is not on this host; there: {OLD}, {NEW}."),
+        (OLDER, f"Release {OLDER} is not on this host; available: {OLD}, {NEW}."),
     ],
 )
 def test_a_release_that_is_not_there_is_refused(serving: Host, release: str, message: str) -> None:
@@ -455,7 +455,7 @@ def test_a_release_that_is_not_there_is_refused(serving: Host, release: str, mes
 
 def test_without_memory_for_a_second_slot_nothing_is_started(serving: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(farrier_switch, "memory_mb", lambda _pids: 210)
-    with pytest.raises(Failure, match="takes about 210 MB, and 209 MB are available"):
+    with pytest.raises(Failure, match="needs about 210 MB, but 209 MB are available"):
         serving.switch(release=NEW, memory_available_mb=209)
     assert serving.systemd.log == []
     assert serving.switch(release=NEW, memory_available_mb=209, strategy="stop-start")["changed"] is True

@@ -56,7 +56,7 @@ def check_told(stack: Deployed) -> None:
     done = played(stack, "--tags", "verify")
     assert done.returncode == 0, done.stdout
     said = re.sub(r"\s+", " ", done.stderr)
-    assert f"The certificate that NGINX shows for {DOMAIN} ends in 9 days" in said, f"nobody is told: {said}"
+    assert f"The certificate that NGINX serves for {DOMAIN} expires in 9 days" in said, f"nobody is told: {said}"
 
 
 @pytest.mark.row(25, "a certificate that ends soon is told", without="a look at its end")

@@ -55,7 +55,7 @@ def check_no_memory(stage: Stage, bring: Callable[[], str]) -> None:
     with stage.row("10: no memory for two slots") as load:
         said = bring()
         load.stop().require_none_lost()
-        refusal = r"A second slot beside the running one takes about \d+ MB, and \d+ MB are available"
+        refusal = r"A second slot beside the running one needs about \d+ MB, but \d+ MB are available"
         assert re.search(refusal, said), f"not refused before it was started: {said}"
         assert stage.settled(len(before.workers)) == before
 
@@ -330,7 +330,7 @@ def check_cut_request(stage: Stage, bring: Callable[[], "subprocess.CompletedPro
             assert answer.status == 502
             assert answer.answered - begun > graceful
             said = re.sub(r"\s+", " ", deploy.stderr)
-            told = "1 of the old slot's workers had requests that outlived graceful_timeout and were cut." in said
+            told = "1 of the old slot's workers had requests that exceeded graceful_timeout and were cut off." in said
             assert told, f"the deploy does not tell: {said}"
             assert stage.settled().slot != slot
 

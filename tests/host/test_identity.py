@@ -114,7 +114,7 @@ def line_of(stack: Deployed, workers: str) -> str:
 
 def test_it_needs_no_root(operated: Deployed, onlooker: Sequence[str]) -> None:
     said = run(onlooker, operated.project)
-    assert re.search(line_of(operated, "2 of 2 workers run (whether they are ready is seen with -b)"), said), said
+    assert re.search(line_of(operated, "2 of 2 workers running (use -b to see whether they are ready)"), said), said
     assert re.search(r"changed=0 +unreachable=0 +failed=0", said)
 
 
@@ -138,7 +138,7 @@ def test_where_proc_hides_the_workers_the_answer_alone_counts(operated: Deployed
         ill = attempt(onlooker, operated.project)
     finally:
         operated.shell("systemctl start nginx; mount -o remount,hidepid=0 /proc")
-    unseen = "how many of 2 workers run cannot be seen without root (-b)"
+    unseen = "2 workers expected (use -b to see how many run)"
     assert re.search(line_of(operated, unseen), well.stdout), well.stdout
     assert well.returncode == 0
     assert f"; {unseen}, " in ill.stdout, ill.stdout
@@ -152,7 +152,7 @@ def test_who_may_not_see_what_serves_is_told_so(operated: Deployed, onlooker: Se
         done = attempt(onlooker, operated.project)
     finally:
         operated.shell("chmod 755 /srv/notes")
-    assert "/srv/notes is closed to this user, so what serves cannot be seen; root may look (-b)" in done.stdout
+    assert "/srv/notes is not accessible to this user; use root (-b)" in done.stdout
     assert f'"{operated.name}: could not be asked"' in done.stdout
     assert done.returncode == 2
 

@@ -367,7 +367,7 @@ def test_a_mark_of_the_masters_that_is_replaced_is_told(stack: Deployed, canary:
         code, _, progress = measure(stack)
     assert code == 2, progress
     assert (
-        f"farrier: host {stack.name}: the application puts something into its runtime directory: master: not a regular file"
+        f"farrier: host {stack.name}: the application writes into its runtime directory: master: not a regular file"
         in progress
     )
 

@@ -262,7 +262,7 @@ def test_an_edited_nginx_conf_is_kept_and_told_of(operated: Deployed) -> None:
     try:
         status, text = said(operated, DEPLOY)
         assert status == 0, text
-        assert f"{conf} was edited on this host and has been replaced; it is kept as {kept}." in text
+        assert f"{conf} was edited on this host and has been replaced; the edited version is kept as {kept}." in text
         assert operated.shell(f"cat {kept}") == theirs
         assert "theirs" not in operated.shell(f"cat {conf}")
     finally:
@@ -300,7 +300,7 @@ def test_a_kernel_that_hides_the_length_of_queues_is_told_of(operated: Deployed)
     with on_host(operated, f"mount -t tmpfs tmpfs {place}", f"umount {place}"):
         status, text = said(operated, DEPLOY)
     assert status == 0, text
-    assert f"{HOST} does not let net.core.somaxconn be read or set" in text
+    assert f"{HOST} does not allow net.core.somaxconn to be read or set" in text
 
 
 @contextmanager

@@ -180,7 +180,7 @@ def compared(files: list[dict[str, Any]]) -> list[tuple[Entry, Entry]]:
     pairs = [(living(new.path, new.sensitive), new) for new in map(wanted, files)]
     for before, _ in pairs:
         if before.kind == "other":
-            raise ValueError(f"{before.path}: there is a directory or device in its place")
+            raise ValueError(f"{before.path}: is a directory or device")
     return pairs
 
 
@@ -251,7 +251,9 @@ def keep(pairs: list[tuple[Entry, Entry]]) -> list[str]:
     for before, after in pairs:
         if after.backup and edited(before) and not os.path.lexists(after.backup):
             put(replace(before, path=after.backup))
-            kept.append(f"{before.path} was edited on this host and has been replaced; it is kept as {after.backup}.")
+            kept.append(
+                f"{before.path} was edited on this host and has been replaced; the edited version is kept as {after.backup}."
+            )
     return kept
 
 
@@ -361,7 +363,7 @@ def main() -> None:
         if problem:
             if pending and not left_over:
                 os.unlink(pending)
-            module.fail_json(msg=f"The new files were refused, the old ones are back in place: {problem}")
+            module.fail_json(msg=f"The new files were rejected; the old ones are back in place: {problem}")
         problem = refusal(module.params["apply"])
         if problem:
             module.fail_json(msg=f"The new files are in place but not in use: {problem}")

@@ -116,14 +116,14 @@ def refusal(
     who = described(holder, idle_seconds)
     if running:
         return (
-            f"{who}, and one of its steps runs on this host right now. Try again when it has ended; nobody can take the "
-            "lock before that."
+            f"{who}, and one of its steps is running on this host right now. Try again when it has finished; the lock "
+            "cannot be taken before that."
         )
     if not holder or wish["take"] or asking.knows_dead(holder) or idle_seconds > wish["lease_seconds"]:
         return ""
     left = ago(max(1.0, wish["lease_seconds"] - idle_seconds))
     return (
-        f"{who}. Wait until it has ended. If it has died, its lock is stale in {left}; to take it now: {wish['hint']}"
+        f"{who}. Wait until it has finished. If it has died, its lock expires in {left}; to take it now: {wish['hint']}"
     )
 
 
@@ -183,7 +183,7 @@ def main() -> None:
     if problem:
         module.fail_json(msg=problem)
     if before:
-        module.warn(f"The lock was stale or claimed, and has been taken over: {before}.")
+        module.warn(f"A stale or claimed lock was taken over: {before}.")
     module.exit_json(changed=False, token=token)
 
 

@@ -77,11 +77,11 @@ def system_refusals(host: str, system: dict[str, Any]) -> list[str]:
     refused = []
     if numbers < OLDEST.get(name or "", (10**6,)):
         refused.append(
-            f"{host} runs {name or 'an unknown system'} {version}. This role knows Debian 12 and newer, and Ubuntu 22.04 "
-            "and newer."
+            f"{host} runs {name or 'an unknown system'} {version}. This role supports Debian 12 or newer and Ubuntu "
+            "22.04 or newer."
         )
     if system.get("init") != "systemd":
-        refused.append(f"{host} is not run by systemd, which holds the socket and the slots.")
+        refused.append(f"{host} is not run by systemd, which manages the socket and the slots.")
     return refused
 
 
@@ -95,7 +95,7 @@ def apt_warning(host: str) -> list[str]:
         return []
     if kind == fcntl.F_UNLCK:
         return []
-    return [f"{host}: process {pid} is installing packages there; the deploy waits for it, for 10 minutes at most."]
+    return [f"{host}: process {pid} is installing packages; the deploy waits for it for up to 10 minutes."]
 
 
 def queue_warning(host: str, wanted: int) -> list[str]:
@@ -103,8 +103,8 @@ def queue_warning(host: str, wanted: int) -> list[str]:
     if os.path.exists(SOMAXCONN):
         return []
     return [
-        f"{host} does not let net.core.somaxconn be read or set, as in an unprivileged container. The queues need {wanted}: "
-        "set it on the machine that runs the container; the verification at the end of the deploy measures the queues."
+        f"{host} does not allow net.core.somaxconn to be read or set, as in an unprivileged container. The queues "
+        "need {wanted}: set it on the machine that runs the container; the end of the deploy verifies the queues."
     ]
 
 

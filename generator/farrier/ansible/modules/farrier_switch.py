@@ -128,7 +128,7 @@ class Switch:
         """What the active slot should run."""
         if not os.path.isdir(os.path.join(self.home, "releases", self.release)):
             whole = filter(configurations.is_id, beneath.names(self.home, "releases"))
-            raise Failure(f"Release {self.release} is not on this host; there: {', '.join(whole) or 'none'}.")
+            raise Failure(f"Release {self.release} is not on this host; available: {', '.join(whole) or 'none'}.")
         files = configurations.content(self.home, f"configurations/{self.configuration}")
         if len(files) != len(configurations.MODES):
             raise Failure(
@@ -154,7 +154,7 @@ class Switch:
         """The virtual environment that a release was made with."""
         found = beneath.read_json(self.home, f"releases/{release}/RELEASE.json").get("venv")
         if found is not None and not configurations.is_id(found):
-            raise Failure(f"Release {release} names no virtual environment of ours; deploy it anew.")
+            raise Failure(f"Release {release} has no known virtual environment; deploy it again.")
         return found
 
     @property
@@ -238,7 +238,7 @@ class Switch:
             return need <= int(available)
         if need > available:
             raise Failure(
-                f"A second slot beside the running one takes about {need} MB, and {available} MB are available. Free "
+                f"A second slot beside the running one needs about {need} MB, but {available} MB are available. Free "
                 "some memory, or let the plan choose stop-start."
             )
         return True
@@ -445,7 +445,9 @@ def main() -> None:
     except (Failure, OSError) as failure:
         module.fail_json(msg=str(failure))
     if switch.cut:
-        module.warn(f"{switch.cut} of the old slot's workers had requests that outlived graceful_timeout and were cut.")
+        module.warn(
+            f"{switch.cut} of the old slot's workers had requests that exceeded graceful_timeout and were cut off."
+        )
     slot = switch.active or switch.idle
     diff = {"before": "", "after": "".join(f"{reason}\n" for reason in result["reasons"])}
     module.exit_json(slot=slot.name, release=switch.release, diff=diff, **result)
