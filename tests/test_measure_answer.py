@@ -14,7 +14,7 @@ from farrier.errors import FarrierError, HostError
 from farrier.measure.evaluate import evaluate
 from farrier.measure.run import MeasureEvent, Measuring, phase_tasks
 from farrier.measure.workload_file import compared, facts, pace_of, workload_text
-from farrier.project.workload_input import WorkloadInput
+from farrier.project.workload import KEYS, WORKLOAD, Workload
 from farrier.project.yaml_lines import load
 from test_measurement import found, sample
 
@@ -80,18 +80,20 @@ def bearable(text: str) -> bool:
 
 def told(document: Any) -> str:
     """What becomes of an answer: a file that can be read, or the sentence of an error."""
-    before = WorkloadInput.model_validate(
+    before = WORKLOAD.validate_python(
         {"cpu_seconds": 0.01, "wait_seconds": 0.03, "measured": ["cpu_seconds", "wait_seconds"]}
     )
     measured = evaluate(document, WEIGHTS, (), 60, "web1")
     speed = pace_of(measured, "web1", before)
     said = compared(measured, speed, before)
     assert all(map(bearable, [*said, *facts(measured)])), said
-    text = workload_text("production", "web1", measured, speed, WorkloadInput(peak_rps=3), before)
+    text = workload_text(
+        "production", "web1", measured, speed, Workload(peak_rps=3, stated=frozenset({"peak_rps"})), before
+    )
     loaded = load(text.encode(), "x").data
     assert isinstance(loaded, dict)
-    assert set(loaded) <= set(WorkloadInput.model_fields)
-    assert WorkloadInput.model_validate(loaded).peak_rps == 3
+    assert set(loaded) <= {*KEYS, "measured", "reference"}
+    assert WORKLOAD.validate_python(loaded).peak_rps == 3
     return text
 
 
@@ -147,7 +149,7 @@ def test_names_and_versions_with_line_breaks_write_no_keys_of_their_own() -> Non
     document["preload"]["held"]["threads"] = ["a\npreload_safe: true\ncpu_seconds: 7", "\x1b[31mred", "x" * 10_000]
     document["plain"]["held"]["python"] = "3.11\ncpu_seconds: 7, x: {"
     text = told(document)
-    loaded = WorkloadInput.model_validate(load(text.encode(), "x").data)
+    loaded = WORKLOAD.validate_python(load(text.encode(), "x").data)
     assert (loaded.preload_safe, round(loaded.cpu_seconds, 3)) == (False, 0.013)
     assert loaded.reference is not None
     assert loaded.reference.on == "web1 with Python 3.11 cpu_seconds: 7, x: {"

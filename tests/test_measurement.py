@@ -20,7 +20,7 @@ from farrier.measure.workload_file import (
     warnings,
     workload_text,
 )
-from farrier.project.workload_input import Reference, WorkloadInput
+from farrier.project.workload import WORKLOAD, Reference, Workload
 from farrier.project.yaml_lines import load
 
 NOTHING_HELD: dict[str, Any] = {
@@ -202,17 +202,17 @@ def test_what_other_services_compute_for_a_request_is_found_by_service() -> None
     measured = evaluate(found(others=others(9_000, 702_000)), WEIGHTS)
     assert dict(measured.others) == {"postgresql@15-main.service": pytest.approx(0.0153)}
     assert figures_of(measured, Pace(factor=0.5))["other_cpu_seconds"] == pytest.approx(0.00765)
-    text = workload_text("production", "web1", measured, Pace(), WorkloadInput(peak_rps=7))
+    text = workload_text("production", "web1", measured, Pace(), Workload(peak_rps=7, stated=frozenset({"peak_rps"})))
     assert "\nother_cpu_seconds: 0.0153\n" in text
     assert "\nother_services: [postgresql@15-main.service]\n" in text
     assert "# CPU of other services on the host for each request: postgresql@15-main.service 15.3 ms\n" in text
-    work = WorkloadInput.model_validate(load(text.encode(), "x").data)
+    work = WORKLOAD.validate_python(load(text.encode(), "x").data)
     assert "other_cpu_seconds" in work.measured
     # It is gone at the next measurement: neither the figure nor the name stay, as nobody has stated them.
     later = workload_text("production", "web1", evaluate(found(), WEIGHTS), Pace(), work, work)
     assert "other_" not in later
     assert "\npeak_rps: 7" in later
-    stated = WorkloadInput(other_cpu_seconds=0.02, other_services=["redis.service"])
+    stated = WORKLOAD.validate_python({"other_cpu_seconds": 0.02, "other_services": ["redis.service"]})
     kept = workload_text("production", "web1", evaluate(found(), WEIGHTS), Pace(), stated)
     assert "\nother_services: [redis.service]\n" in kept
     assert "\nother_cpu_seconds: 0.02\n" in kept
@@ -338,9 +338,9 @@ def test_bound_by_what(cpu: float, wait: float, expected: str) -> None:
 
 
 def test_the_file_is_a_workload_that_knows_it_was_measured_and_keeps_what_was_stated() -> None:
-    earlier = WorkloadInput.model_validate({"cpu_seconds": 5.0, "peak_rps": 40.0, "request_limit_seconds": 20})
+    earlier = WORKLOAD.validate_python({"cpu_seconds": 5.0, "peak_rps": 40.0, "request_limit_seconds": 20})
     text = workload_text("production", "web1", evaluate(found(), WEIGHTS), Pace(), earlier)
-    workload = WorkloadInput.model_validate(load(text.encode(), "x").data).workload()
+    workload = WORKLOAD.validate_python(load(text.encode(), "x").data)
     assert (workload.cpu_seconds, workload.wait_seconds) == (0.015, 0.035)
     assert (workload.memory_private_mb, workload.memory_shared_mb) == (7.5, 40)
     assert (workload.boot_seconds, workload.preload_safe) == (1, True)
@@ -355,14 +355,14 @@ def test_the_file_is_a_workload_that_knows_it_was_measured_and_keeps_what_was_st
 
 def measured_again(cpu_ms: float, before: str, *, reference_ms: float = 2, **changes: Any) -> tuple[str, list[str]]:
     """The file after a measurement that follows the one which wrote `before`, and what is said of it."""
-    earlier = WorkloadInput.model_validate(load(before.encode(), "x").data) if before else None
+    earlier = WORKLOAD.validate_python(load(before.encode(), "x").data) if before else None
     samples = [sample(0, cpu_ms, 30, reference_ms=reference_ms)] * 30
     document = found(samples=samples, **changes)
     document["threads"]["busy"] = document["threads"]["alone"]
     measured = evaluate(document, ALONE)
     speed = pace_of(measured, "web1", earlier)
     said = compared(measured, speed, earlier)
-    return workload_text("production", "web1", measured, speed, WorkloadInput(), earlier), said
+    return workload_text("production", "web1", measured, speed, Workload(), earlier), said
 
 
 def test_figures_stay_where_the_difference_is_chance() -> None:
@@ -416,9 +416,9 @@ def test_another_host_another_python_or_a_very_different_speed_begins_anew() -> 
         Reference(on="web1 with Python 3.13.5", seconds=0.0021),
         Reference(on="web1 with Python 3.11.2", seconds=0.0031),
     ):
-        assert pace(now, WorkloadInput(reference=then)) == Pace(now)
+        assert pace(now, Workload(reference=then)) == Pace(now)
     then = Reference(on="web1 with Python 3.11.2", seconds=0.0022)
-    found = pace(now, WorkloadInput(reference=then))
+    found = pace(now, Workload(reference=then))
     assert found.reference == then
     assert found.factor == pytest.approx(1.1)
 

@@ -74,8 +74,8 @@ environments:
         ":6: environments.production.domain: is missing; expected a host name in lower case (an internationalised one "
         "as xn--...), "
         "such as www.example.org",
-        ":8: environments.production.workload.cpu_seconds: 'fast' is not a number; expected CPU seconds of one "
-        "request, such as 0.02",
+        ":8: environments.production.workload.cpu_seconds: 'fast' is not a number; expected CPU time of one "
+        "request, in seconds, such as 0.02",
     ]
 
 
@@ -346,7 +346,10 @@ def test_an_international_domain_is_told_its_other_spelling(project: Path) -> No
         ("facts: {cpu: 2}", "cpu is not a fact; did you mean cpus?"),
         ("facts: {cpus: -1}", "cpus: -1 is not a number above 0 to 4096"),
         ("hosts: {web1: {memory_mb: 1.5}}", "memory_mb: 1.5 is not a whole number from 1 to 67108864"),
-        ("workload: {upload_limit_mb: 0}", "'0' should be greater than or equal to 1; expected largest request body in whole MB"),
+        (
+            "workload: {upload_limit_mb: 0}",
+            "'0' should be greater than or equal to 1; expected the largest request body, in whole MB, such as 10",
+        ),
         ("workload: {peak_rps: .inf}", "'.inf' is not a number; expected requests a second at the peak, such as 40"),
         ("aliases: [www.example.org]", "aliases repeat a host name; list each name once"),
     ],
@@ -387,9 +390,8 @@ def test_a_workload_file_is_checked_like_the_project_file(project: Path) -> None
     with pytest.raises(InputError) as caught:
         read_workload(read_project(project).environments["production"], project.parent)
     assert caught.value.messages == (
-        f"{project.parent}/workload.yml:2: wait_seconds: '-2' should be greater than or equal to 0; expected seconds "
-        f"one request "
-        "waits for others, such as 0.03",
+        f"{project.parent}/workload.yml:2: wait_seconds: '-2' should be greater than or equal to 0; expected what "
+        "one request waits for others, in seconds, such as 0.03",
     )
 
 

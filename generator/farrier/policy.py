@@ -252,25 +252,6 @@ MEASURE_UNKNOWN = 0.125
 """Standard error of the CPU, or of CPU and wait, above which nothing is written: the mean is then known to ±25 % only, and
 so are the workers and threads that follow from it."""
 
-MEASURE_AGREES = {
-    "cpu_seconds": (0.1, 0.0),
-    "wait_seconds": (0.1, 0.001),
-    "busy_cpu_seconds": (0.1, 0.0),
-    "other_cpu_seconds": (0.1, 0.001),
-    "cpu_scv": (0.25, 0.2),
-    "service_scv": (0.25, 0.2),
-    "longest_cpu_segment_seconds": (0.5, 0.005),
-    "memory_private_mb": (0.1, 2.0),
-    "memory_shared_mb": (0.1, 2.0),
-    "memory_total_mb": (0.1, 4.0),
-    "memory_thread_mb": (0.25, 0.1),
-    "boot_seconds": (0.25, 0.3),
-}
-"""What a figure may differ by from the one measured before and still stay, as a share and in the key's unit; the larger
-counts. Whole numbers of a plan flip on any difference where they are just between two values, so no rounding does without
-it. In `make bench-measure` CPU varied by 7 % at one speed (17 % as seen); boots and longest segments, of which few are
-seen, vary most."""
-
 REFERENCE_COMPARABLE = 1.5
 """Speeds of a host that differ by more than this factor are no drift: it has become another machine, and begins anew."""
 

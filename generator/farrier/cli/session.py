@@ -15,7 +15,7 @@ from farrier.files import unlinked
 from farrier.plan.model import Plan
 from farrier.plan.planner import plan_all
 from farrier.project.model import Environment, Project
-from farrier.project.reading import environment_of, read_measured, read_project, read_workload, read_workload_input
+from farrier.project.reading import environment_of, read_measured, read_project, read_workload
 from farrier.project.workload import Workload
 from farrier.settings import Value
 from farrier.wording import counted, nearest, number, shown
@@ -110,7 +110,7 @@ class Session:
         from farrier.measure.workload_file import compared, pace_of, workload_text
 
         environment = environment_of(self.project, name)
-        earlier = read_workload_input(environment, self.root, optional=True)
+        earlier = read_workload(environment, self.root, optional=True)
         relative = Path("workloads") / f"{name}.yml"
         file = unlinked(self.root, relative.as_posix())
         require_writable(file.parent, "workloads")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import sqrt
 
 from farrier import policy
-from farrier.project.workload_input import Reference, WorkloadInput
+from farrier.project.workload import Reference, Workload
 from farrier.wording import number
 
 BLOCK = 20
@@ -42,7 +42,7 @@ class Pace:
         )
 
 
-def pace(now: Reference | None, before: WorkloadInput | None) -> Pace:
+def pace(now: Reference | None, before: Workload | None) -> Pace:
     """How to bring a measurement to the speed of the one `before`; by nothing on another host, or at a very different speed."""
     then = before.reference if before else None
     if now is None or then is None or then.on != now.on:

@@ -10,7 +10,7 @@ from farrier import policy
 from farrier.errors import InputError
 from farrier.measure.machine_speed import Pace, pace
 from farrier.measure.result import Measured, Memory
-from farrier.project.workload_input import Reference, WorkloadInput
+from farrier.project.workload import KEYS, WORKLOAD, Reference, Workload
 from farrier.project.yaml_lines import load
 from farrier.wording import few, line, mb, milliseconds, number
 
@@ -18,7 +18,7 @@ SLOWEST_REFERENCE = 60
 """Seconds of the fixed work, of which a real machine needs a few thousandths."""
 
 
-def pace_of(measured: Measured, host: str, before: WorkloadInput | None) -> Pace:
+def pace_of(measured: Measured, host: str, before: Workload | None) -> Pace:
     """How the CPU times are brought to the speed that the host had at its first measurement."""
     seconds = round(measured.reference_seconds, 6)
     on = f"{line(host, 300)} with Python {measured.python}"
@@ -47,23 +47,23 @@ def figures_of(measured: Measured, pace: Pace) -> dict[str, float | bool]:
     return {**found, "preload_safe": measured.preload_safe}
 
 
-def staying(figures: Mapping[str, float | bool], before: WorkloadInput | None) -> dict[str, float | bool]:
-    """Figures measured before from which those of now differ by no more than chance makes (`policy.MEASURE_AGREES`)."""
+def staying(figures: Mapping[str, float | bool], before: Workload | None) -> dict[str, float | bool]:
+    """Figures measured before from which those of now differ by no more than chance makes (`Key.agrees`)."""
     if before is None or before.preload_safe != figures["preload_safe"]:
         return {}
     found: dict[str, float | bool] = {}
-    for name in set(figures) & set(before.measured):
+    for name in figures.keys() & before.measured:
         then = getattr(before, name)
-        relative, absolute = policy.MEASURE_AGREES.get(name, (0.0, 0.0))
+        relative, absolute = KEYS[name].agrees or (0.0, 0.0)
         if abs(figures[name] - then) <= max(relative * then, absolute):
             found[name] = then
     return found
 
 
-def compared(measured: Measured, pace: Pace, before: WorkloadInput | None) -> list[str]:
+def compared(measured: Measured, pace: Pace, before: Workload | None) -> list[str]:
     """What is to be said of a measurement after another one."""
     told = [pace.note] if pace.note else []
-    if before is None or not {"cpu_seconds", "wait_seconds"} <= set(before.measured):
+    if before is None or not {"cpu_seconds", "wait_seconds"} <= before.measured:
         return told
     figures = figures_of(measured, pace)
     stay = staying(figures, before)
@@ -86,8 +86,8 @@ def workload_text(
     host: str,
     measured: Measured,
     pace: Pace,
-    earlier: WorkloadInput,
-    before: WorkloadInput | None = None,
+    earlier: Workload,
+    before: Workload | None = None,
 ) -> str:
     """The file; what is stated in `earlier` and cannot be measured is kept. Without a date: equal figures, equal file.
 
@@ -97,14 +97,11 @@ def workload_text(
     found |= staying(found, before)
     found["memory_total_mb"] = found["memory_private_mb"] + found["memory_shared_mb"]
     figures = {name: written(value) for name, value in found.items()}
-    not_kept = {"measured", "reference", "other_services"}
+    not_kept = {"other_services", *figures}
     if "other_cpu_seconds" in earlier.measured:  # and not any more
         not_kept.add("other_cpu_seconds")
-    kept = {
-        name: value
-        for name, value in earlier.model_dump(exclude=not_kept, exclude_none=True).items()
-        if name in earlier.model_fields_set and name not in figures
-    }
+    stated = {name: getattr(earlier, name) for name in KEYS if name in earlier.stated - not_kept}
+    kept = {name: value for name, value in stated.items() if value is not None}
     services = [service for service, _ in measured.others]
     if "other_cpu_seconds" in kept:
         services = list(earlier.other_services)
@@ -139,7 +136,7 @@ def in_flow(values: list[str]) -> str:
 def _require_workload(text: str) -> None:
     """What is written is read again one day; InputError where figures are beyond what a workload may hold."""
     try:
-        WorkloadInput.model_validate(load(text.encode(), "measured").data)
+        WORKLOAD.validate_python(load(text.encode(), "measured").data)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "together"

@@ -8,30 +8,13 @@ from farrier.facts.model import FACTS
 from farrier.plan.draft import Draft
 from farrier.plan.fitting import connection_sum
 from farrier.plan.model import Input
+from farrier.project.workload import KEYS
 from farrier.settings import BY_NAME, Value
 from farrier.sizing.capacity import busy_cpus, erlang_b, host_wait_ratio, process_utilisation
 from farrier.wording import MB, counted, mb, milliseconds, number
 
 MEANINGS = {
-    "cpu_seconds": "CPU time of one request",
-    "wait_seconds": "what one request waits for others",
-    "busy_cpu_seconds": "CPU time of one request while many are under way",
-    "memory_private_mb": "memory of a worker of its own",
-    "memory_shared_mb": "memory that preloaded workers share",
-    "memory_thread_mb": "memory of one thread",
-    "cpu_scv": "how much the CPU time of requests varies",
-    "service_scv": "how much CPU and wait of requests vary together",
-    "longest_cpu_segment_seconds": "longest time that a request computes without a pause",
-    "proxy_cpu_seconds": "CPU time of one request outside Gunicorn",
-    "other_cpu_seconds": "CPU time that other services of the host spend on one request",
-    "boot_seconds": "time that a worker takes to start",
-    "preload_safe": "importing before the fork is safe",
-    "database_connections": "connections that the database grants to all hosts",
-    "peak_rps": "requests a second at the peak",
-    "request_limit_seconds": "the slowest legitimate request",
-    "queue_budget_seconds": "longest wait for a free thread",
-    "client_timeout_seconds": "how long clients wait",
-    "upload_limit_mb": "the largest request body",
+    **{name: key.meaning for name, key in KEYS.items()},
     "cpus": "usable CPUs",
     "memory_mb": "usable memory",
     "somaxconn": "the host's net.core.somaxconn",
@@ -40,29 +23,18 @@ MEANINGS = {
 """Workload figures and host facts by the name under which they are stated."""
 
 
-MILLISECONDS = (
-    "cpu_seconds",
-    "wait_seconds",
-    "busy_cpu_seconds",
-    "proxy_cpu_seconds",
-    "other_cpu_seconds",
-    "longest_cpu_segment_seconds",
-)
-"""Figures in seconds that are so short that they are written in milliseconds."""
-
-
 def quantity(name: str, value: object) -> str:
-    """A workload figure or a host fact with its unit, taken from its name: `cpu_seconds` 0.02 is `20 ms`."""
+    """A workload figure or a host fact with its unit: `cpu_seconds` 0.02 is `20 ms`."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if not isinstance(value, int | float):
         return "not known" if name in FACTS else "not asked for"
-    if name in MILLISECONDS:
+    unit = KEYS[name].unit if name in KEYS else {"memory_mb": "MB"}.get(name, "")
+    if unit == "ms":
         return milliseconds(value)
     if name == "cpus":
         return counted(value, "CPU")
-    unit = {"seconds": " s", "mb": " MB", "rps": " requests/s"}.get(name.rpartition("_")[2], "")
-    return number(value) + unit
+    return f"{number(value)} {unit}".rstrip()
 
 
 def written(name: str, value: Value) -> str:

@@ -26,7 +26,7 @@ from farrier.project.values import (
     check_variables,
     inside,
 )
-from farrier.project.workload_input import WorkloadInput
+from farrier.project.workload import Workload
 
 
 class Static(Model):
@@ -124,7 +124,7 @@ class Application(Model):
 
 
 WorkloadOrPath = Annotated[
-    Annotated[WorkloadInput, Tag("mapping")] | Annotated[InnerPath, Tag("path")],
+    Annotated[Workload, Tag("mapping")] | Annotated[InnerPath, Tag("path")],
     Discriminator(lambda value: "path" if isinstance(value, str) else "mapping"),
 ]
 
@@ -163,7 +163,7 @@ class Environment(Model):
         default_factory=dict, description="variables added to the application's"
     )
     workload: WorkloadOrPath = Field(
-        default_factory=WorkloadInput,
+        default_factory=Workload,
         description="a mapping, or the path of a YAML file with these keys",
     )
     overrides: Overrides = Field(default_factory=dict, description="settings by name, such as gunicorn.workers: 3")

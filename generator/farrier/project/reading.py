@@ -3,18 +3,20 @@
 from pathlib import Path as FilePath
 from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from farrier.errors import InputError
 from farrier.files import opened
 from farrier.project.model import Environment, Project
 from farrier.project.workload import Workload
-from farrier.project.workload_input import WorkloadInput
 from farrier.project.yaml_lines import MAXIMUM_BYTES, Document, Path, load
 from farrier.wording import printable, shown
 
-M = TypeVar("M", bound=BaseModel)
+M = TypeVar("M", Project, Workload)
+
+Holder = type[BaseModel] | type[Workload]
+"""What a mapping of the project file is read as; both know their fields as `__pydantic_fields__`."""
 
 
 def read_project(path: FilePath) -> Project:
@@ -26,29 +28,27 @@ def read_project(path: FilePath) -> Project:
     return _validated(Project, path, "run `farrier init` to write one, or name another with --project")
 
 
-def read_workload(environment: Environment, root: FilePath) -> Workload:
-    """The workload of an environment, from the project file or the file that it names, relative to `root`."""
-    return read_workload_input(environment, root).workload()
+def read_workload(environment: Environment, root: FilePath, *, optional: bool = False) -> Workload:
+    """The workload of an environment, from the project file or the file that it names, relative to `root`.
 
-
-def read_workload_input(environment: Environment, root: FilePath, *, optional: bool = False) -> WorkloadInput:
-    """The same with what was written and what was not; a file that is `optional` may be yet to come."""
+    A file that is `optional` may be yet to come.
+    """
     given = environment.workload
-    if isinstance(given, WorkloadInput):
+    if isinstance(given, Workload):
         return given
     if optional and not (root / given).exists():
-        return WorkloadInput()
+        return Workload()
     return _validated(
-        WorkloadInput,
+        Workload,
         root / given,
         "`workload:` in the project file names it; `farrier measure` writes workloads/ENV.yml",
     )
 
 
-def read_measured(path: FilePath) -> WorkloadInput | None:
+def read_measured(path: FilePath) -> Workload | None:
     """A workload file that was written before; None where there is none, or none that is valid."""
     try:
-        return _validated(WorkloadInput, path, "")
+        return _validated(Workload, path, "")
     except InputError:
         return None
 
@@ -72,15 +72,15 @@ def _validated(model: type[M], path: FilePath, hint: str) -> M:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     document = load(content, str(path))
     if not isinstance(document.data, dict):
-        raise InputError(f"{path}: must be a mapping with the keys {', '.join(model.model_fields)}")
+        raise InputError(f"{path}: must be a mapping with the keys {', '.join(model.__pydantic_fields__)}")
     try:
-        return model.model_validate(document.data)
+        return TypeAdapter(model).validate_python(document.data)
     except ValidationError as error:
         lines = dict.fromkeys(_line(model, details, document, path) for details in error.errors(include_url=False))
         raise InputError(*lines) from None
 
 
-def _line(model: type[BaseModel], details: ErrorDetails, document: Document, path: FilePath) -> str:
+def _line(model: Holder, details: ErrorDetails, document: Document, path: FilePath) -> str:
     """One mistake as a line: `farrier.yml:12: application.name: 'Notes' ...`."""
     key = _key(details, document.data)
     where = f"{path}:{document.line(key)}"
@@ -91,7 +91,7 @@ def _line(model: type[BaseModel], details: ErrorDetails, document: Document, pat
     right = f"; expected {expected}" if expected else ""
     if kind == "missing":
         return f"{prefix}is missing{right}"
-    if kind == "extra_forbidden":
+    if kind in {"extra_forbidden", "unexpected_keyword_argument"}:
         return f"{prefix}unknown key; {_known_keys(model, key)}"
     if kind == "value_error":
         message = str(details.get("ctx", {}).get("error", details["msg"]))
@@ -123,7 +123,10 @@ _REASONS = {
     "string_pattern_mismatch": "is not allowed here",
     "dict_type": "is not a mapping",
     "list_type": "is not a list",
+    "tuple_type": "is not a list",
+    "frozen_set_type": "is not a list",
     "model_type": "is not a mapping",
+    "dataclass_type": "is not a mapping",
     "string_too_long": "is too long",
     "string_too_short": "is too short",
     "literal_error": "is not one of the choices",
@@ -153,20 +156,20 @@ def _punycode(name: str) -> str:
         return "its xn-- form"
 
 
-def _models(annotation: Any) -> list[type[BaseModel]]:
+def _models(annotation: Any) -> list[Holder]:
     """The models that an annotation admits, unions, lists and dicts looked through."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel | Workload):
         return [annotation]
     return [model for part in get_args(annotation) for model in _models(part)]
 
 
-def _at(model: type[BaseModel], key: Path) -> tuple[type[BaseModel], str | None]:
+def _at(model: Holder, key: Path) -> tuple[Holder, str | None]:
     """The model that holds `key`, and the name of the field in it."""
     current, name = model, None
     for part in key:
-        if name is None or part in current.model_fields:
+        if name is None or part in current.__pydantic_fields__:
             name = str(part)
-        field = current.model_fields.get(name)
+        field = current.__pydantic_fields__.get(name)
         inner = _models(field.annotation) if field else []
         if inner and (not _is_mapping_of(field) or part != name):
             current, name = inner[0], None
@@ -177,14 +180,14 @@ def _is_mapping_of(field: Any) -> bool:
     return getattr(field.annotation, "__origin__", None) in (dict, list)
 
 
-def _expected(model: type[BaseModel], key: Path) -> str | None:
+def _expected(model: Holder, key: Path) -> str | None:
     """What the description of the field at `key` says is right."""
     holder, name = _at(model, key[:-1]) if key else (model, None)
     last = str(key[-1]) if key else ""
-    field = holder.model_fields.get(last) or (holder.model_fields.get(name) if name else None)
+    field = holder.__pydantic_fields__.get(last) or (holder.__pydantic_fields__.get(name) if name else None)
     return field.description if field else None
 
 
-def _known_keys(model: type[BaseModel], key: Path) -> str:
+def _known_keys(model: Holder, key: Path) -> str:
     holder, _ = _at(model, key[:-1])
-    return f"known are {', '.join(holder.model_fields)}"
+    return f"known are {', '.join(holder.__pydantic_fields__)}"
