@@ -267,10 +267,7 @@ def alive(marker: str) -> list[int]:
     found = []
     for path in Path("/proc").glob("[0-9]*/environ"):
         try:
-            if (
-                marker.encode() in path.read_bytes()
-                and b"farrier.loadtest.generator" in (path.parent / "cmdline").read_bytes()
-            ):
+            if marker.encode() in path.read_bytes() and b"loadtest.generator" in (path.parent / "cmdline").read_bytes():
                 found.append(int(path.parent.name))
         except OSError:
             continue
