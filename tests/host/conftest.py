@@ -10,6 +10,7 @@ from faults import OVERRIDES as FAULT_OVERRIDES
 from faults import REST_SECONDS, SETTLE_SECONDS, Stage, write_release
 from faults import WORKLOAD as FAULT_WORKLOAD
 from impatient import OVERRIDES, WORKLOAD
+from known_cost import COST, ask_for_it
 from load import load
 from operated import prepare
 
@@ -18,10 +19,11 @@ from testbed import DOMAIN
 
 @pytest.fixture(scope="session", params=["sync", "gthread"])
 def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
-    """The impatient environment, deployed once with each kind of worker."""
-    worker_class: str = request.param
-    project: Path = tmp_path_factory.mktemp(worker_class)
-    with deployed(f"impatient-{worker_class}", project, WORKLOAD, OVERRIDES[worker_class]) as running:
+    """The impatient environment with each kind of worker; the one with threads is what an operator looks at, too."""
+    if request.param == "gthread":
+        yield request.getfixturevalue("operated")
+        return
+    with deployed("impatient-sync", tmp_path_factory.mktemp("sync"), WORKLOAD, OVERRIDES["sync"]) as running:
         yield running
 
 
@@ -35,6 +37,14 @@ def operated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
 
 def write_first_release(stack: Deployed) -> None:
     write_release(stack.project)
+
+
+@pytest.fixture(scope="session")
+def known_cost(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+    """A page whose cost is known beforehand, to be measured and to be loaded."""
+    project: Path = tmp_path_factory.mktemp("known-cost")
+    with deployed("known-cost", project, COST, {}, prepare=ask_for_it) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -7,44 +7,23 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
-from deployed import Deployed, deployed
+from deployed import Deployed
+from known_cost import COST, URL, change
 
 from testbed import ENVIRONMENT
 
 pytestmark = [pytest.mark.host, pytest.mark.clock]
 
-COST = {"cpu_seconds": 0.02, "wait_seconds": 0.03, "latency_p95_seconds": 0.5}
-URL = "/work/?cpu_ms=20&wait_ms=30"
 WATCHES = "ls -d /run/farrier-loadtest 2>&1 | grep -v 'No such'; true"
 
 
-def change(project: Path, **changes: Any) -> None:
-    """Change the application or, as `workload`, the environment's workload in the project file."""
-    path = project / "farrier.yml"
-    description = yaml.safe_load(path.read_text())
-    workload = changes.pop("workload", None)
-    description["application"] |= changes
-    if workload is not None:
-        description["environments"][ENVIRONMENT]["workload"] = workload
-    path.write_text(yaml.safe_dump(description))
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
-    with deployed(
-        "loadtest-trial",
-        tmp_path_factory.mktemp("loadtest"),
-        COST,
-        {},
-        prepare=lambda stack: change(stack.project, urls={URL: 1}),
-    ) as running:
-        yield running
+@pytest.fixture
+def stack(known_cost: Deployed) -> Deployed:
+    return known_cost
 
 
 def start(stack: Deployed, *arguments: str) -> subprocess.Popen[str]:
@@ -79,7 +58,7 @@ def generator_of(parent: int) -> list[int]:
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             words = path.read_text().rpartition(")")[2].split()
-            if int(words[1]) == parent and b"farrier.loadtest.generator" in (path.parent / "cmdline").read_bytes():
+            if int(words[1]) == parent and b"loadtest.generator" in (path.parent / "cmdline").read_bytes():
                 found.append(int(path.parent.name))
         except OSError:
             continue

@@ -12,18 +12,17 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from deployed import Deployed, deployed
+from deployed import Deployed
+from known_cost import URL, change
 
 from farrier.policy import PROXY_CPU_SECONDS, RESERVE_MINIMUM_MB
 from testbed import ENVIRONMENT, ROOT, farrier
 
 pytestmark = pytest.mark.host
 
-URL = "/work/?cpu_ms=20&wait_ms=30"
 SECONDS = 10
 LOAD_SECONDS = 6
 CLIENTS = 8
@@ -128,18 +127,10 @@ LEFTOVERS = (
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
-    with deployed("measure-trial", tmp_path_factory.mktemp("measure"), {"peak_rps": 3}, {}) as running:
-        change(running.project, urls={URL: 1})
-        yield running
-
-
-def change(project: Path, **application: Any) -> None:
-    """Change the application in the project file."""
-    path = project / "farrier.yml"
-    description = yaml.safe_load(path.read_text())
-    description["application"] |= application
-    path.write_text(yaml.safe_dump(description))
+def stack(known_cost: Deployed) -> Deployed:
+    """Nothing is stated of its cost, so that a figure is either measured or missing."""
+    change(known_cost.project, workload={"peak_rps": 3})
+    return known_cost
 
 
 def start(stack: Deployed, *arguments: str) -> subprocess.Popen[str]:

@@ -38,9 +38,11 @@ ROTATE = (
 
 @pytest.fixture(autouse=True)
 def rested(operated: Deployed) -> None:
-    """Each test begins with a slot that has just been started, and with a deployed host."""
-    operated.shell(f"systemctl restart notes@{SLOT}")
-    eventually(lambda: metrics(operated)["gunicorn_workers"] == 2, "two workers are ready")
+    """Each test begins with a slot of which no worker has ended, and with a deployed host."""
+    found = metrics(operated)
+    if [found.get(name) for name in ("gunicorn_workers", "recycled", "killed")] != [2, 0, 0]:
+        operated.shell(f"systemctl restart notes@{SLOT}")
+        eventually(lambda: metrics(operated)["gunicorn_workers"] == 2, "two workers are ready")
 
 
 def metrics(stack: Deployed) -> Mapping[str, float]:

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 from deployed import Answer, Deployed
 from impatient import REQUEST_LIMIT_SECONDS
+from operated import eventually
 
 pytestmark = pytest.mark.host
 
@@ -49,12 +50,17 @@ def replaced(stack: Deployed, before: set[int], count: int) -> set[int]:
         time.sleep(0.2)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def as_planned(operated: Deployed) -> None:
+    operated.play()
+
+
 @pytest.fixture(autouse=True)
 def rested(operated: Deployed) -> Iterator[None]:
-    """Each test begins and ends with free threads."""
-    operated.play()
+    """Each test leaves free threads to the next one."""
     yield
     operated.shell("systemctl restart notes@$(basename $(readlink /srv/notes/active))")
+    eventually(lambda: len(workers(operated)) == operated.settings["gunicorn.workers"], "all workers are ready")
 
 
 @pytest.mark.row(8, "one thread hangs: healthy requests beside it are answered")
