@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils import farrier_memory
-from ansible.module_utils.farrier_journal import masked, printable, values
+from ansible.module_utils.farrier_configurations import values
 from ansible.module_utils.farrier_memory import Memory, told
+from ansible.module_utils.farrier_text import excerpt, masked
 
 
 def test_values_are_read_as_the_role_writes_them() -> None:
@@ -28,11 +29,11 @@ def test_no_secret_is_shown(text: str, secret: str, shown: str) -> None:
 
 
 def test_what_is_shown_is_bounded_and_its_end_is_kept() -> None:
-    assert printable("x" * 600) == "x" * 500 + "..."
-    shown = printable("\n".join(f"line {number} {'x' * 100}" for number in range(1000)))
+    assert excerpt("x" * 600) == "x" * 500 + "..."
+    shown = excerpt("\n".join(f"line {number} {'x' * 100}" for number in range(1000)))
     assert len(shown) == 10_003
     assert shown.endswith(f"line 999 {'x' * 100}")
-    assert printable("\x1b]0;title\x07 tab\there\r\ud800 größer") == "\\x1b]0;title\\x07 tab\there\\r\\ud800 größer"
+    assert excerpt("\x1b]0;title\x07 tab\there\r\ud800 größer") == "\\x1b]0;title\\x07 tab\there\\r\\ud800 größer"
 
 
 @pytest.mark.parametrize(

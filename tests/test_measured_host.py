@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils import farrier_slot, measured_place, measured_process, measured_services
+from ansible.module_utils import farrier_host, measured_place, measured_process, measured_services
 from ansible.module_utils.farrier_beneath import Refused
 from ansible.module_utils.measured_place import Failure, Place
 from ansible.module_utils.measured_unit import Unit
@@ -58,9 +58,9 @@ def test_only_a_child_of_the_master_is_signalled(
         for pid in (-1, 0, 1):
             measured_process.signal_child(pid, master, signal.SIGKILL)
     assert reached == []
-    assert farrier_slot.children(master) == [child]
+    assert farrier_host.children(master) == [child]
     measured_process.signal_child(child, master, signal.SIGKILL)
-    while farrier_slot.parent(child) == master:  # the parent reaps it and ends
+    while farrier_host.parent(child) == master:  # the parent reaps it and ends
         time.sleep(0.01)
 
     def old_kernel(_pid: int) -> int:
@@ -178,14 +178,14 @@ def test_names_of_any_bytes_are_one_printable_line() -> None:
             assert process.stdout is not None
             process.stdout.readline()
             assert measured_process.native_threads(process.pid) == ["\N{REPLACEMENT CHARACTER}\\nx: 1"]
-            assert process.pid in farrier_slot.children(os.getpid())
+            assert process.pid in farrier_host.children(os.getpid())
         finally:
             process.kill()
 
 
 def place(monkeypatch: pytest.MonkeyPatch, home: Path, fragment: str = "") -> Place:
     """A place below a home of ours, on a host whose systemd knows one unit file."""
-    monkeypatch.setattr(measured_place, "run", lambda *_command, **_options: f"{fragment}\n")
+    monkeypatch.setattr(measured_place, "output", lambda *_command: f"{fragment}\n")
     return Place({"application": "notes", "home": str(home)})
 
 

@@ -11,7 +11,6 @@ import pytest
 from ansible.module_utils import farrier_owner, farrier_room, farrier_sites
 
 from farrier.ansible.modules import farrier_preflight
-from module_runner import run_module
 
 FACTS: dict[str, Any] = {
     "cpus": {"usable": 2.0, "affinity": 2, "quota": None, "used_by_others": 0.0},
@@ -26,7 +25,7 @@ WISH: dict[str, Any] = {
     "domains": ["www.example.org"],
     "take_host_hint": "-e take=true",
     "accept_smaller_host_hint": "-e accept=true",
-    "facts": FACTS,
+    "gather": True,
     "sized_for_cpus": 2.0,
     "sized_for_memory_mb": 2000,
     "slot_memory_mb": 500,
@@ -40,9 +39,13 @@ def changed(section: str, **values: Any) -> dict[str, Any]:
 
 def told(**changes: Any) -> tuple[list[str], list[str]]:
     """Refusals and warnings; what depends on the machine that runs the tests is left out."""
-    result = run_module("farrier_preflight", {**WISH, **changes})
-    warned = [each["event"]["msg"] if isinstance(each, dict) else each for each in result.get("warnings", [])]
-    said = [each for each in result.get("refusals", []) if "/srv" not in each and "listens on" not in each]
+    facts = changes.pop("facts", FACTS)
+    defaults = {name: spec.get("default") for name, spec in farrier_preflight.ARGUMENTS.items()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(farrier_preflight, "probe", lambda *_: facts)
+        patch.setattr(farrier_preflight, "hides", lambda: False)
+        found, warned = farrier_preflight.look({**defaults, **WISH, **changes})
+    said = [each for each in found["refusals"] if "/srv" not in each and "listens on" not in each]
     return said, warned
 
 

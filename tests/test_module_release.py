@@ -18,7 +18,7 @@ from ansible.module_utils import farrier_archive, farrier_cell, farrier_workplac
 from ansible.module_utils.farrier_archive import date_by_content, links_stay_inside, unpack
 from ansible.module_utils.farrier_beneath import Refused
 from ansible.module_utils.farrier_cell import as_user, end_of, ended, handed, of_pip
-from ansible.module_utils.farrier_play import Failure
+from ansible.module_utils.farrier_host import Failure
 from ansible.module_utils.farrier_requirements import from_the_release, requirement_files, venv_key
 from ansible.module_utils.farrier_venv import state_of
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from ansible.module_utils.farrier_play import Failure
+from ansible.module_utils.farrier_host import Failure
 
 from farrier.ansible.modules import farrier_status
 from farrier.ansible.modules.farrier_status import (

@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 from ansible.module_utils import farrier_configurations as configurations
-from ansible.module_utils import farrier_journal, farrier_slot
-from ansible.module_utils.farrier_http import UnixConnection
+from ansible.module_utils import farrier_host, farrier_journal, farrier_slot, farrier_target
+from ansible.module_utils.farrier_host import Failure, parent
 from ansible.module_utils.farrier_memory import Memory
-from ansible.module_utils.farrier_play import Failure
-from ansible.module_utils.farrier_slot import Slot, parent, ready_workers
+from ansible.module_utils.farrier_slot import Slot, UnixConnection, cut_workers, ready_workers
 
 from farrier.ansible.modules import farrier_switch
-from farrier.ansible.modules.farrier_switch import Switch, act, cut_workers
+from farrier.ansible.modules.farrier_switch import Switch, act
 
 OLD, NEW, OLDER = "aaaaaaaaaaaa", "bbbbbbbbbbbb", "cccccccccccc"
 
@@ -87,14 +86,14 @@ class Host:
         self.params["configuration"] = self.configure()
         self.write("units/notes@.service", "[Service]\n")
         self.said = "[INFO] noise\nTraceback: broken at import\n"
-        monkeypatch.setattr(farrier_switch, "UNITS", str(root / "units"))
-        monkeypatch.setattr(farrier_switch, "run", self.systemd.run)
-        monkeypatch.setattr(farrier_slot, "run", self.systemd.run)
+        monkeypatch.setattr(farrier_target, "UNITS", str(root / "units"))
+        for module in (farrier_host, farrier_slot, farrier_switch):
+            monkeypatch.setattr(module, "run", self.systemd.run)
         monkeypatch.setattr(farrier_journal, "sync", lambda: None)
         monkeypatch.setattr(farrier_journal, "latest", lambda *_: self.said.split("\n"))
         monkeypatch.setattr(Memory, "killed", lambda *_: False)
-        monkeypatch.setattr(farrier_switch, "SETTLE_SECONDS", 0)
-        monkeypatch.setattr(Switch, "ask", lambda _switch, _slot: None)
+        monkeypatch.setattr(farrier_slot, "SETTLE_SECONDS", 0)
+        monkeypatch.setattr(Slot, "ask", lambda _slot, _path: None)
         monkeypatch.setattr(Slot, "workers", lambda slot: self.ready if slot.unit in self.systemd.active else [])
 
     def write(self, path: str, text: str) -> None:
@@ -454,7 +453,7 @@ def test_a_release_that_is_not_there_is_refused(serving: Host, release: str, mes
 
 
 def test_without_memory_for_a_second_slot_nothing_is_started(serving: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(farrier_switch, "memory_mb", lambda _pids: 210)
+    monkeypatch.setattr(farrier_switch, "memory_kb", lambda _pids: 210 * 1024)
     with pytest.raises(Failure, match="needs about 210 MB, but 209 MB are available"):
         serving.switch(release=NEW, memory_available_mb=209)
     assert serving.systemd.log == []
@@ -463,7 +462,8 @@ def test_without_memory_for_a_second_slot_nothing_is_started(serving: Host, monk
 
 def test_check_mode_foresees_what_earlier_tasks_would_have_changed(serving: Host) -> None:
     def foreseen(**params: Any) -> list[str]:
-        return Switch({**serving.params, **params}).foresee()
+        switch = Switch({**serving.params, **params})
+        return list(switch.target.foresee(switch.active))
 
     assert foreseen() == []
     assert foreseen(release=NEW) == [f"release {OLD} -> {NEW}"]
@@ -481,7 +481,7 @@ def test_check_mode_on_a_fresh_host_needs_nothing(tmp_path: Path) -> None:
         "coming": [],
     }
     switch = Switch(params)
-    assert switch.foresee() == [f"release None -> {NEW}"]
+    assert switch.target.foresee(switch.active) == [f"release None -> {NEW}"]
     assert (switch.active, switch.idle.name) == (None, "a")
 
 

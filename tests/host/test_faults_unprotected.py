@@ -74,7 +74,7 @@ NO_WAIT_FOR_THE_MASTER = ('run("systemctl", "start", self.unit)', 'run("systemct
 NO_WAIT_FOR_WORKERS = ("if len(pids) >= count:", "if True:")
 NO_PREFLIGHT = ("tried = old is None or self.check_memory(old)", "tried = False")
 START = """                with self.step("start"):
-                    pids = new.start(self.workers)
+                    pids = new.start(self.target.workers)
                 self.point_to"""
 ANY_INTERVAL = ("^StartLimitIntervalSec=.*", "StartLimitIntervalSec=10")
 
@@ -184,7 +184,7 @@ PROTECTIONS = (
     Protection(
         4,
         "a look at the health",
-        in_role(SWITCH, ("if not 200 <= answer.status < 400:", "if False:")),
+        in_role(SLOT, ("if not 200 <= answer.status < 400:", "if False:")),
         lambda stage: check_unhealthy(stage, partial(switch_to, stage)),
         "the switch did not fail",
     ),
@@ -333,7 +333,7 @@ PROTECTIONS = (
     Protection(
         23,
         "a count of what was cut",
-        in_role(SWITCH, ("self.cut += len", "len")),
+        in_role(SWITCH, ("self.cut += old.cut", "old.cut")),
         lambda stage: check_cut_request(
             stage, lambda: attempt([*PLAY, f"playbooks/{ROLLBACK}.yml"], stage.stack.project)
         ),

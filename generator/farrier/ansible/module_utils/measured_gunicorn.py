@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from ansible.module_utils.farrier_slot import children
+from ansible.module_utils.farrier_host import children
 from ansible.module_utils.farrier_text import shown
 from ansible.module_utils.measured_place import Failure, Place
 from ansible.module_utils.measured_process import (

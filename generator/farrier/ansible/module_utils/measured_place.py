@@ -4,17 +4,16 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import pwd
 import shutil
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils import farrier_beneath as beneath
+from ansible.module_utils import farrier_host
+from ansible.module_utils.farrier_host import locked, output, run
 
 MARK = ".farrier-measurement"
 """Stands in the directory of a measurement, which root owns; one without it is somebody else's, and stays."""
@@ -23,23 +22,13 @@ EXPIRY_SECONDS = 900
 """So long after the time for requests all is removed, whatever has become of the control machine."""
 
 
-class Failure(Exception):
+class Failure(farrier_host.Failure):  # type: ignore[misc] # found by Ansible only, on the host
     """What went wrong: a sentence, whose fault it is, and what the application said."""
 
     def __init__(self, message: str, kind: str = "input", output: str = "") -> None:
         """Keep all three."""
         super().__init__(message)
         self.kind, self.output = kind, output
-
-
-def run(*command: str, check: bool = True) -> str:
-    """Run a command and return its output."""
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
-    )
-    if check and done.returncode:
-        raise Failure(f"{command[0]}: {(done.stderr or done.stdout).strip()}", "host")
-    return done.stdout
 
 
 class Place:
@@ -59,17 +48,10 @@ class Place:
     @contextlib.contextmanager
     def held(self, wait_seconds: float) -> Iterator[None]:
         """Only one at a time; whoever cleans up waits for the one whose Gunicorn was just stopped."""
-        limit = time.monotonic() + wait_seconds
         with open(self.lock, "a", encoding="utf-8") as file:
-            while True:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > limit:
-                        message = f"{self.application} is being measured on this host by somebody else; wait for it"
-                        raise Failure(message, "host") from None
-                    time.sleep(0.1)
+            if not locked(file, wait_seconds):
+                message = f"{self.application} is being measured on this host by somebody else; wait for it"
+                raise Failure(message, "host")
             yield
 
     def require_own(self) -> None:
@@ -77,9 +59,7 @@ class Place:
         if os.path.lexists(self.home) and not self.is_marked():
             message = f"{self.home} is there and belongs to no measurement: rename it, or the application that it is of"
             raise Failure(message, "host")
-        fragment = run(
-            "systemctl", "show", "--value", "-p", "FragmentPath", f"{self.unit}.service", check=False
-        ).strip()
+        fragment = output("systemctl", "show", "--value", "-p", "FragmentPath", f"{self.unit}.service").strip()
         if fragment and not fragment.startswith("/run/systemd/transient/"):
             raise Failure(f"{fragment} is a unit of somebody else's; measurements use this name: rename it", "host")
 
@@ -93,10 +73,10 @@ class Place:
     def clean(self) -> None:
         """Remove all that a measurement makes, whoever made it."""
         self.require_own()
-        run("systemctl", "stop", self.unit, check=False)
+        output("systemctl", "stop", self.unit)
         with self.held(20):
-            run("systemctl", "stop", self.unit, f"{self.timer}.timer", check=False)
-            run("systemctl", "reset-failed", self.unit, f"{self.timer}.service", check=False)
+            output("systemctl", "stop", self.unit, f"{self.timer}.timer")
+            output("systemctl", "reset-failed", self.unit, f"{self.timer}.service")
             shutil.rmtree(self.home, ignore_errors=True)
             self.lock.unlink(missing_ok=True)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils import farrier_beneath as beneath
-from ansible.module_utils.farrier_slot import parent
+from ansible.module_utils.farrier_host import parent
 from ansible.module_utils.farrier_text import shown
 from ansible.module_utils.measured_place import Failure
 

@@ -11,8 +11,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils import farrier_beneath as beneath
-from ansible.module_utils.farrier_slot import parent
-from ansible.module_utils.measured_place import Failure, Place, run
+from ansible.module_utils.farrier_host import main_pid, output, parent, run
+from ansible.module_utils.measured_place import Failure, Place
 from ansible.module_utils.measured_process import vanished
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Unit:
         program += [f"--workers={self.workers}", f"--threads={self.threads}", f"--worker-connections={self.threads}"]
         program += [f"--bind=unix:{self.socket}", *(["--preload"] if self.preload else []), params["wsgi"]]
         unit = ["--quiet", f"--unit={place.unit}", *(f"--property={each}" for each in settings)]
-        run("systemctl", "reset-failed", place.unit, check=False)
+        output("systemctl", "reset-failed", place.unit)
         try:
             run("systemd-run", *unit, "--", *program)
             self.ready()
@@ -102,13 +102,13 @@ class Unit:
 
     def stop(self) -> None:
         """Stop it, and forget how it ended."""
-        run("systemctl", "stop", self.place.unit, check=False)
-        run("systemctl", "reset-failed", self.place.unit, check=False)
+        output("systemctl", "stop", self.place.unit)
+        output("systemctl", "reset-failed", self.place.unit)
 
     @property
     def master(self) -> int:
         """Its process id; 0 when it has ended."""
-        return int(run("systemctl", "show", "--value", "-p", "MainPID", self.place.unit).strip() or 0)
+        return int(main_pid(self.place.unit))
 
     def marks(self) -> dict[int, float]:
         """Boot seconds of the workers that are ready: of processes that are the master's own, whatever else is named so."""
@@ -177,8 +177,8 @@ class Unit:
     def gone(self) -> Failure:
         """Why a worker, or all of them, are no longer there."""
         time.sleep(MASTER_LOOKS_SECONDS)
-        memory = KILLED in self.log() or "oom" in run(
-            "systemctl", "show", "--value", "-p", "Result", self.place.unit, check=False
+        memory = KILLED in self.log() or "oom" in output(
+            "systemctl", "show", "--value", "-p", "Result", self.place.unit
         )
         if memory:
             many = "it does" if self.workers == 1 else f"{self.workers} of them do"

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from ansible.module_utils import farrier_host
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.farrier_beneath import Refused
 from ansible.module_utils.measured_gunicorn import ANSWER_SECONDS, Gunicorn
@@ -255,8 +256,10 @@ def main() -> None:
     except Failure as failure:
         module.fail_json(msg=str(failure), fault=failure.kind, output=failure.output)
     except Refused as error:
-        module.fail_json(msg=f"the application writes into its runtime directory: {error}", fault="input", output="")
-    except OSError as error:
+        module.fail_json(
+            msg=f"the application writes into its runtime directory: {error}", fault="input", output=""
+        )
+    except (farrier_host.Failure, OSError) as error:
         module.fail_json(msg=str(error), fault="host", output="")
     module.exit_json(changed=False, measured={})
 

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
 import time
@@ -12,6 +10,7 @@ import uuid
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.farrier_host import locked
 
 DOCUMENTATION = r"""
 module: farrier_lock
@@ -127,16 +126,6 @@ def refusal(
     )
 
 
-def held(file: Any) -> bool:
-    """Hold the file itself while it is read and written; False when a step of a play holds it for longer."""
-    for _ in range(5):
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        time.sleep(0.1)
-    return False
-
-
 def take(file: Any, wish: dict[str, Any], running: bool) -> tuple[str, str, str]:
     """Take the lock. Returns the token, or why not; and whose lock was taken over."""
     holder, idle = read(file), max(0.0, time.time() - os.fstat(file.fileno()).st_mtime)
@@ -174,7 +163,7 @@ def main() -> None:
         module.exit_json(changed=False)
     # Only root may hold the file, or anybody could keep everybody out.
     with open(os.open(wish["path"], os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+", encoding="utf-8") as file:
-        running = not held(file)
+        running = not locked(file, 0.5)  # a step of a play holds it for longer
         if wish["state"] == "free":
             if read(file).get("token") == wish["token"] and not running:
                 write(file, {})

@@ -14,8 +14,8 @@ from typing import Any
 
 from ansible.module_utils import farrier_configurations as configurations
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.farrier_play import Failure
-from ansible.module_utils.farrier_slot import RUN, children, main_pid, ready_workers
+from ansible.module_utils.farrier_host import Failure, children, main_pid, output, read
+from ansible.module_utils.farrier_slot import RUN, ready_workers
 from ansible.module_utils.farrier_text import shown
 
 DOCUMENTATION = r"""
@@ -76,13 +76,6 @@ LONGEST_LINE = 500
 
 AGAIN_SECONDS = 0.3
 """How long to wait before asking again; less than the Retry-After for visitors, as nobody else asks here."""
-
-
-def run(*command: str) -> str:
-    """Run a command and return its output, empty when it failed."""
-    with contextlib.suppress(OSError):
-        return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False).stdout
-    return ""
 
 
 def queues(listing: str) -> dict[str, int]:
@@ -160,9 +153,8 @@ def workers_of(application: str, slot: str, runtime: str = RUN, proc: str = "/pr
 
 def longest_queue() -> int | None:
     """The longest queue that the kernel allows; None where that cannot be read, as in an unprivileged container."""
-    with contextlib.suppress(OSError, ValueError), open(SOMAXCONN, encoding="ascii") as file:
-        return int(file.read(100))
-    return None
+    found = read(SOMAXCONN).strip()
+    return int(found) if found.isdecimal() else None
 
 
 def days_left(certificate: bytes, now: float) -> int | None:
@@ -227,7 +219,7 @@ def main() -> None:
     if os.path.exists(wish["home"]) and not os.access(wish["home"], os.X_OK):
         module.fail_json(msg=f"{wish['home']} is not accessible to this user; use root (-b)")
     status = living(wish["application"], wish["home"], wish["workers"])
-    listing = run("ss", "-lntxH")
+    listing = output("ss", "-lntxH")
     status["queues"], status["waiting"] = queues(listing), waiting(listing)
     status["somaxconn"] = longest_queue()
     if status["somaxconn"] is None:

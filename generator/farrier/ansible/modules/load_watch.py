@@ -8,15 +8,16 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.farrier_beneath import numbers, read_json
-from ansible.module_utils.farrier_slot import children
+from ansible.module_utils.farrier_beneath import read_json
+from ansible.module_utils.farrier_configurations import active_slot
+from ansible.module_utils.farrier_host import Failure, children, main_pid, memory_kb
+from ansible.module_utils.farrier_slot import ready_workers
 from ansible.module_utils.measured_process import columns, cpu_ns, machine_seconds
 from ansible.module_utils.measured_services import units_cpu_us
 
@@ -73,21 +74,16 @@ def host_cpu_seconds() -> float:
     return float(machine_seconds()[0])
 
 
-def main_pid(unit: str) -> int:
-    """The main process of a unit; 0 when there is none."""
-    with contextlib.suppress(OSError, ValueError):
-        command = ["systemctl", "show", "-p", "MainPID", "--value", unit]
-        return int(subprocess.run(command, capture_output=True, text=True, check=False).stdout or 0)
-    return 0
-
-
-def family(parent: int) -> list[int]:
+def family(main: int) -> list[int]:
     """A process and what it has forked."""
-    if not parent:
-        return []
-    with contextlib.suppress(OSError):
-        return [parent, *children(parent)]
-    return [parent]
+    return [main, *children(main)] if main else []
+
+
+def main_of(unit: str) -> int:
+    """The main process of a unit; 0 also where systemd does not answer."""
+    with contextlib.suppress(Failure, OSError):
+        return int(main_pid(unit))
+    return 0
 
 
 class Spent:
@@ -104,14 +100,7 @@ class Spent:
         return sum(self.by_pid.values()) / 1e9
 
 
-def ready(application: str, slot: str | None, pids: list[int]) -> list[int]:
-    """Those of these that are workers which accept requests."""
-    with contextlib.suppress(OSError):
-        return sorted(set(numbers(f"/run/{application}-{slot}", "workers")) & set(pids))
-    return []
-
-
-def running(application: str, slot: str | None, workers: list[int]) -> dict[str, Any]:
+def running(application: str, slot: str, workers: list[int]) -> dict[str, Any]:
     """What the workers run with, as the ready mark of one says; the service's user writes it."""
     for pid in workers:
         found = read_json(f"/run/{application}-{slot}", f"workers/{pid}", 1 << 16)
@@ -145,35 +134,18 @@ class Services:
         return {name: round(used, 4) for name, used in rows if used >= NOTICED_SECONDS}
 
 
-def memory_mb(pids: list[int]) -> float:
-    """Memory of these processes, what they share counted once (proportional set size)."""
-    total = 0
-    for pid in pids:
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-            total += int(text.split("\nPss:", 1)[1].split()[0])
-    return round(total / 1024, 1)
-
-
-def active_slot(home: str) -> str | None:
-    """The slot that serves, by the switch's own note."""
-    # `active` is a link of root's own, in a directory that is root's.
-    found = read_json(os.path.join(home, "active"), "slot.json").get("slot")
-    return found if found in ("a", "b") else None
-
-
 def look(application: str, home: str) -> dict[str, Any]:
     """What serves right now."""
     slot = active_slot(home)
-    pids = family(main_pid(f"{application}@{slot}.service") if slot else 0)
-    workers = ready(application, slot, pids)
+    main = main_of(f"{application}@{slot}.service") if slot else 0
+    workers = ready_workers(f"{application}-{slot}/workers", main)
     return {
-        "slot": slot,
+        "slot": slot or None,
         "workers": len(workers),
         "running": running(application, slot, workers),
         "machine_cpus": os.cpu_count() or 0,
-        "memory_mb": memory_mb(pids),
-        "nginx": bool(main_pid("nginx.service")),
+        "memory_mb": round(memory_kb(family(main)) / 1024, 1),
+        "nginx": bool(main_of("nginx.service")),
         "time": time.time(),
     }
 
@@ -182,7 +154,7 @@ def watch(application: str, home: str, seconds: float) -> None:
     """Write a line of samples twice a second until told to stop."""
     until = time.monotonic() + seconds
     slot_cpu, nginx_cpu, services = Spent(), Spent(), Services(application)
-    mains: tuple[str | None, int, int] = (None, 0, 0)
+    mains = ("", 0, 0)
     looked = 0.0
     with open(PLACE / "samples", "w", encoding="utf-8") as file:
         for number in range(MOST_SAMPLES):
@@ -192,16 +164,15 @@ def watch(application: str, home: str, seconds: float) -> None:
             # systemctl costs more than all the rest: a slot changes seldom.
             if not mains[1] or not Path(f"/proc/{mains[1]}").exists() or now > looked + 10:
                 slot = active_slot(home)
-                mains = (slot, main_pid(f"{application}@{slot}.service") if slot else 0, main_pid("nginx.service"))
+                mains = (slot, main_of(f"{application}@{slot}.service") if slot else 0, main_of("nginx.service"))
                 looked = now
-            pids = family(mains[1])
             machine, stolen = machine_seconds()
             sample = {
                 "time": round(time.time(), 3),
                 "host": round(host_cpu_seconds(), 4),
-                "slot": round(slot_cpu.seconds(pids), 4),
+                "slot": round(slot_cpu.seconds(family(mains[1])), 4),
                 "nginx": round(nginx_cpu.seconds(family(mains[2])), 4),
-                "workers": len(ready(application, mains[0], pids)),
+                "workers": len(ready_workers(f"{application}-{mains[0]}/workers", mains[1])),
                 "main_pid": mains[1],
                 "machine": round(machine, 3),
                 "stolen": round(stolen, 3),
