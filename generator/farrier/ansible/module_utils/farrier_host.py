@@ -15,6 +15,9 @@ from .farrier_beneath import numbers
 LARGEST_TEXT = 64 << 20
 """Bytes of a file of the kernel's or of Debian's that is read as a whole; the list of all packages has a few million."""
 
+NAMED = 3
+"""Words of a command that failed which are told: systemd-run gets dozens."""
+
 SHOWN = "ActiveState,MainPID,NRestarts,UnitFileState,NeedDaemonReload,Result,ControlGroup,MemoryMax"
 
 LOCK: dict[str, dict[str, Any]] = {"lock": {"type": "path"}, "token": {"type": "str", "no_log": False}}
@@ -29,7 +32,7 @@ def run(*command: str) -> str:
     """Run a command and return its output; Failure with its own words."""
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, errors="replace", check=False)
     if done.returncode:
-        raise Failure(f"{' '.join(command)}: {(done.stderr or done.stdout).strip()}")
+        raise Failure(f"{' '.join(command[:NAMED])}: {(done.stderr or done.stdout).strip()}")
     return done.stdout
 
 
