@@ -5,13 +5,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-import subprocess
 from typing import Any
 
 from ansible.module_utils import farrier_configurations as configurations
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.farrier_play import Failure, holding
+from ansible.module_utils.farrier_host import LOCK, Failure, holding, output
 
 DOCUMENTATION = r"""
 module: farrier_configuration
@@ -108,7 +106,7 @@ def forget_old_place(application: str) -> None:
 def absent(params: dict[str, Any]) -> bool:
     """Remove a configuration that no slot names; on a host where nothing serves yet, what a first deploy has switched on, too."""
     home, name = params["home"], params["configuration"]
-    if not name or not re.fullmatch("[0-9a-f]{12}", name):
+    if not configurations.is_id(name):
         raise Failure(f"{name}: not the name of a configuration, which has 12 hex digits")
     there = os.path.isdir(os.path.join(home, "configurations", name)) and name not in configurations.used(home)
     if there:
@@ -123,18 +121,12 @@ def withdraw(application: str) -> None:
     site = os.path.join(NGINX_SITES, application)
     if os.path.lexists(site):
         os.unlink(site)
-        attempt("systemctl", "try-reload-or-restart", "nginx.service")
+        output("systemctl", "try-reload-or-restart", "nginx.service")
     units = [f"{application}.socket", f"{application}-activate.service"]
-    attempt("systemctl", "disable", "--quiet", *units)
+    output("systemctl", "disable", "--quiet", *units)
     # The socket refuses to be stopped by hand; what conflicts with it may.
     conflict = [f"--property=Conflicts={units[0]}", f"--property=After={units[0]}"]
-    attempt("systemd-run", "--wait", "--collect", "--quiet", *conflict, "--", "/bin/true")
-
-
-def attempt(*command: str) -> None:
-    """Run a command that may fail: what it would undo may never have been done."""
-    with contextlib.suppress(OSError):
-        subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    output("systemd-run", "--wait", "--collect", "--quiet", *conflict, "--", "/bin/true")
 
 
 def main() -> None:
@@ -148,8 +140,7 @@ def main() -> None:
             "environment": {"type": "str", "no_log": True},
             "gunicorn": text,
             "configuration": text,
-            "lock": {"type": "path"},
-            "token": {"type": "str", "no_log": False},
+            **LOCK,
         },
         required_if=[("state", "present", ("environment", "gunicorn")), ("state", "absent", ("configuration",))],
         supports_check_mode=True,

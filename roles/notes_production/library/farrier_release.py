@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
-import re
 import shlex
 import tarfile
 import time
@@ -14,18 +14,17 @@ import zlib
 from typing import Any
 
 from ansible.module_utils import farrier_beneath as beneath
+from ansible.module_utils import farrier_configurations as configurations
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.farrier_archive import (
     date_by_content,
     links_stay_inside,
     open_to_all,
-    size_mb,
     take_byte_code,
     unpack,
 )
-from ansible.module_utils.farrier_cell import redacted
-from ansible.module_utils.farrier_play import Failure, holding
-from ansible.module_utils.farrier_text import printable
+from ansible.module_utils.farrier_host import LOCK, Failure, holding
+from ansible.module_utils.farrier_text import printable, redacted
 from ansible.module_utils.farrier_venv import VirtualEnvironment, state_of
 from ansible.module_utils.farrier_workplace import Workplace, remove
 
@@ -154,8 +153,8 @@ class Builder(Workplace):  # type: ignore[misc] # what Ansible finds under its o
             "commit": self.params["commit"],
             "venv": os.path.basename(venv),
             "built": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "size_mb": size_mb(top),
-            "venv_mb": size_mb(os.path.realpath(venv)),
+            "size_mb": max(1, math.ceil(beneath.size_mb(top))),
+            "venv_mb": max(1, math.ceil(beneath.size_mb(os.path.realpath(venv)))),
         }
         beneath.write(top, "RELEASE.json", (json.dumps(facts, indent=2, sort_keys=True) + "\n").encode())
 
@@ -174,7 +173,7 @@ class Builder(Workplace):  # type: ignore[misc] # what Ansible finds under its o
         slots = [beneath.read_json(self.home, f"slots/{slot}/slot.json") for slot in "ab"]
         used = {self.release, *(facts.get(key) or "" for facts in slots for key in ("release", "previous"))}
         there = beneath.names(self.releases)
-        complete = [name for name in there if re.fullmatch(r"[0-9a-f]{12}", name)]
+        complete = [name for name in there if configurations.is_id(name)]
         built = {name: beneath.read_json(os.path.join(self.releases, name), "RELEASE.json") for name in complete}
         newest = sorted(complete, key=lambda name: str(built[name].get("built", "")), reverse=True)
         removed = [name for name in newest[self.params["keep"] :] if name not in used]
@@ -210,8 +209,7 @@ def main() -> None:
             "sandbox": {"type": "list", "elements": "str", "required": True},
             "keep": {"type": "int", "default": 3},
             "commit": text,
-            "lock": {"type": "path"},
-            "token": {"type": "str", "no_log": False},
+            **LOCK,
         },
         supports_check_mode=True,
     )

@@ -14,8 +14,8 @@ from typing import Any
 
 from ansible.module_utils import farrier_configurations as configurations
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.farrier_play import Failure
-from ansible.module_utils.farrier_slot import RUN, children, main_pid, ready_workers
+from ansible.module_utils.farrier_host import Failure, children, main_pid, output, read
+from ansible.module_utils.farrier_slot import RUN, ready_workers
 from ansible.module_utils.farrier_text import shown
 
 DOCUMENTATION = r"""
@@ -78,13 +78,6 @@ AGAIN_SECONDS = 0.3
 """How long to wait before asking again; less than the Retry-After for visitors, as nobody else asks here."""
 
 
-def run(*command: str) -> str:
-    """Run a command and return its output, empty when it failed."""
-    with contextlib.suppress(OSError):
-        return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False).stdout
-    return ""
-
-
 def queues(listing: str) -> dict[str, int]:
     """Length of the accept queue of each listening socket out of `ss -lntxH`, by path or address."""
     return {words[4]: int(words[3]) for words in listening(listing)}
@@ -120,9 +113,9 @@ def told(status: dict[str, Any], queue: str) -> str:
 def told_of_workers(status: dict[str, Any]) -> str:
     """How many workers there are, and what whoever asks may not see of them."""
     if status["workers"] is None:
-        return f"how many of {status['expected']} workers run cannot be seen without root (-b)"
+        return f"{status['expected']} workers expected (use -b to see how many run)"
     many = f"{len(status['workers'])} of {status['expected']} workers"
-    return f"{many} are ready" if status["ready"] else f"{many} run (whether they are ready is seen with -b)"
+    return f"{many} are ready" if status["ready"] else f"{many} running (use -b to see whether they are ready)"
 
 
 def healthy(status: dict[str, Any]) -> bool:
@@ -160,9 +153,8 @@ def workers_of(application: str, slot: str, runtime: str = RUN, proc: str = "/pr
 
 def longest_queue() -> int | None:
     """The longest queue that the kernel allows; None where that cannot be read, as in an unprivileged container."""
-    with contextlib.suppress(OSError, ValueError), open(SOMAXCONN, encoding="ascii") as file:
-        return int(file.read(100))
-    return None
+    found = read(SOMAXCONN).strip()
+    return int(found) if found.isdecimal() else None
 
 
 def days_left(certificate: bytes, now: float) -> int | None:
@@ -225,22 +217,18 @@ def main() -> None:
     )
     wish = module.params
     if os.path.exists(wish["home"]) and not os.access(wish["home"], os.X_OK):
-        module.fail_json(
-            msg=f"{wish['home']} is closed to this user, so what serves cannot be seen; root may look (-b)"
-        )
+        module.fail_json(msg=f"{wish['home']} is not accessible to this user; use root (-b)")
     status = living(wish["application"], wish["home"], wish["workers"])
-    listing = run("ss", "-lntxH")
+    listing = output("ss", "-lntxH")
     status["queues"], status["waiting"] = queues(listing), waiting(listing)
     status["somaxconn"] = longest_queue()
     if status["somaxconn"] is None:
-        module.warn(f"{SOMAXCONN} cannot be read here, so net.core.somaxconn is not compared with the plan.")
+        module.warn(f"{SOMAXCONN} cannot be read, so net.core.somaxconn is not compared with the plan.")
     address = ("127.0.0.1", 443 if wish["tls"] else 80)
     status.update(ask(address, wish["host"], wish["health_path"], wish["tls"], wish["seconds"]))
     days = status["certificate_days"]
     if days is not None and days < CERTIFICATE_DAYS:
-        module.warn(
-            f"The certificate that NGINX shows for {wish['host']} ends in {days} days; put a new one in its place."
-        )
+        module.warn(f"The certificate that NGINX serves for {wish['host']} expires in {days} days; renew it.")
     line = told(status, f"/run/{wish['application']}.sock")
     module.exit_json(changed=False, status=status, line=line, healthy=healthy(status))
 

@@ -4,20 +4,16 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import http.client
 import os
-import re
 import time
 from typing import Any
 
 from ansible.module_utils import farrier_beneath as beneath
 from ansible.module_utils import farrier_configurations as configurations
-from ansible.module_utils import farrier_journal as journal
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.farrier_http import UnixConnection
-from ansible.module_utils.farrier_play import Failure, holding
-from ansible.module_utils.farrier_slot import POLL_SECONDS, RUN, Slot, main_pid, memory_mb, run, show
+from ansible.module_utils.farrier_host import LOCK, Failure, holding, main_pid, memory_kb, run
+from ansible.module_utils.farrier_slot import RUN, Slot, stand
+from ansible.module_utils.farrier_target import Target, venv_of
 
 DOCUMENTATION = r"""
 module: farrier_switch
@@ -78,20 +74,6 @@ seconds: {description: "How long each step took, and the C(whole) of what was do
 cut: {description: Workers of the old slot whose last requests were cut., returned: success, type: int}
 """
 
-UNITS = "/etc/systemd/system"
-SETTLE_SECONDS = 10
-"""How long an unchanged slot may have fewer workers than planned, because one is just being replaced."""
-
-
-STOP_LINES = 20_000
-"""How much of what a slot says while it stops is read; journald itself lets 10,000 lines pass in half a minute."""
-
-
-def cut_workers(workers: list[int], said: str) -> set[int]:
-    """Workers of a stopped slot that had not ended their requests: killed before they left, or gone without them."""
-    left = {int(pid) for pid in re.findall(r"Worker exiting \(pid: (\d+)\)", said)}
-    return (set(workers) - left) | {int(pid) for pid in re.findall(r"worker (\d+) leaves \d+ requests", said)}
-
 
 class Switch:
     """The switch of one application on this host."""
@@ -104,77 +86,12 @@ class Switch:
         self.idle = Slot("b" if name == "a" else "a", params)
         self.seconds: dict[str, float] = {}
         self.cut = 0
-        self.expected: dict[str, int] = {}
-        self.release, self.configuration = self.resolve(params["release"], params["configuration"])
+        self.target = Target(params, self.now)
 
     @property
     def now(self) -> dict[str, Any]:
         """What the active slot was filled with."""
         return self.active.facts if self.active else {}
-
-    def resolve(self, release: str, configuration: str | None) -> tuple[str, str | None]:
-        """The release and the configuration that are meant; `previous` is what the active slot replaced."""
-        if release == "previous":
-            if not self.now.get("previous"):
-                raise Failure("There is no previous release to go back to.")
-            release, configuration = str(self.now["previous"]), self.now.get("previous_configuration")
-        for name, kind in ((release, "release"), (configuration, "configuration")):
-            if name is not None and not configurations.is_id(name):
-                raise Failure(f"{name}: not the name of a {kind}, which has 12 hex digits")
-        last = configurations.last_of(release, configurations.served(self.home))
-        return release, configuration or last or self.now.get("configuration")
-
-    def wanted(self) -> dict[str, Any]:
-        """What the active slot should run."""
-        if not os.path.isdir(os.path.join(self.home, "releases", self.release)):
-            whole = filter(configurations.is_id, beneath.names(self.home, "releases"))
-            raise Failure(f"Release {self.release} is not on this host; there: {', '.join(whole) or 'none'}.")
-        files = configurations.content(self.home, f"configurations/{self.configuration}")
-        if len(files) != len(configurations.MODES):
-            raise Failure(
-                f"Configuration {self.configuration} of release {self.release} is not on this host; deploy it."
-            )
-        with open(os.path.join(UNITS, f"{self.params['application']}@.service"), "rb") as unit:
-            unit_sha256 = hashlib.sha256(unit.read()).hexdigest()
-        pair = (self.now.get("release"), self.now.get("configuration"))
-        same = pair == (self.release, self.configuration)
-        before = (self.now.get("previous"), self.now.get("previous_configuration")) if same else pair
-        self.expected = configurations.planned(files)
-        return {
-            "release": self.release,
-            "venv": self.venv(self.release),
-            "configuration": self.configuration,
-            "previous": before[0],
-            "previous_configuration": before[1],
-            "unit_sha256": unit_sha256,
-            **self.expected,
-        }
-
-    def venv(self, release: str) -> Any:
-        """The virtual environment that a release was made with."""
-        found = beneath.read_json(self.home, f"releases/{release}/RELEASE.json").get("venv")
-        if found is not None and not configurations.is_id(found):
-            raise Failure(f"Release {release} names no virtual environment of ours; deploy it anew.")
-        return found
-
-    @property
-    def workers(self) -> int:
-        """How many workers the configuration asks for."""
-        return self.expected.get("workers", 1)
-
-    def reasons(self, wanted: dict[str, Any]) -> list[str]:
-        """Why the active slot is not what it should be, each in a few words and without any value of a secret."""
-        if not self.active:
-            return ["nothing is served yet"]
-        found, facts = [], self.active.facts
-        for key, name in (("release", "release"), ("venv", "virtual environment")):
-            if facts.get(key) != wanted[key]:
-                found.append(f"{name} {facts.get(key)} -> {wanted[key]}")
-        if facts.get("unit_sha256") != wanted["unit_sha256"]:
-            found.append("the unit file changed")
-        new = configurations.content(self.home, f"configurations/{wanted['configuration']}")
-        running = configurations.content(self.home, self.active.directory)
-        return found + [f"{name} changed" for name in configurations.differing(running, new)]
 
     @contextlib.contextmanager
     def step(self, name: str) -> Any:
@@ -183,65 +100,31 @@ class Switch:
         yield
         self.seconds[name] = round(time.monotonic() - begun, 2)
 
-    def stand(self) -> bool:
-        """See that systemd knows the units as written, and that NGINX and the socket run now and after a reboot."""
-        app = self.params["application"]
-        running, enabled = [f"{app}.socket", "nginx.service"], [f"{app}-activate.service"]
-        known = {unit: show(unit) for unit in [*running, *enabled, f"{app}@a.service", f"{app}@b.service"]}
-        changed = False
-        if any(state["NeedDaemonReload"] == "yes" for state in known.values()):
-            run("systemctl", "daemon-reload")
+    def converge(self) -> dict[str, Any]:
+        """Bring the host to what is wanted, and tell what was found and done."""
+        wanted, count = self.target.wanted(), self.target.workers
+        changed = stand(self.params["application"])
+        if self.tidy():
             changed = True
-        off = [unit for unit in running + enabled if known[unit]["UnitFileState"] != "enabled"]
-        if off:
-            run("systemctl", "enable", "--quiet", *off)
-        down = [unit for unit in running if known[unit]["ActiveState"] not in ("active", "reloading")]
-        if down:
-            run("systemctl", "start", *down)
-        return bool(changed or off or down)
-
-    def preflight(self, wanted: dict[str, Any]) -> None:
-        """Try the release with its configuration in the service's sandbox, on a socket that no visitor reaches."""
-        slot = Slot("preflight", self.params)
-        try:
-            slot.fill(wanted)
-            slot.start(1)
-            try:
-                self.ask(f"{RUN}/{slot.runtime}/gunicorn.sock")
-            except (OSError, http.client.HTTPException, Failure) as error:
-                raise Failure(f"Release {self.release} is not healthy: {error}\n{slot.abandon()}") from None
-            run("systemctl", "stop", slot.unit)
-        finally:
-            slot.empty()
-
-    def ask(self, path: str) -> None:
-        """Ask the health path on a unix socket, as NGINX would."""
-        connection = UnixConnection(path, self.params["health_seconds"])
-        forwarded = {"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Proto": self.params["scheme"]}
-        headers = {"Host": self.params["host"], "Connection": "close", **forwarded}
-        connection.request("GET", self.params["health_path"], headers=headers)
-        answer = connection.getresponse()
-        body = answer.read(2000).decode("utf-8", "replace").strip()
-        if not 200 <= answer.status < 400:
-            raise Failure(f"{self.params['health_path']} answered {answer.status} {answer.reason}\n{body}")
-
-    def check_memory(self, old: Slot) -> bool:
-        """Whether there is room to try the release beside the running slot; overlap needs room for a second one."""
-        available = self.params["memory_available_mb"]
-        if available is None:
-            return True
-        processes = [main_pid(old.unit), *old.workers()]
-        if self.params["strategy"] == "stop-start":
-            processes = processes[:2]
-        need: int = memory_mb(processes)
-        if self.params["strategy"] == "stop-start":
-            return need <= int(available)
-        if need > available:
-            raise Failure(
-                f"A second slot beside the running one takes about {need} MB, and {available} MB are available. Free "
-                "some memory, or let the plan choose stop-start."
-            )
-        return True
+            configurations.prune(self.home, keep=self.target.configuration)
+        reasons = self.target.differences(self.active, wanted)
+        pids: list[int] = []
+        if not reasons and self.active:
+            if not self.active.running:
+                reasons = [f"{self.active.unit} was not running"]
+                pids = self.active.start(count)
+            else:
+                pids = self.active.settled_workers(count)
+        if len(pids) != count:
+            reasons = reasons or [f"{len(pids)} workers instead of {count}"]
+            pids = self.perform(wanted)
+            for slot in filter(None, (self.idle, self.active)):
+                if slot.facts:
+                    release, configuration = slot.holds()
+                    configurations.note_served(self.home, configuration, str(release))
+            configurations.prune(self.home)
+        done = {"reasons": reasons, "workers": pids, "seconds": self.seconds, "cut": self.cut}
+        return {"changed": changed or bool(reasons), "expected": self.target.expected, **done}
 
     def perform(self, wanted: dict[str, Any]) -> list[int]:
         """The switch itself; returns the workers of the slot that serves then."""
@@ -257,7 +140,7 @@ class Switch:
                 pids = self.replace(old, new, tried=tried)
             else:
                 with self.step("start"):
-                    pids = new.start(self.workers)
+                    pids = new.start(self.target.workers)
                 self.point_to(new)
                 if old:
                     self.stop(old)
@@ -269,19 +152,34 @@ class Switch:
         self.active, self.idle = new, old or self.idle
         return pids
 
-    def point_to(self, slot: Slot) -> None:
-        """Let a slot count, now and at the next boot."""
-        beneath.link(self.home, "active", slot.directory)
-
-    def restore(self, slot: Slot) -> None:
-        """Leave nothing in the idle slot of what was not taken: it holds what a rollback goes back to, or nothing."""
-        release, configuration = self.now.get("previous"), self.now.get("previous_configuration")
-        files = configurations.content(self.home, f"configurations/{configuration}")
-        if release and files and os.path.isdir(os.path.join(self.home, "releases", release)):
-            venv = self.venv(release)
-            slot.fill({"release": release, "venv": venv, "previous": None, "configuration": configuration})
-        else:
+    def preflight(self, wanted: dict[str, Any]) -> None:
+        """Try the release with its configuration in the service's sandbox, on a socket that no visitor reaches."""
+        slot = Slot("preflight", self.params)
+        try:
+            slot.fill(wanted)
+            slot.start(1)
+            slot.check_health(f"{RUN}/{slot.runtime}/gunicorn.sock")
+            run("systemctl", "stop", slot.unit)
+        finally:
             slot.empty()
+
+    def check_memory(self, old: Slot) -> bool:
+        """Whether there is room to try the release beside the running slot; overlap needs room for a second one."""
+        available = self.params["memory_available_mb"]
+        if available is None:
+            return True
+        processes = [main_pid(old.unit), *old.workers()]
+        if self.params["strategy"] == "stop-start":
+            processes = processes[:2]
+        need: int = memory_kb(processes) // 1024
+        if self.params["strategy"] == "stop-start":
+            return need <= int(available)
+        if need > available:
+            raise Failure(
+                f"A second slot beside the running one needs about {need} MB, but {available} MB are available. Free "
+                "some memory, or let the plan choose stop-start."
+            )
+        return True
 
     def replace(self, old: Slot, new: Slot, *, tried: bool) -> list[int]:
         """Stop the old slot, then start the new one, while requests wait in the queue; go back if that fails."""
@@ -291,9 +189,9 @@ class Switch:
         try:
             self.stop(old)
             with self.step("start"):
-                pids = new.start(self.workers)
+                pids = new.start(self.target.workers)
                 if not tried:  # there was no room for it before, and now nobody else answers on the shared socket
-                    self.try_alone(new)
+                    new.check_health(f"{RUN}/{self.params['application']}.sock")
         except Failure:
             self.point_to(old)
             # Until now a waiting request made the activator start the new slot again, whatever stopped it.
@@ -306,21 +204,26 @@ class Switch:
         return pids
 
     def stop(self, old: Slot) -> None:
-        """Stop the slot that has served; count its workers that had not ended their requests within the grace period."""
+        """Stop the slot that has served; count its workers whose requests outlived the grace period."""
         begun, workers = int(time.time()), old.workers()
         with self.step("stop"):
             run("systemctl", "stop", old.unit)
         if self.seconds["stop"] > 1:  # else all requests had ended
-            journal.sync()
-            said = journal.latest(begun, STOP_LINES, f"--unit={old.unit}")
-            self.cut += len(cut_workers(workers, "\n".join(said)))
+            self.cut += old.cut(workers, begun)
 
-    def try_alone(self, slot: Slot) -> None:
-        """Ask the health path of the only slot that runs."""
-        try:
-            self.ask(f"{RUN}/{self.params['application']}.sock")
-        except (OSError, http.client.HTTPException, Failure) as error:
-            raise Failure(f"Release {self.release} is not healthy: {error}\n{slot.abandon()}") from None
+    def point_to(self, slot: Slot) -> None:
+        """Let a slot count, now and at the next boot."""
+        beneath.link(self.home, "active", slot.directory)
+
+    def restore(self, slot: Slot) -> None:
+        """Leave nothing in the idle slot of what was not taken: it holds what a rollback goes back to, or nothing."""
+        release, configuration = self.now.get("previous"), self.now.get("previous_configuration")
+        files = configurations.content(self.home, f"configurations/{configuration}")
+        if release and files and os.path.isdir(os.path.join(self.home, "releases", release)):
+            venv = venv_of(self.home, release)
+            slot.fill({"release": release, "venv": venv, "previous": None, "configuration": configuration})
+        else:
+            slot.empty()
 
     def tidy(self) -> bool:
         """Stop what an interrupted switch has left running, and leave nothing of it: the link says which slot counts."""
@@ -338,63 +241,6 @@ class Switch:
             self.restore(self.idle)
         return bool(left) or filled or strange
 
-    def settled_workers(self, slot: Slot) -> list[int]:
-        """Workers of an unchanged slot; waits a little, because one may just be replaced."""
-        limit = time.monotonic() + SETTLE_SECONDS
-        while True:
-            pids: list[int] = slot.workers()
-            if len(pids) == self.workers or time.monotonic() > limit:
-                return pids
-            time.sleep(POLL_SECONDS)
-
-    def foresee(self) -> list[str]:
-        """What would be switched and why, in check mode, where what comes first may not have been written."""
-        unit = f"{self.params['application']}@.service"
-        coming = [os.path.basename(path) for path in self.params["coming"]]
-        coming = [name for name in coming if name in (*configurations.MODES, unit)]
-        known = self.active and "configuration" in self.now
-        if known and not coming and os.path.isdir(os.path.join(self.home, "releases", self.release)):
-            return self.reasons(self.wanted())
-        now = self.now.get("release")
-        new = [f"release {now} -> {self.release}"] if now != self.release else []
-        return new + [f"{name} changed" for name in coming]
-
-    def converge(self) -> dict[str, Any]:
-        """Bring the host to what is wanted, and tell what was found and done."""
-        wanted = self.wanted()
-        changed = self.stand()
-        if self.tidy():
-            changed = True
-            configurations.prune(self.home, keep=self.configuration)
-        reasons = self.reasons(wanted)
-        pids: list[int] = []
-        if not reasons and self.active:
-            if not self.active.running:
-                reasons = [f"{self.active.unit} was not running"]
-                pids = self.active.start(self.workers)
-            else:
-                pids = self.settled_workers(self.active)
-        if len(pids) != self.workers:
-            reasons = reasons or [f"{len(pids)} workers instead of {self.workers}"]
-            pids = self.perform(wanted)
-            for slot in (self.idle, self.active):
-                if slot and slot.facts:
-                    configurations.note_served(
-                        self.home, slot.facts.get("configuration"), str(slot.facts.get("release"))
-                    )
-            configurations.prune(self.home)
-        done = {"reasons": reasons, "workers": pids, "seconds": self.seconds, "cut": self.cut}
-        return {"changed": changed or bool(reasons), "expected": self.expected, **done}
-
-    def shown(self, text: str) -> str:
-        """A failure's words without the values of secrets, whatever the application has logged or answered."""
-        names, found = self.params["hidden"], []
-        for name in {self.configuration, self.now.get("configuration")}:
-            files = configurations.content(self.home, f"configurations/{name}")
-            found += journal.values(files.get("environment", b""), names)
-        shown: str = journal.printable(journal.masked(text, found))
-        return shown
-
 
 def act(params: dict[str, Any], check: bool) -> tuple[Switch, dict[str, Any]]:
     """Compare and, unless in check mode, switch; a failure tells no secret."""
@@ -403,12 +249,12 @@ def act(params: dict[str, Any], check: bool) -> tuple[Switch, dict[str, Any]]:
     switch = Switch(params)
     try:
         if check:
-            reasons = switch.foresee()
+            reasons = switch.target.foresee(switch.active)
             return switch, {"changed": bool(reasons), "reasons": reasons}
         with switch.step("whole"):
             result = switch.converge()
     except (Failure, OSError) as failure:
-        raise Failure(switch.shown(str(failure))) from None
+        raise Failure(switch.target.shown(str(failure))) from None
     return switch, result
 
 
@@ -433,8 +279,7 @@ def main() -> None:
             "hidden": {"type": "list", "elements": "str", "default": []},
             "by": {"type": "str", "default": ""},
             "coming": {"type": "list", "elements": "path", "default": []},
-            "lock": {"type": "path"},
-            "token": {"type": "str", "no_log": False},
+            **LOCK,
         },
         supports_check_mode=True,
     )
@@ -445,10 +290,12 @@ def main() -> None:
     except (Failure, OSError) as failure:
         module.fail_json(msg=str(failure))
     if switch.cut:
-        module.warn(f"{switch.cut} of the old slot's workers had requests that outlived graceful_timeout and were cut.")
+        module.warn(
+            f"{switch.cut} of the old slot's workers had requests that exceeded graceful_timeout and were cut off."
+        )
     slot = switch.active or switch.idle
     diff = {"before": "", "after": "".join(f"{reason}\n" for reason in result["reasons"])}
-    module.exit_json(slot=slot.name, release=switch.release, diff=diff, **result)
+    module.exit_json(slot=slot.name, release=switch.target.release, diff=diff, **result)
 
 
 if __name__ == "__main__":

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 
+from ansible.module_utils.farrier_host import read
 from ansible.module_utils.farrier_journal import latest
 
 LINES = 1000
 NEAR_SHARE = 0.5
 """The last look at a process that grows may be some time before its end."""
 CGROUPS = "/sys/fs/cgroup"
-
-
-def read(path: str) -> str:
-    """A small file of the kernel's; empty when there is none."""
-    with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
-        return file.read(100_000)
-    return ""
 
 
 def megabytes(number: int) -> int:

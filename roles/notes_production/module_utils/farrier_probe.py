@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 import platform
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from .farrier_cgroups import Cgroups, cpu_list, fields, leading_number, read
-from .farrier_services import LISTED_CPUS, others, printable
+from .farrier_cgroups import Cgroups, cpu_list, fields, leading_number
+from .farrier_host import output, read
+from .farrier_services import LISTED_CPUS, others
+from .farrier_text import plain
 
 MEMORY_STEP_MB = 16
 """Memory used by others is rounded up to this, so that an idle host gives the same answer twice."""
@@ -67,13 +68,7 @@ def systemd_version(root: Path, packages: dict[str, str]) -> int | None:
     """Version of systemd as packaged, or as it says itself."""
     number = leading_number(packages.get("systemd", ""))
     if number is None and root == Path("/"):
-        try:
-            # Its place differs between distributions, so it is looked up.
-            command = ["systemctl", "--version"]
-            said = subprocess.run(command, capture_output=True, text=True, check=False)
-            number = leading_number(said.stdout.partition(" ")[2])
-        except OSError:
-            pass
+        number = leading_number(output("systemctl", "--version").partition(" ")[2])
     return number
 
 
@@ -86,7 +81,7 @@ def system(root: Path, packages: dict[str, str], cgroup: str | None) -> dict[str
         "version": release.get("VERSION_ID") or read(root / "etc/debian_version").strip() or None,
         "codename": release.get("VERSION_CODENAME") or None,
         "systemd": systemd_version(root, packages),
-        "init": printable(read(root / "proc/1/comm").strip()) or None,
+        "init": plain(read(root / "proc/1/comm").strip()) or None,
         "python": python_version(root, packages),
         "cgroup": cgroup,
     }

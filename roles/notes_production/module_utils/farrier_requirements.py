@@ -9,7 +9,7 @@ import shlex
 from typing import Iterator
 
 from ansible.module_utils import farrier_beneath as beneath
-from ansible.module_utils.farrier_play import Failure
+from ansible.module_utils.farrier_host import Failure
 
 LARGEST_REQUIREMENTS = 16 << 20
 """Bytes of a requirements file; one with the hashes of a thousand packages has about two million."""

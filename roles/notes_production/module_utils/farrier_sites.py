@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 from typing import Any
 
+from ansible.module_utils.farrier_host import output
 from ansible.module_utils.farrier_owner import written_by_us
 
 TOP = "/etc/nginx"
@@ -124,7 +125,7 @@ def ports_taken(host: str, ports: list[int]) -> list[str]:
     """The ports of NGINX that another program has, or another NGINX than Debian's."""
     if not shutil.which("ss"):  # it is among the packages that are installed, and then this is asked again
         return []
-    listing = subprocess.run(["ss", "-lntpH"], capture_output=True, text=True, errors="replace", check=False).stdout
+    listing = output("ss", "-lntpH")
     refused = []
     for port, (name, pid) in sorted(listeners(ports, listing).items()):
         try:

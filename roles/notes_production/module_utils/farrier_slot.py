@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import re
 import shutil
-import subprocess
+import socket
+import struct
 import threading
 import time
 from typing import Any, Iterator
@@ -14,52 +16,34 @@ from typing import Any, Iterator
 from ansible.module_utils import farrier_beneath as beneath
 from ansible.module_utils import farrier_configurations as configurations
 from ansible.module_utils import farrier_journal as journal
+from ansible.module_utils.farrier_host import Failure, main_pid, parent, run, show
 from ansible.module_utils.farrier_memory import Memory, told
-from ansible.module_utils.farrier_play import Failure
 
 RUN = "/run"
 POLL_SECONDS = 0.05
-SHOWN = "ActiveState,MainPID,NRestarts,UnitFileState,NeedDaemonReload,Result,ControlGroup,MemoryMax"
+
+SETTLE_SECONDS = 10
+"""How long an unchanged slot may have fewer workers than planned, because one is just being replaced."""
+
+STOP_LINES = 20_000
+"""How much of what a slot says while it stops is read; journald itself lets 10,000 lines pass in half a minute."""
 
 
-def run(*command: str) -> str:
-    """Run a command and return its output; its own words on failure."""
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, errors="replace", check=False)
-    if done.returncode:
-        raise Failure(f"{' '.join(command)}: {(done.stderr or done.stdout).strip()}")
-    return done.stdout
-
-
-def show(unit: str) -> dict[str, str]:
-    """What systemd knows about a unit."""
-    known = dict.fromkeys(SHOWN.split(","), "")
-    said = run("systemctl", "show", "-p", SHOWN, unit)
-    for line in said.splitlines():
-        name, _, value = line.partition("=")
-        known[name] = value
-    return known
-
-
-def main_pid(unit: str) -> int:
-    """The main process of a unit; 0 when it has none."""
-    found = show(unit)["MainPID"]
-    return int(found) if re.fullmatch("[0-9]+", found) else 0
-
-
-def parent(pid: int, proc: str = "/proc") -> int:
-    """The parent of a living process; 0 when there is no such process."""
-    with (
-        contextlib.suppress(OSError, ValueError),
-        open(f"{proc}/{pid}/stat", encoding="utf-8", errors="replace") as file,
-    ):
-        state, found = file.read().rpartition(")")[2].split()[:2]
-        return 0 if state in ("Z", "X") else int(found)  # one that has ended stays until its parent asks how
-    return 0
-
-
-def children(master: int, proc: str = "/proc") -> list[int]:
-    """The living children of a process."""
-    return [pid for pid in beneath.numbers(proc) if master and parent(pid, proc) == master]
+def stand(application: str) -> bool:
+    """See that systemd knows the units as written, and that NGINX and the socket run now and after a reboot."""
+    running, enabled = [f"{application}.socket", "nginx.service"], [f"{application}-activate.service"]
+    slots = [f"{application}@{name}.service" for name in configurations.SLOTS]
+    known = {unit: show(unit) for unit in [*running, *enabled, *slots]}
+    stale = any(state["NeedDaemonReload"] == "yes" for state in known.values())
+    if stale:
+        run("systemctl", "daemon-reload")
+    off = [unit for unit in running + enabled if known[unit]["UnitFileState"] != "enabled"]
+    if off:
+        run("systemctl", "enable", "--quiet", *off)
+    down = [unit for unit in running if known[unit]["ActiveState"] not in ("active", "reloading")]
+    if down:
+        run("systemctl", "start", *down)
+    return bool(stale or off or down)
 
 
 def ready_workers(markers: str, master: int, run: str = RUN, proc: str = "/proc") -> list[int]:
@@ -72,14 +56,26 @@ def ready_workers(markers: str, master: int, run: str = RUN, proc: str = "/proc"
     return []
 
 
-def memory_mb(pids: list[int]) -> int:
-    """Memory of some processes, pages that they share counted once."""
-    total = 0
-    for pid in pids:
-        with contextlib.suppress(OSError), open(f"/proc/{pid}/smaps_rollup", encoding="utf-8") as file:
-            found = re.search(r"^Pss:\s+(\d+)", file.read(), re.MULTILINE)
-            total += int(found.group(1)) if found else 0
-    return total // 1024
+def cut_workers(workers: list[int], said: str) -> set[int]:
+    """Workers of a stopped slot that had not ended their requests: killed before they left, or gone without them."""
+    left = {int(pid) for pid in re.findall(r"Worker exiting \(pid: (\d+)\)", said)}
+    return (set(workers) - left) | {int(pid) for pid in re.findall(r"worker (\d+) leaves \d+ requests", said)}
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket, as NGINX speaks with Gunicorn."""
+
+    def __init__(self, path: str, timeout: int) -> None:
+        """Remember the socket's path."""
+        super().__init__("localhost", timeout=timeout)
+        self.path = path
+
+    def connect(self) -> None:
+        """Connect to the path instead of a host; while its queue is full, wait for room."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", self.timeout, 0))
+        self.sock.connect(self.path)
+        self.sock.settimeout(self.timeout)
 
 
 class Slot:
@@ -108,6 +104,37 @@ class Slot:
     def workers(self) -> list[int]:
         """Its workers that are ready."""
         return ready_workers(f"{self.runtime}/workers", main_pid(self.unit))
+
+    def settled_workers(self, count: int) -> list[int]:
+        """Its workers when nothing changes; waits a little, because one may just be replaced."""
+        limit = time.monotonic() + SETTLE_SECONDS
+        while len(pids := self.workers()) != count and time.monotonic() <= limit:
+            time.sleep(POLL_SECONDS)
+        return pids
+
+    def cut(self, workers: list[int], since: int) -> int:
+        """How many of its workers had not ended their requests when it was stopped."""
+        journal.sync()
+        return len(cut_workers(workers, "\n".join(journal.latest(since, STOP_LINES, f"--unit={self.unit}"))))
+
+    def check_health(self, path: str) -> None:
+        """Ask the health path on its socket; where it does not answer as it should, stop it and show its own words."""
+        try:
+            self.ask(path)
+        except (OSError, http.client.HTTPException, Failure) as error:
+            release = self.facts["release"]
+            raise Failure(f"Release {release} is not healthy: {error}\n{self.abandon()}") from None
+
+    def ask(self, path: str) -> None:
+        """Ask the health path on a unix socket, as NGINX would."""
+        connection = UnixConnection(path, self.params["health_seconds"])
+        forwarded = {"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Proto": self.params["scheme"]}
+        headers = {"Host": self.params["host"], "Connection": "close", **forwarded}
+        connection.request("GET", self.params["health_path"], headers=headers)
+        answer = connection.getresponse()
+        body = answer.read(2000).decode("utf-8", "replace").strip()
+        if not 200 <= answer.status < 400:
+            raise Failure(f"{self.params['health_path']} answered {answer.status} {answer.reason}\n{body}")
 
     def fill(self, wanted: dict[str, Any]) -> None:
         """Lay out what it will run: links and copies, so that it restarts as it was whatever is written later."""

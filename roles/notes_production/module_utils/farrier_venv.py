@@ -13,7 +13,7 @@ from typing import Any
 from ansible.module_utils import farrier_beneath as beneath
 from ansible.module_utils.farrier_archive import links_stay_inside
 from ansible.module_utils.farrier_cell import of_pip
-from ansible.module_utils.farrier_play import Failure
+from ansible.module_utils.farrier_host import Failure
 from ansible.module_utils.farrier_requirements import from_the_release, requirement_files, venv_key
 from ansible.module_utils.farrier_workplace import Workplace, remove
 

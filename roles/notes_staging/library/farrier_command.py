@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.farrier_cell import end_of, ended, run, transient
-from ansible.module_utils.farrier_play import Failure, holding
+from ansible.module_utils.farrier_host import LOCK, Failure, holding
 from ansible.module_utils.farrier_text import printable
 
 DOCUMENTATION = r"""
@@ -62,8 +62,7 @@ def main() -> None:
             "venv": path,
             "environment_file": path,
             "sandbox": {"type": "list", "elements": "str", "required": True},
-            "lock": {"type": "path"},
-            "token": {"type": "str", "no_log": False},
+            **LOCK,
         },
         supports_check_mode=True,
     )

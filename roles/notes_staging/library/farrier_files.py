@@ -3,20 +3,16 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import grp
 import hashlib
 import os
-import pwd
 import re
-import secrets
-import stat
 import subprocess
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.farrier_entries import Entry, compared, difference, put
 from ansible.module_utils.farrier_owner import written_by_us
 
 DOCUMENTATION = r"""
@@ -82,150 +78,7 @@ changed_paths:
   elements: str
 """
 
-HIDDEN = "(not shown)\n"
 DPKG_STATUS = "/var/lib/dpkg/status"
-LARGEST = 8 << 20
-"""Bytes of a file that is compared; larger ones are none that a role writes."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One path of the set: `kind` is file, link, absent, or other for what only a host can hold (a directory)."""
-
-    path: str
-    kind: str
-    content: bytes = b""
-    target: str = ""
-    mode: int = 0o644
-    owner: str = "root"
-    group: str = "root"
-    sensitive: bool = False
-    backup: str | None = None
-
-    def same_as(self, other: Entry) -> bool:
-        """Whether both describe the same state of the path."""
-        if self.kind != other.kind:
-            return False
-        if self.kind == "link":
-            return self.target == other.target
-        if self.kind == "file":
-            mine = (self.content, self.mode, self.owner, self.group)
-            return mine == (other.content, other.mode, other.owner, other.group)
-        return True
-
-
-def wanted(entry: dict[str, Any]) -> Entry:
-    """The entry as the play asks for it."""
-    path, content, link = entry["path"], entry["content"], entry["link"]
-    if not os.path.isabs(path):
-        raise ValueError(f"{path}: the path must be absolute")
-    if entry["state"] == "absent":
-        return Entry(path, "absent")
-    if (content is None) == (link is None):
-        raise ValueError(f"{path}: give either content or link")
-    if link is not None:
-        return Entry(path, "link", target=link)
-    try:
-        mode = int(entry["mode"], 8)
-    except ValueError:
-        raise ValueError(f"{path}: mode {entry['mode']!r} is not an octal number such as 0644") from None
-    return Entry(
-        path,
-        "file",
-        content=content.encode("utf-8"),
-        mode=mode,
-        owner=entry["owner"],
-        group=entry["group"],
-        sensitive=entry["sensitive"],
-        backup=entry["backup"],
-    )
-
-
-def living(path: str, sensitive: bool = False) -> Entry:
-    """The entry as the host has it."""
-    try:
-        status = os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return Entry(path, "absent")
-    if stat.S_ISLNK(status.st_mode):
-        return Entry(path, "link", target=os.readlink(path))
-    if not stat.S_ISREG(status.st_mode):
-        return Entry(path, "other")
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        content = file.read(LARGEST + 1)
-    if len(content) > LARGEST or not stat.S_ISREG(status.st_mode):
-        raise ValueError(f"{path}: not a file of at most {LARGEST} bytes")
-    return Entry(
-        path,
-        "file",
-        content=content,
-        mode=stat.S_IMODE(status.st_mode),
-        owner=_name(pwd.getpwuid, status.st_uid),
-        group=_name(grp.getgrgid, status.st_gid),
-        sensitive=sensitive,
-    )
-
-
-def _name(lookup: Any, number: int) -> str:
-    try:
-        return str(lookup(number)[0])
-    except KeyError:
-        return str(number)
-
-
-def compared(files: list[dict[str, Any]]) -> list[tuple[Entry, Entry]]:
-    """Each entry as the host has it and as the play asks for it; ValueError where it cannot be brought into place."""
-    pairs = [(living(new.path, new.sensitive), new) for new in map(wanted, files)]
-    for before, _ in pairs:
-        if before.kind == "other":
-            raise ValueError(f"{before.path}: there is a directory or device in its place")
-    return pairs
-
-
-def put(entry: Entry) -> None:
-    """Bring one entry into place; a reader sees the old file or the new one, never a part."""
-    if entry.kind == "absent":
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            os.unlink(entry.path)
-        return
-    directory = os.path.dirname(entry.path)
-    make_directories(directory)
-    aside = os.path.join(directory, f".farrier-{secrets.token_hex(8)}")
-    try:
-        if entry.kind == "link":
-            os.symlink(entry.target, aside)
-        else:
-            _write(entry, aside)
-        os.replace(aside, entry.path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(aside)
-        raise
-
-
-def make_directories(path: str) -> None:
-    """Make a directory and those above it for everybody to enter, whatever the umask is."""
-    if os.path.isdir(path):
-        return
-    make_directories(os.path.dirname(path))
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(path, 0o755)
-        os.chmod(path, 0o755)
-
-
-def _write(entry: Entry, aside: str) -> None:
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(entry.content)
-        if os.geteuid() == 0:
-            uid = int(entry.owner) if entry.owner.isdigit() else pwd.getpwnam(entry.owner).pw_uid
-            gid = int(entry.group) if entry.group.isdigit() else grp.getgrnam(entry.group).gr_gid
-            os.fchown(file.fileno(), uid, gid)
-        os.fchmod(file.fileno(), entry.mode)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def packaged(path: str) -> str:
@@ -251,7 +104,9 @@ def keep(pairs: list[tuple[Entry, Entry]]) -> list[str]:
     for before, after in pairs:
         if after.backup and edited(before) and not os.path.lexists(after.backup):
             put(replace(before, path=after.backup))
-            kept.append(f"{before.path} was edited on this host and has been replaced; it is kept as {after.backup}.")
+            kept.append(
+                f"{before.path} was edited on this host and has been replaced; the edited version is kept as {after.backup}."
+            )
     return kept
 
 
@@ -282,36 +137,6 @@ def replace_set(pairs: list[tuple[Entry, Entry]], command: list[str]) -> str:
         for before in reversed(done):
             put(before)
     return problem
-
-
-def shown(entry: Entry) -> str:
-    """An entry as text for a diff."""
-    if entry.kind == "absent":
-        return ""
-    if entry.kind == "link":
-        return f"-> {entry.target}\n"
-    if entry.sensitive:
-        return HIDDEN
-    try:
-        return entry.content.decode("utf-8")
-    except UnicodeDecodeError:
-        return base64.b64encode(entry.content).decode("ascii") + "\n"
-
-
-def difference(before: Entry, after: Entry) -> dict[str, str]:
-    """Ansible's diff of one path; a change of mode or owner alone is told in the header."""
-
-    def header(entry: Entry) -> str:
-        if entry.kind != "file":
-            return f"{entry.path} ({entry.kind})"
-        return f"{entry.path} ({entry.mode:04o} {entry.owner}:{entry.group})"
-
-    return {
-        "before_header": header(before),
-        "after_header": header(after),
-        "before": HIDDEN if after.sensitive and before.kind == "file" else shown(before),
-        "after": "(not shown, changed)\n" if after.sensitive else shown(after),
-    }
 
 
 def main() -> None:
@@ -361,7 +186,7 @@ def main() -> None:
         if problem:
             if pending and not left_over:
                 os.unlink(pending)
-            module.fail_json(msg=f"The new files were refused, the old ones are back in place: {problem}")
+            module.fail_json(msg=f"The new files were rejected; the old ones are back in place: {problem}")
         problem = refusal(module.params["apply"])
         if problem:
             module.fail_json(msg=f"The new files are in place but not in use: {problem}")

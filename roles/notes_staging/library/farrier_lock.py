@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
 import time
@@ -12,6 +10,7 @@ import uuid
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.farrier_host import locked
 
 DOCUMENTATION = r"""
 module: farrier_lock
@@ -116,25 +115,15 @@ def refusal(
     who = described(holder, idle_seconds)
     if running:
         return (
-            f"{who}, and one of its steps runs on this host right now. Try again when it has ended; nobody can take the "
-            "lock before that."
+            f"{who}, and one of its steps is running on this host right now. Try again when it has finished; the lock "
+            "cannot be taken before that."
         )
     if not holder or wish["take"] or asking.knows_dead(holder) or idle_seconds > wish["lease_seconds"]:
         return ""
     left = ago(max(1.0, wish["lease_seconds"] - idle_seconds))
     return (
-        f"{who}. Wait until it has ended. If it has died, its lock is stale in {left}; to take it now: {wish['hint']}"
+        f"{who}. Wait until it has finished. If it has died, its lock expires in {left}; to take it now: {wish['hint']}"
     )
-
-
-def held(file: Any) -> bool:
-    """Hold the file itself while it is read and written; False when a step of a play holds it for longer."""
-    for _ in range(5):
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        time.sleep(0.1)
-    return False
 
 
 def take(file: Any, wish: dict[str, Any], running: bool) -> tuple[str, str, str]:
@@ -174,7 +163,7 @@ def main() -> None:
         module.exit_json(changed=False)
     # Only root may hold the file, or anybody could keep everybody out.
     with open(os.open(wish["path"], os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+", encoding="utf-8") as file:
-        running = not held(file)
+        running = not locked(file, 0.5)  # a step of a play holds it for longer
         if wish["state"] == "free":
             if read(file).get("token") == wish["token"] and not running:
                 write(file, {})
@@ -183,7 +172,7 @@ def main() -> None:
     if problem:
         module.fail_json(msg=problem)
     if before:
-        module.warn(f"The lock was stale or claimed, and has been taken over: {before}.")
+        module.warn(f"A stale or claimed lock was taken over: {before}.")
     module.exit_json(changed=False, token=token)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.farrier_host import Failure
 from ansible.module_utils.farrier_owner import Owner
 from ansible.module_utils.farrier_probe import HIDDEN, hides, installed_packages, probe
 from ansible.module_utils.farrier_room import Room, check_disk
@@ -33,7 +34,6 @@ options:
   accept_smaller_host: {type: bool, default: false, description: Go on with a host that is smaller than it was planned.}
   accept_smaller_host_hint: {type: str, default: "", description: How to ask for that.}
   gather: {type: bool, default: false, description: "Gather the host's facts as well, as farrier_facts does."}
-  facts: {type: dict, description: What farrier_facts found, where that is known already.}
   packages: {type: list, elements: str, default: [], description: "Debian packages that a deploy needs."}
   release: {type: dict, description: "The release that will serve, as farrier_release gets it: is there anything to do?"}
   releasing: {type: bool, default: true, description: "Whether a release will be made, for which the disk needs room."}
@@ -65,6 +65,28 @@ release: {description: "C(present), C(whole), C(path), C(venv) and C(active), as
 ipv6: {description: Whether NGINX can listen on IPv6., returned: always, type: bool}
 """
 
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "host": {"type": "str", "required": True},
+    "application": {"type": "str", "required": True},
+    "environment": {"type": "str", "required": True},
+    "domains": {"type": "list", "elements": "str", "required": True},
+    "take_host": {"type": "bool", "default": False},
+    "take_host_hint": {"type": "str", "required": True},
+    "accept_smaller_host": {"type": "bool", "default": False},
+    "accept_smaller_host_hint": {"type": "str", "default": ""},
+    "gather": {"type": "bool", "default": False},
+    "packages": {"type": "list", "elements": "str", "default": []},
+    "release": {"type": "dict"},
+    "releasing": {"type": "bool", "default": True},
+    "sized_for_cpus": {"type": "float"},
+    "sized_for_memory_mb": {"type": "int"},
+    "slot_memory_mb": {"type": "int"},
+    "slots": {"type": "int", "default": 1},
+    "somaxconn": {"type": "int", "default": 0},
+    "ports": {"type": "list", "elements": "int", "default": []},
+    "nginx": {"type": "list", "elements": "dict", "default": []},
+}
+
 OLDEST = {"Debian": (12,), "Ubuntu": (22, 4)}
 APT_LOCK = "/var/lib/dpkg/lock-frontend"
 SOMAXCONN = "/proc/sys/net/core/somaxconn"
@@ -77,11 +99,11 @@ def system_refusals(host: str, system: dict[str, Any]) -> list[str]:
     refused = []
     if numbers < OLDEST.get(name or "", (10**6,)):
         refused.append(
-            f"{host} runs {name or 'an unknown system'} {version}. This role knows Debian 12 and newer, and Ubuntu 22.04 "
-            "and newer."
+            f"{host} runs {name or 'an unknown system'} {version}. This role supports Debian 12 or newer and Ubuntu "
+            "22.04 or newer."
         )
     if system.get("init") != "systemd":
-        refused.append(f"{host} is not run by systemd, which holds the socket and the slots.")
+        refused.append(f"{host} is not run by systemd, which manages the socket and the slots.")
     return refused
 
 
@@ -95,7 +117,7 @@ def apt_warning(host: str) -> list[str]:
         return []
     if kind == fcntl.F_UNLCK:
         return []
-    return [f"{host}: process {pid} is installing packages there; the deploy waits for it, for 10 minutes at most."]
+    return [f"{host}: process {pid} is installing packages; the deploy waits for it for up to 10 minutes."]
 
 
 def queue_warning(host: str, wanted: int) -> list[str]:
@@ -103,16 +125,16 @@ def queue_warning(host: str, wanted: int) -> list[str]:
     if os.path.exists(SOMAXCONN):
         return []
     return [
-        f"{host} does not let net.core.somaxconn be read or set, as in an unprivileged container. The queues need {wanted}: "
-        "set it on the machine that runs the container; the verification at the end of the deploy measures the queues."
+        f"{host} does not allow net.core.somaxconn to be read or set, as in an unprivileged container. The queues "
+        "need {wanted}: set it on the machine that runs the container; the end of the deploy verifies the queues."
     ]
 
 
-def looked_at(wish: dict[str, Any], ipv6: bool, missing: list[str]) -> tuple[list[str], list[str]]:
+def sized(wish: dict[str, Any], facts: dict[str, Any], ipv6: bool, missing: list[str]) -> tuple[list[str], list[str]]:
     """Refusals and warnings of a deploy that will install the missing packages."""
-    host, room = wish["host"], Room(wish)
+    host, room = wish["host"], Room(wish, facts)
     refused = [
-        *system_refusals(host, wish["facts"]["system"]),
+        *system_refusals(host, facts["system"]),
         *room.refusals,
         *(check_disk(host, f"/srv/{wish['application']}") if wish["releasing"] else []),
     ]
@@ -123,54 +145,37 @@ def looked_at(wish: dict[str, Any], ipv6: bool, missing: list[str]) -> tuple[lis
     return refused, [*room.warnings, *waiting, *queue_warning(host, wish["somaxconn"])]
 
 
-def main() -> None:
-    """Look, and refuse or warn."""
-    text, words = {"type": "str", "required": True}, {"type": "list", "elements": "str", "default": []}
-    module = AnsibleModule(
-        argument_spec={
-            "host": text,
-            "application": text,
-            "environment": text,
-            "domains": {"type": "list", "elements": "str", "required": True},
-            "take_host": {"type": "bool", "default": False},
-            "take_host_hint": text,
-            "accept_smaller_host": {"type": "bool", "default": False},
-            "accept_smaller_host_hint": {"type": "str", "default": ""},
-            "gather": {"type": "bool", "default": False},
-            "facts": {"type": "dict"},
-            "packages": words,
-            "release": {"type": "dict"},
-            "releasing": {"type": "bool", "default": True},
-            "sized_for_cpus": {"type": "float"},
-            "sized_for_memory_mb": {"type": "int"},
-            "slot_memory_mb": {"type": "int"},
-            "slots": {"type": "int", "default": 1},
-            "somaxconn": {"type": "int", "default": 0},
-            "ports": {"type": "list", "elements": "int", "default": []},
-            "nginx": {"type": "list", "elements": "dict", "default": []},
-        },
-        required_by={"sized_for_cpus": ["sized_for_memory_mb", "slot_memory_mb"]},
-        supports_check_mode=True,
-    )
-    wish, ipv6 = module.params, has_ipv6()
-    owner = Owner(wish)
+def look(wish: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """What was found, and what is warned of; Failure where facts would be other figures."""
+    ipv6, owner, facts = has_ipv6(), Owner(wish), None
     refused, warned = owner.refusals(), owner.warnings()
     installed = installed_packages(Path("/")) if wish["packages"] else {}
     missing = [name for name in wish["packages"] if name not in installed]
     if wish["gather"] and not refused:
         if hides():
-            module.fail_json(msg=HIDDEN)
-        wish["facts"] = probe("/", wish["application"])
-    if wish["sized_for_cpus"] is not None and not refused:
-        refused, more = looked_at(wish, ipv6, missing)
-        warned += more
+            raise Failure(HIDDEN)
+        facts = probe("/", wish["application"])
+        if wish["sized_for_cpus"] is not None:
+            refused, more = sized(wish, facts, ipv6, missing)
+            warned += more
+    return {"refusals": refused, "ipv6": ipv6, "packages_missing": missing, "facts": facts}, warned
+
+
+def main() -> None:
+    """Look, and refuse or warn."""
+    needed = ["gather", "sized_for_memory_mb", "slot_memory_mb"]
+    module = AnsibleModule(argument_spec=ARGUMENTS, required_by={"sized_for_cpus": needed}, supports_check_mode=True)
+    wish = module.params
+    try:
+        found, warned = look(wish)
+    except Failure as failure:
+        module.fail_json(msg=str(failure))
     for each in warned:
         module.warn(each)
-    result = {"refusals": refused, "ipv6": ipv6, "packages_missing": missing, "facts": wish["facts"]}
-    if refused:
-        module.fail_json(msg=" ".join(refused), **result)
+    if found["refusals"]:
+        module.fail_json(msg=" ".join(found["refusals"]), **found)
     release = state_of(wish["release"]) if wish["release"] and wish["release"]["release"] else None
-    module.exit_json(changed=False, release=release, **result)
+    module.exit_json(changed=False, release=release, **found)
 
 
 if __name__ == "__main__":

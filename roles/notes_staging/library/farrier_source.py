@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Pack the application's source on the control machine into an archive that is named by its content."""
+"""Pack the application's source on the control node into an archive that is named by its content."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ DOCUMENTATION = r"""
 module: farrier_source
 short_description: Pack the application's source into an archive named by its content
 description:
-  - Runs on the control machine. The same content gives the same release, whoever packs it, wherever and whenever.
+  - Runs on the control node. The same content gives the same release, whoever packs it, wherever and whenever.
   - Left out are what git ignores, where the source is in a git work tree; what never belongs to a release, such as C(.git),
     virtual environments, byte code, C(node_modules), C(.env), SSH keys and C(db.sqlite3); and what Farrier itself has written.
   - A C(.farrierignore) in the source leaves out more, one shell pattern a line, or takes back in with C(!) before it.
     The last pattern that matches counts. One with a slash counts from the top, one without at any depth.
-  - A file that others on the control machine may not read, though they may enter the source, is not for others on the host.
+  - A file that others on the control node may not read, though they may enter the source, is not for others on the host.
   - Links may lead anywhere inside the source. It is read without following any.
 options:
   source: {type: str, required: true, description: "Directory, from C(project) on, or URL of a git repository."}
@@ -105,7 +105,7 @@ def private_directory(path: str) -> str:
     os.makedirs(path, mode=0o700, exist_ok=True)
     status = os.lstat(path)
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-        raise ValueError(f"{shown(path)}: has to be a directory of your own, as releases come from it; remove it")
+        raise ValueError(f"{shown(path)}: must be a directory of your own, as releases come from it; remove it")
     if status.st_mode & 0o077:
         os.chmod(path, 0o700)
     return path
@@ -142,7 +142,7 @@ def read_source(module: AnsibleModule, cache: str) -> tuple[list[Member], Option
             return Reader(own=left_out, static_directory=static).read(directory), commit
     source = os.path.join(project, source)
     if not os.path.isdir(source):
-        raise ValueError(f"{shown(source)}: there is no such directory on the control machine")
+        raise ValueError(f"{shown(source)}: no such directory on the control node")
     git = known(source)
     reader = Reader(git, not_released(own, project, source), static)
     return reader.read(source), describe(source) if git else None
@@ -165,7 +165,7 @@ def main() -> None:
         cache = private_directory(module.params["cache"])
         members, commit = read_source(module, cache)
         if not members:
-            raise ValueError(f"{shown(module.params['source'])}: there is nothing in it to release")
+            raise ValueError(f"{shown(module.params['source'])}: contains nothing to release")
         release = release_id(members, module.params["recipe"])
         archive = os.path.join(private_directory(os.path.join(cache, "releases")), f"{release}.tar.gz")
         if not is_packed(archive):

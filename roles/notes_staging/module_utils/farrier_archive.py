@@ -10,7 +10,7 @@ import stat
 import tarfile
 
 from ansible.module_utils import farrier_beneath as beneath
-from ansible.module_utils.farrier_play import Failure
+from ansible.module_utils.farrier_host import Failure
 
 LARGEST_BYTE_CODE = 64 << 20
 """Bytes of one module's byte code."""
@@ -119,13 +119,3 @@ def take_byte_code(top: str, cache: str, releases: str) -> None:
             beneath.make_directory(top, os.path.join(relative, "__pycache__"))
             target = os.path.join(relative, "__pycache__", name)
             beneath.write(top, target, code, public(0) & stat.S_IMODE(source.st_mode), source.st_gid)
-
-
-def size_mb(top: str) -> int:
-    """What a tree takes on the disk, in MB and at least 1."""
-    blocks = sum(
-        os.stat(name, dir_fd=fd, follow_symlinks=False).st_blocks
-        for _, folders, files, fd in os.fwalk(top, follow_symlinks=False)
-        for name in [*folders, *files]
-    )
-    return max(1, (blocks * 512 + (1 << 20) - 1) >> 20)

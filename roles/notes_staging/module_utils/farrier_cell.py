@@ -9,10 +9,9 @@ import re
 import subprocess
 from types import MappingProxyType
 from typing import Iterator, Mapping
-from urllib.parse import unquote
 
-from ansible.module_utils.farrier_play import Failure
-from ansible.module_utils.farrier_text import printable
+from ansible.module_utils.farrier_host import Failure
+from ansible.module_utils.farrier_text import printable, redacted
 
 LAST_BYTES = 1 << 16
 """How much of a command's output is kept: its end. It may print without end."""
@@ -23,9 +22,6 @@ LAST_CHARACTERS = 8000
 
 PASSED_ON = re.compile(r"PIP_\w+|(https?|no|all)_proxy|SSL_CERT_\w+|REQUESTS_CA_BUNDLE", re.IGNORECASE)
 """Variables of the play's own `environment:` that pip sees, for package indexes and proxies."""
-
-SHORTEST_SECRET = 4
-"""Characters of a password below which it is not looked for in what pip says: it would be found in every other word."""
 
 SETUP_FAILED = {
     200: "CHDIR: its working directory is missing or its user may not enter it",
@@ -52,22 +48,10 @@ SETUP_FAILED = {
 _ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
 
-def redacted(text: str, environment: Mapping[str, str] = MappingProxyType({})) -> str:
-    """The text without the user and password of any URL, and without the passwords of URLs among these variables."""
-    text = re.sub(r"://[^/\s]+@", "://***@", text)
-    for value in environment.values():
-        for user in re.findall(r"://([^/\s]*)@", value):
-            password = user.rpartition(":")[2]
-            for secret in (password, unquote(password)):
-                if len(secret) >= SHORTEST_SECRET:
-                    text = text.replace(secret, "***")
-    return text
-
-
 def end_of(output: str, environment: Mapping[str, str] = MappingProxyType({})) -> str:
     """The end of what a command printed: bounded, without colours, control characters and passwords."""
     lines = _ESCAPE_SEQUENCE.sub("", output).strip().splitlines()[-LAST_LINES:]
-    return redacted("\n".join(map(printable, lines)), environment)[-LAST_CHARACTERS:]
+    return str(redacted("\n".join(map(printable, lines)), environment))[-LAST_CHARACTERS:]
 
 
 def ended(status: int) -> str:

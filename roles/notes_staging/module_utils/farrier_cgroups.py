@@ -8,20 +8,14 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from .farrier_host import read
+
 
 class Limit(NamedTuple):
     """The tightest limit found, and the file that sets it."""
 
     value: float
     source: str
-
-
-def read(path: Path) -> str:
-    """The text of a file; empty when it is missing or not ours to read."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except (OSError, ValueError):
-        return ""
 
 
 def fields(text: str) -> dict[str, str]:

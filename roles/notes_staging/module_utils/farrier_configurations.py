@@ -63,6 +63,12 @@ def planned(found: dict[str, bytes]) -> dict[str, int]:
     return {name: int(number) for name, number in re.findall(r"(?m)^(workers|backlog) = (\d{1,9})$", text)}
 
 
+def values(environment: bytes, names: list[str]) -> list[str]:
+    """The values of some variables out of a systemd environment file as this role writes it."""
+    found = re.findall(r'(?ms)^(\w+)="((?:[^"\\]|\\.)*)"$', environment.decode("utf-8", "replace"))
+    return [re.sub(r"(?s)\\(.)", r"\1", value) for name, value in found if name in names]
+
+
 def slot_facts(home: str, slot: str) -> dict[str, Any]:
     """What a slot was filled with; empty when it never was."""
     facts: dict[str, Any] = beneath.read_json(home, f"slots/{slot}/slot.json")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import stat
 from typing import Any
 
-from ansible.module_utils.farrier_beneath import Refused, directory, names, read_json
+from ansible.module_utils.farrier_beneath import Refused, names, read_json, size_mb
 
 MEMORY_SLACK = 0.95
 """A host with so much of the memory it was sized for is the same host."""
@@ -40,9 +40,9 @@ def told_of_others(others: Any, key: str, unit: str) -> str:
 class Room:
     """What the plan counts with, and what the host has."""
 
-    def __init__(self, params: dict[str, Any]) -> None:
+    def __init__(self, params: dict[str, Any], facts: dict[str, Any]) -> None:
         """Take both sides."""
-        self.host, self.facts = params["host"], params["facts"]
+        self.host, self.facts = params["host"], facts
         self.accept, self.hint = params["accept_smaller_host"], params["accept_smaller_host_hint"]
         self.cpus, self.memory_mb = params["sized_for_cpus"], params["sized_for_memory_mb"]
         self.slot_mb, self.slots = params["slot_memory_mb"], params["slots"]
@@ -109,23 +109,6 @@ class Room:
             )
 
 
-def size_mb(top: str, relative: str) -> float | None:
-    """What a tree takes on the disk; None when it is missing or has too many entries to be counted here."""
-    total = seen = 0
-    try:
-        with directory(top, relative) as start:
-            for _, _, files, fd in os.fwalk(".", follow_symlinks=False, dir_fd=start):
-                seen += len(files) + 1
-                if seen > MOST_ENTRIES:
-                    return None
-                for name in files:
-                    status = os.stat(name, dir_fd=fd, follow_symlinks=False)
-                    total += status.st_blocks * 512 if stat.S_ISREG(status.st_mode) else 0
-    except OSError:
-        return None
-    return total / MB
-
-
 def number(value: Any) -> float | None:
     """A size that a document gives; None when it gives none that can be one."""
     good = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e7
@@ -142,10 +125,11 @@ def largest(home: str) -> tuple[float, float] | None:
     for name in releases:
         note = read_json(home, f"releases/{name}/RELEASE.json")
         code, venv = number(note.get("size_mb")), number(note.get("venv_mb"))
-        if note and code is None:
-            code = size_mb(home, f"releases/{name}")
-        if note and venv is None and isinstance(note.get("venv"), str):
-            venv = size_mb(home, f"venvs/{note['venv']}") if "/" not in note["venv"] else None
+        with contextlib.suppress(OSError):
+            if note and code is None:
+                code = size_mb(home, f"releases/{name}", MOST_ENTRIES)
+            if note and venv is None and isinstance(note.get("venv"), str) and "/" not in note["venv"]:
+                venv = size_mb(home, f"venvs/{note['venv']}", MOST_ENTRIES)
         if code is not None and venv is not None:
             found.append((code, venv))
     return max(found, key=sum) if found else None

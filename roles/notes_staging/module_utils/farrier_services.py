@@ -8,7 +8,9 @@ import re
 from pathlib import Path
 from typing import Any, Iterator, NamedTuple
 
-from .farrier_cgroups import Cgroups, fields, leading_number, memberships, read, unit_path
+from .farrier_cgroups import Cgroups, fields, leading_number, memberships, unit_path
+from .farrier_host import read
+from .farrier_text import plain
 
 LISTED_MB = 8
 """A service is listed by name from this memory on, in steps of as much; smaller ones are in the sum only."""
@@ -64,11 +66,6 @@ def processes(root: Path) -> Iterator[tuple[int, Process]]:
         )
 
 
-def printable(text: str) -> str:
-    """A name that somebody else chose, safe to show."""
-    return re.sub(r"[^\x21-\x7e]", "?", text)[:80]
-
-
 def own_units(application: str | None) -> set[str]:
     """The services that Farrier itself makes; `notes-worker.service` is the operator's, whose memory is taken."""
     if not application:
@@ -115,7 +112,7 @@ def others(base: Path, cgroups: Cgroups, application: str | None, own_pid: int) 
         cpus += used_cpus
         listed_mb = round(used_kb / 1024 / LISTED_MB) * LISTED_MB
         if listed_mb or used_cpus >= LISTED_CPUS:
-            name = printable(key.rpartition("/")[2])
+            name = plain(key.rpartition("/")[2])
             rows.append({"name": name, "memory_mb": listed_mb, "cpus": round(used_cpus, 1)})
     rows.sort(key=lambda row: (row["name"], row["memory_mb"], row["cpus"]))
     return {"rows": rows, "memory_mb": -(-memory_kb // 1024), "cpus": cpus}

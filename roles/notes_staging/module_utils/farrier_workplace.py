@@ -14,7 +14,7 @@ from typing import Any, Iterator, Mapping
 from ansible.module_utils import farrier_beneath as beneath
 from ansible.module_utils.farrier_archive import public
 from ansible.module_utils.farrier_cell import as_user
-from ansible.module_utils.farrier_play import Failure
+from ansible.module_utils.farrier_host import Failure
 
 
 class Workplace:
