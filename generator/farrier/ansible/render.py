@@ -11,6 +11,7 @@ import yaml
 from jinja2 import Environment as Jinja
 from jinja2 import StrictUndefined, Template, TemplateError
 
+from farrier import policy
 from farrier.ansible.trust import Expression, Free, is_evaluated, unsafe
 
 SUFFIX = ".tmpl"
@@ -109,6 +110,7 @@ def jinja() -> Jinja:
         "yaml_block": yaml_block,
         "comment": comment,
     }
+    environment.globals["policy"] = policy
     return environment
 
 

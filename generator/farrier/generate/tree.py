@@ -5,7 +5,6 @@ from dataclasses import asdict
 from itertools import groupby
 from pathlib import PurePosixPath
 
-from farrier import policy
 from farrier.ansible.render import PACKAGE, json_document, render_tree, templates_directory
 from farrier.facts.model import HostFacts
 from farrier.generate.scenarios import TestScenario, scenarios
@@ -64,7 +63,6 @@ def _context(project: Project, name: str) -> dict[str, object]:
     return {
         "prefix": role,
         "role": role,
-        "policy": policy,
         "app": application_context(project, environment),
         "environment": {
             "name": name,
