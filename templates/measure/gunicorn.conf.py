@@ -1,4 +1,4 @@
-"""Gunicorn while it is measured: what production has, and marks that say how long a worker took and what the master holds."""
+"""Gunicorn during a measurement: production's settings, and marks that record how long a worker took to start and what the master holds."""
 
 import argparse
 import ast
@@ -24,12 +24,12 @@ import urllib.parse
 worker_class = "gthread"
 keepalive = 0
 max_requests = 0
-timeout = 60  # A worker that does not come up within this time is aborted, and says where it stands.
+timeout = 60  # A worker that does not start within this time is aborted and logs its stack.
 graceful_timeout = 2
 worker_tmp_dir = "/dev/shm"
 control_socket_disable = True
 errorlog = "-"
-umask = 0o177  # Gunicorn sets it around the making of its socket, over the unit's: root asks, and nobody else
+umask = 0o177  # Gunicorn sets it while it creates its socket, overriding the unit's: only root sends requests
 
 _runtime = os.environ["RUNTIME_DIRECTORY"]
 _WANTED = os.path.join(_runtime, "references-wanted")
@@ -54,7 +54,7 @@ def _leave(name, content):
 
 
 def when_ready(server):
-    """The master is complete, with the application if that is preloaded: which threads would a fork lose?"""
+    """The master is complete, with the application if preloaded: which threads would a fork lose?"""
     others = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
     _leave("master", {"threads": others, "python": platform.python_version()})
     gc.collect()  # as in production
@@ -62,12 +62,12 @@ def when_ready(server):
 
 
 def post_fork(server, worker):
-    """A worker begins."""
+    """A worker starts."""
     worker.farrier_begun = time.monotonic()
 
 
 def post_worker_init(worker):
-    """A worker has the application and could answer."""
+    """A worker has imported the application and could answer."""
     name = os.path.join(_runtime, f"references-{worker.pid}")
     worker.farrier_references = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     _leave(f"worker-{worker.pid}", {"boot_seconds": time.monotonic() - worker.farrier_begun})
@@ -112,7 +112,7 @@ def _reference():
 
 
 def pre_request(worker, req):
-    """How fast is the machine just now? It is the thread's own CPU time that is noted, and not counted as the request's."""
+    """How fast is the machine right now? The thread's own CPU time is recorded, and not counted as the request's."""
     if not os.path.exists(_WANTED):
         return
     begun = time.thread_time_ns()
@@ -121,13 +121,13 @@ def pre_request(worker, req):
 
 
 def worker_abort(worker):
-    """It came to nothing within the time: where does it stand?"""
+    """The worker did not start in time: where does it hang?"""
     faulthandler.dump_traceback(all_threads=True)
     os._exit(1)
 
 
 def child_exit(server, worker):
-    """A worker is gone, and its marks with it."""
+    """A worker is gone: remove its marks."""
     for mark in ("worker", "references"):
         try:
             os.unlink(os.path.join(_runtime, f"{mark}-{worker.pid}"))

@@ -106,7 +106,7 @@ def _application(project: Project, environment: Environment, role: str) -> list[
             "domains",
             [environment.domain, *environment.aliases],
             "list",
-            "Host names that NGINX answers to; the first one is used for health checks",
+            "Host names that NGINX serves; the first one is used for health checks",
         ),
         variable(
             "environment",
@@ -118,25 +118,25 @@ def _application(project: Project, environment: Environment, role: str) -> list[
             "pip_environment",
             {},
             "dict",
-            "Environment variables of pip, such as PIP_INDEX_URL with a password or https_proxy; keep them in Ansible vault",
+            "Environment variables for pip, such as https_proxy or a PIP_INDEX_URL with a password; keep them in Ansible vault",
         ),
         variable(
             "keep_releases",
             policy.KEEP_RELEASES,
             "int",
-            "Releases that stay on the host, the one that serves included",
+            "Releases kept on the host, including the active one",
         ),
         variable(
             "take_lock",
             False,
             "bool",
-            "Take the lock of another play, which must have died; for one run, with -e",
+            "Take the lock from another play, which must be dead; for a single run, with -e",
         ),
         variable(
             "take_host",
             False,
             "bool",
-            "Take over a host of another environment or project, and what is in the way there; for one run, with -e",
+            "Take over a host of another environment or project, and whatever is in the way; for a single run, with -e",
         ),
     ]
     if environment.metrics_directory is not None:
@@ -145,7 +145,7 @@ def _application(project: Project, environment: Environment, role: str) -> list[
                 "metrics_directory",
                 environment.metrics_directory,
                 "str",
-                "Where node_exporter looks for text files with metrics",
+                "Directory where node_exporter looks for metrics files",
             )
         )
     return found
@@ -158,9 +158,9 @@ def _size_table(groups: tuple[Size, ...], role: str) -> list[RoleVariable]:
             f"{role}_size",
             Expression(f"{{{{ {role}_size_of_host[inventory_hostname] | default(undef(hint=__{role}_unplanned)) }}}}"),
             "str",
-            "The row of the table of sizes that a host takes; set it for a host that the plan did not know",
+            "The row of the size table for a host; set it for a host that was not planned",
             "Sizes",
-            ("The row that a host takes; set it in host_vars for a host that the plan did not know.",),
+            ("The row for this host; set it in host_vars for a host that was not planned.",),
         )
     ]
 
@@ -171,12 +171,12 @@ def _sized_for(groups: tuple[Size, ...], role: str) -> list[RoleVariable]:
         (
             "sized_for_cpus",
             "float",
-            "Usable CPUs that the numbers below were calculated for; a smaller host is refused",
+            "Usable CPUs that the values below were calculated for; a smaller host is refused",
         ),
         (
             "sized_for_memory_mb",
             "int",
-            "Usable memory in MB that the numbers below were calculated for; a smaller host is refused",
+            "Usable memory in MB that the values below were calculated for; a smaller host is refused",
         ),
         (
             "slot_memory_mb",
@@ -204,12 +204,12 @@ def _deploys_to(plans: Mapping[str, Plan], role: str) -> list[RoleVariable]:
         return RoleVariable(f"{role}_{name}", value, kind, meaning, "Sized for", (meaning + ".",))
 
     return [
-        variable("planned_hosts", list(plans), "list", "The hosts that were planned; another one is refused"),
+        variable("planned_hosts", list(plans), "list", "The planned hosts; any other is refused"),
         variable(
             "accept_smaller_host",
             False,
             "bool",
-            "Deploy to a host that is smaller than the one it was sized for; for one run, with -e",
+            "Deploy to a host smaller than planned; for a single run, with -e",
         ),
     ]
 
