@@ -1,16 +1,16 @@
-"""Every way in which Farrier ends unhappily, each with its exit code (docs/reference/exit-codes.md)."""
+"""Farrier's errors, each with its exit code (docs/reference/exit-codes.md)."""
 
 from farrier.wording import printable
 
 LONGEST_MESSAGE = 2_000
-"""Characters of one line that the user reads: some quote what others have written."""
+"""Characters of one message: some quote text from outside."""
 
 MOST_MESSAGES = 100
-"""Lines that one command ends with; a file may hold thousands of mistakes."""
+"""Messages of one command; a file may contain thousands of mistakes."""
 
 
 class FarrierError(Exception):
-    """Ends a command; `messages` are the lines that the user reads, each complete in itself, printable and bounded."""
+    """Ends a command; `messages` are the lines shown to the user, each self-contained, printable and bounded."""
 
     exit_code = 1
 
@@ -22,7 +22,7 @@ class FarrierError(Exception):
 
 
 class DriftError(FarrierError):
-    """`--check` found that the written tree is not what would be generated."""
+    """`--check` found that the tree on disk differs from what would be generated."""
 
     exit_code = 1
 

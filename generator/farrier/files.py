@@ -1,4 +1,4 @@
-"""What is believed of files that lie in a project: it may have been made by somebody else, manifests and journal included."""
+"""Reads and writes a project's files without trusting them: the project, manifests and journal included, may be somebody else's."""
 
 import errno
 import json
@@ -14,18 +14,18 @@ from farrier.errors import InputError
 STATE = ".farrier"
 
 BELOW = ("roles", "playbooks", "molecule", ".config", STATE)
-"""Directories that all of a generated tree stands in. A manifest or journal may come with a project that somebody else made,
-so what it names is not touched elsewhere."""
+"""Directories that contain every generated file. A manifest or journal may come with somebody else's project, so nothing
+that it names outside of them is touched."""
 
 LARGEST_FILE = 16 * 1024 * 1024
-"""Bytes of a file that is compared or read back; the largest one that Farrier writes takes some hundred kB."""
+"""Bytes of a file that is compared or read back; the largest one that Farrier writes has a few hundred kB."""
 
 MANIFEST_HASH = re.compile("sha256:[0-9a-f]{64}")
 STAGED = re.compile("[0-9]{1,6}")
 
 
 def read_file(path: Path) -> bytes | None:
-    """A file's content; None where there is none, InputError where it is something else, such as a link or a FIFO."""
+    """A file's content; None where there is none, InputError if it is something else, such as a link or a FIFO."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -46,7 +46,7 @@ def read_file(path: Path) -> bytes | None:
 
 
 def is_inside(path: object) -> bool:
-    """Whether a name is a path below a directory."""
+    """Whether a name is a path inside a directory."""
     return (
         isinstance(path, str)
         and path != ""
@@ -65,7 +65,7 @@ def is_written(path: object) -> bool:
 
 
 def is_staged(number: object) -> bool:
-    """Whether this is the name of a staged file, or says that there is none."""
+    """Whether this is the name of a staged file, or None for no file."""
     return number is None or (isinstance(number, str) and STAGED.fullmatch(number) is not None)
 
 
@@ -75,7 +75,7 @@ def is_hash(value: object) -> bool:
 
 
 def opened(path: Path) -> BinaryIO:
-    """A file that a project may have brought along, to read; OSError where it is none, such as a FIFO, that would never end."""
+    """Open a project's file for reading; OSError if it is not a regular file, such as a FIFO, which would block forever."""
     file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
@@ -84,7 +84,7 @@ def opened(path: Path) -> BinaryIO:
 
 
 def unlinked(root: Path, path: str) -> Path:
-    """The place of a path below a project; InputError where a part of it is a link, which may lead anywhere."""
+    """The location of a path in a project; InputError if any part of it is a symbolic link, which could lead anywhere."""
     current = root
     for part in PurePosixPath(path).parts:
         current /= part
@@ -94,7 +94,7 @@ def unlinked(root: Path, path: str) -> Path:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Put a file in place, whole or not at all, by a name beside it that nobody can have planted; OSError."""
+    """Write a file whole or not at all, through a temporary name beside it that nobody can predict; OSError."""
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with aside.open("xb") as file:
@@ -106,12 +106,12 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def is_file(path: Path) -> bool:
-    """Whether something is a file itself, and no link to one."""
+    """Whether a path is a regular file and not a link to one."""
     return path.is_file() and not path.is_symlink()
 
 
 def document(content: bytes) -> dict[str, Any]:
-    """A JSON object; one with an impossible key where there is none, so that it is refused."""
+    """A JSON object; if there is none, one with an impossible key, so that it is refused."""
     try:
         document = json.loads(content)
     except (ValueError, RecursionError):

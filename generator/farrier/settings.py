@@ -20,14 +20,14 @@ class SettingSpec:
 
     @property
     def section(self) -> str:
-        """Whose setting it is, as a heading: Gunicorn, systemd, kernel, NGINX, Farrier."""
+        """The program it belongs to, as a heading: Gunicorn, systemd, kernel, NGINX, Farrier."""
         return {"gunicorn": "Gunicorn", "nginx": "NGINX", "farrier": "Farrier"}.get(
             self.name.partition(".")[0], self.name.partition(".")[0]
         )
 
     @property
     def expected(self) -> str:
-        """What a right value is, for an error: `a whole number from 1 to 512`."""
+        """What a valid value is, for an error: `a whole number from 1 to 512`."""
         if self.type is bool:
             return "true or false"
         if self.choices:

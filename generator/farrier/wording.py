@@ -9,7 +9,7 @@ MB = 1024 * 1024
 
 
 def ceil_to(value: float, step: int) -> int:
-    """The smallest multiple of `step` that is not below `value`; a hair of float noise is forgiven."""
+    """The smallest multiple of `step` that is not below `value`, ignoring float noise."""
     return step * math.ceil(round(value / step, 9))
 
 
@@ -49,25 +49,25 @@ def quoted(value: object) -> str:
 
 
 def printable(text: str, width: int) -> str:
-    """A text of others for one line: control characters escaped, cut at `width` characters."""
+    """Foreign text on one line: control characters escaped, cut at `width` characters."""
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: width + 1])
     return f"{line[:width]}…" if len(line) > width else line
 
 
 def line(text: object, width: int) -> str:
-    """Somebody else's text as one printable line of bearable length."""
+    """Foreign text as one printable line of limited length."""
     whole = "".join(c if c.isprintable() else "?" for c in " ".join(str(text)[: 4 * width].split()))
     return whole if len(whole) <= width else whole[: width - 1] + "…"
 
 
 def few(items: Sequence[str], joint: str = "; ", most: int = 5) -> str:
-    """The first of many, joined, and how many more there are."""
+    """The first few items, joined, and the number of the rest."""
     more = len(items) - most
     return joint.join([*items[:most], *([f"{number(more)} more"] if more > 0 else [])])
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """What a mistyped name was meant to be, for an error; of a dotted name its last part will do."""
+    """A suggestion for a mistyped name, for an error; the last part of a dotted name is enough."""
     names = {name: name for name in known}
     for candidates in (names, {name.rpartition(".")[2]: name for name in names}):
         near = difflib.get_close_matches(word, candidates, 1, 0.5)

@@ -1,6 +1,6 @@
-"""Which hosts an inventory file names, where that can be read without Ansible: plain INI and YAML, and simple patterns.
+"""The hosts in an inventory file, as far as it can be read without Ansible: plain INI and YAML, and simple patterns.
 
-Anything else (programs, plugins, directories, variables in names) is left to Ansible itself; nothing is claimed then.
+Anything else (programs, plugins, directories, variables in names) is left to Ansible itself.
 """
 
 import re
@@ -25,11 +25,11 @@ SECTION = re.compile(r"\[([^\]:]+)(?::(\w+))?\]")
 
 
 class Unknown(Exception):
-    """Only Ansible can say."""
+    """Only Ansible can tell."""
 
 
 def hosts_of(path: Path, pattern: str = "all") -> tuple[str, ...] | None:
-    """The hosts of an inventory that a pattern selects, sorted; None where only Ansible can say."""
+    """The hosts of an inventory that a pattern selects, sorted; None if only Ansible can tell."""
     try:
         if not path.is_file() or access(path, X_OK):
             return None
@@ -45,7 +45,7 @@ def hosts_of(path: Path, pattern: str = "all") -> tuple[str, ...] | None:
 
 
 def without_facts(inventory: Path, group: str, known: Container[str], limit: str = "*") -> list[str]:
-    """Hosts of a group that nobody has facts of, where the inventory can be read without Ansible."""
+    """Hosts of a group without facts, if the inventory can be read without Ansible."""
     return [host for host in hosts_of(inventory, group) or () if host not in known and fnmatchcase(host, limit)]
 
 
@@ -113,7 +113,7 @@ def _value(event: object) -> Any:
 
 
 def _put(inside: Any, key: list[str], value: object) -> None:
-    """The next value of a list or a mapping, where it is a key and a value in turn."""
+    """Add the next value to a list or a mapping, which gets keys and values in turn."""
     if isinstance(inside, list):
         inside.append(value)
     elif key:
@@ -145,7 +145,7 @@ def _from_ini(text: str) -> Groups:
 
 
 def _expanded(name: str) -> Iterator[str]:
-    """The hosts that a name with ranges stands for: `web[01:10]`; without a port."""
+    """The hosts that a name with ranges such as `web[01:10]` stands for, without a port."""
     if "{{" in name:
         raise Unknown
     address = name.rpartition(":") if re.fullmatch(r"[^:]+(\[[^\]]*\])?[^:]*:\d+", name) else None

@@ -1,4 +1,4 @@
-"""The command line: parses, calls, and maps errors to exit codes; nothing else."""
+"""The command line: parses arguments, calls, and maps errors to exit codes."""
 
 import os
 import sys
@@ -223,7 +223,7 @@ def plan(
 
 
 def _plan_document(planned: "Planned", *, rules: bool) -> str:
-    """The plans as JSON, with the rules of thumb beside them where these are asked for."""
+    """The plans as JSON, with the rules of thumb if requested."""
     from farrier.ansible.render import json_document
     from farrier.plan.comparison import compare, with_rules
     from farrier.plan.model import plans_document
@@ -276,7 +276,7 @@ def _end(error: FarrierError) -> NoReturn:
 
 
 def main() -> None:
-    """Run the command line; every end has an exit code of the table above and no traceback."""
+    """Run the command line; every exit has a code from the table above and no traceback."""
     try:
         app()
     except FarrierError as error:
@@ -284,7 +284,7 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except OSError as error:  # a path of the command line or the project file that the system does not take
+    except OSError as error:  # a path from the command line or the project file that the system rejects
         _end(InputError(f"{error.filename or 'the system'}: {(error.strerror or str(error)).lower()}"))
     except RecursionError:
         _end(InputError("the input is nested too deeply"))

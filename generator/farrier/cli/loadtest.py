@@ -1,4 +1,4 @@
-"""The command `farrier loadtest`: parses and calls; nothing else."""
+"""The command `farrier loadtest`."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""What options of the command line say, each checked: facts, a peak, settings."""
+"""Parses and checks option values: facts, a peak, settings."""
 
 from collections.abc import Sequence
 
@@ -8,13 +8,13 @@ from farrier.settings import BY_NAME
 from farrier.wording import nearest, number, shown
 
 MOST_RPS = 1_000_000
-"""The most that a workload file may state as its peak."""
+"""The largest peak that a workload file accepts."""
 
 
 def parse_stated(
     options: Sequence[str], cpus: str | None = None, memory: str | None = None
 ) -> dict[str, float | int | str]:
-    """`--fact NAME=VALUE` options by name, each checked; `--cpus` and `--memory` state two of them."""
+    """`--fact NAME=VALUE` options by name, each checked; `--cpus` and `--memory` are short for two of them."""
     stated: dict[str, float | int | str] = {}
     for option in options:
         name, equals, text = option.partition("=")
@@ -58,7 +58,7 @@ def parse_peak(text: str | None) -> float | None:
 
 
 def parse_settings(names: Sequence[str]) -> list[str]:
-    """`--explain SETTING` options, each the name of a setting, in the order asked for."""
+    """The settings of `--explain`, in the order given."""
     for name in names:
         if name not in BY_NAME:
             raise InputError(f"--explain {shown(name)} is not a setting; {nearest(name, BY_NAME)}")

@@ -1,4 +1,4 @@
-"""What several commands take: their common options, and the project that these name."""
+"""Options shared by several commands, and the session for the project they name."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -33,7 +33,7 @@ StatedFacts = Annotated[
 
 
 def session_of(project: Path) -> "Session":
-    """The session of a command; what it imports waits until a command needs it."""
+    """The session of a command, imported only when a command needs it."""
     from farrier.cli.session import Session
 
     return Session(project)

@@ -1,4 +1,4 @@
-"""What people see on a terminal: plans as tables, progress while facts are gathered."""
+"""Terminal output: plans as tables, progress while facts are gathered."""
 
 import sys
 from collections.abc import Iterator, Mapping
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 WIDTH_WITHOUT_TERMINAL = 120
 FULL_TABLES = 5
-"""Sizes that are shown with all settings; of more sizes only a summary is readable."""
+"""Sizes shown with all settings; for more, only a summary is readable."""
 
 STYLES = {"default": "dim", "fact": "cyan", "measured": "green", "calculated": "", "override": "yellow"}
 
@@ -49,7 +49,7 @@ def print_plans(environment: str, plans: Mapping[str, Plan], workload: Workload)
 
 
 def print_environment(console: Console, environment: str, plans: Mapping[str, Plan], workload: Workload) -> None:
-    """What was planned, and for which work."""
+    """What was planned, and for which workload."""
     console.print(f"Environment {environment}: {counted(len(plans), 'host')}; {_workload_sentence(workload)}")
 
 
@@ -72,7 +72,7 @@ def _workload_sentence(workload: Workload) -> str:
 
 
 def print_heading(console: Console, size: Size) -> None:
-    """Who, sized for what, what that carries, and what it is bound by."""
+    """The hosts, what they are sized for, their capacity and their bottleneck."""
     plan = size.plan
     hosts = ", ".join(size.hosts[:6]) + (f" and {len(size.hosts) - 6} more" if len(size.hosts) > 6 else "")
     console.print(
@@ -131,7 +131,7 @@ def _print_summary(console: Console, groups: tuple[Size, ...]) -> None:
 
 
 def _warnings(plans: Mapping[str, Plan]) -> Iterator[str]:
-    """Each warning once, with the hosts it holds for."""
+    """Each warning once, with the hosts it applies to."""
     hosts: dict[str, list[str]] = {}
     for plan in plans.values():
         for warning in plan.warnings:
@@ -150,7 +150,7 @@ class Gathering:
         self.console = console
 
     def show(self, event: "HostEvent") -> None:
-        """One line for each host that is done; on a terminal with a counter in front."""
+        """One line for each finished host, with a counter."""
         if event.kind == "start":
             self.console.print(f"contacting {counted(event.total, 'host')}")
             return
@@ -160,7 +160,7 @@ class Gathering:
 
 
 class Measuring:
-    """Shows each step of a measurement, and what the application said when it failed."""
+    """Shows each step of a measurement, and the application's output when it fails."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -175,7 +175,7 @@ class Measuring:
 
 
 def print_loadtest(found: "Found") -> None:
-    """The steps as a table, and what they say; a run that says nothing shows its steps alone."""
+    """The steps as a table, and the result; an inconclusive run shows its steps alone."""
     from farrier.loadtest.page import sentences
     from farrier.loadtest.tables import HEADINGS, cells
 

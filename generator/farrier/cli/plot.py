@@ -1,4 +1,4 @@
-"""`plan --plot`: predicted latency against load as a picture. matplotlib is imported only here, and only when asked for."""
+"""`plan --plot`: predicted latency against load as a picture; imports matplotlib only when needed."""
 
 from collections.abc import Mapping
 from io import BytesIO
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FORMATS = {".svg": "svg", ".png": "png"}
 MOST_SIZES = 4
-"""Panels of one picture; more could not be read."""
+"""Panels of one picture; more would be unreadable."""
 
 OWN = "#0b5fa5"
 RULES = ("#b8860b", "#c05020", "#a03060", "#704090", "#508030", "#208080", "#806040", "#909090")
@@ -41,7 +41,7 @@ def draw(environment: str, plans: Mapping[str, Plan], path: Path) -> None:
     """Draw a panel for each size of host and write the file as a whole.
 
     Raises:
-        InputError: the name's ending is neither .svg nor .png, matplotlib is missing, too many sizes, or no place to write.
+        InputError: the name ends in neither .svg nor .png, matplotlib is missing, there are too many sizes, or it cannot be written.
     """
     kind = FORMATS.get(path.suffix.lower())
     if kind is None:
@@ -109,7 +109,7 @@ def _panel(axes: "Axes", size: Size, work: Workload, found: Picture) -> None:
 
 
 def _marks(axes: "Axes", found: Picture, last_rate: float) -> None:
-    """The plan's limits and what is asked of it: backlog, capacity, knee, objective, peak."""
+    """The plan's limits and requirements: backlog, capacity, knee, objective, peak."""
     capacity, (_, right), (bottom, top) = found.capacity_rps, axes.get_xlim(), axes.get_ylim()
     full = 1000 * found.full_queue_seconds
     axes.plot([last_rate, right], [full, full], color=OWN, linewidth=2.6, linestyle=":", zorder=5)
@@ -134,7 +134,7 @@ def _marks(axes: "Axes", found: Picture, last_rate: float) -> None:
 
 
 def _mark(axes: "Axes", point: tuple[float, float], name: str, style: tuple[str, str]) -> None:
-    """A point of the plan's own curve, with its figures at the foot: those of the knee above those of the peak."""
+    """A point of the plan's own curve, with its figures at the bottom: those of the knee above those of the peak."""
     (rate, seconds), (color, marker) = point, style
     (_, right), (bottom, _) = axes.get_xlim(), axes.get_ylim()
     axes.plot([rate, rate], [bottom, 1000 * seconds], color=color, linewidth=0.7)
@@ -144,7 +144,7 @@ def _mark(axes: "Axes", point: tuple[float, float], name: str, style: tuple[str,
 
 
 def _write_at(axes: "Axes", point: tuple[float, float], text: str, offset: tuple[int, int], color: str) -> None:
-    """Words beside a point, legible over whatever line runs there."""
+    """Text beside a point, legible over any line behind it."""
     axes.annotate(
         text,
         point,

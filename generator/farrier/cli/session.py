@@ -58,11 +58,11 @@ class Planned:
     plans: Mapping[str, Plan]
     workload: Workload
     without_facts: Sequence[str] = ()
-    """Hosts of its inventory that were not planned, for nobody knows what they have."""
+    """Hosts of its inventory that were not planned because they have no facts."""
 
     @property
     def not_planned(self) -> str:
-        """That these hosts were not planned, and what to do."""
+        """Says which hosts were not planned, and what to do."""
         return not_planned(self.environment, self.without_facts)
 
 
@@ -96,14 +96,14 @@ class Session:
         )
 
     def import_facts(self, name: str, source: Path) -> tuple[str, ...]:
-        """Take an environment's facts from files that Ansible wrote."""
+        """Import an environment's facts from files that Ansible wrote."""
         environment_of(self.project, name)
         return import_facts(source, unlinked(self.root, f"facts/{name}"))
 
     def measure(
         self, name: str, source: "Source", how: "How", on_event: "Callable[[MeasureEvent], None]"
     ) -> "tuple[Measured, Path, bool]":
-        """Measure the application on a host and write the workload file; its path, and whether the project names it."""
+        """Measure the application on a host and write the workload file; returns its path, and whether the project names it."""
         from farrier.measure.evaluate import evaluate
         from farrier.measure.run import MeasureEvent, measure, most_threads
         from farrier.measure.sources import asked_for
@@ -136,7 +136,7 @@ class Session:
         extra: Sequence[str],
         on_event: "Callable[[MeasureEvent], None]",
     ) -> "tuple[Found, tuple[Path, Path]]":
-        """Load one host beyond its predicted capacity, and write the report and its figures; their paths."""
+        """Load one host beyond its predicted capacity, and write the report and its figures; returns their paths."""
         from farrier.loadtest.page import page
         from farrier.loadtest.plots import require_matplotlib
         from farrier.loadtest.run import run_loadtest
@@ -189,7 +189,7 @@ class Session:
         check: bool,
         force: bool,
     ) -> Generated:
-        """Bring the generated tree onto the disk, or compare it with what is there."""
+        """Write the generated tree to disk, or compare it with what is there."""
         from farrier.generate.disk import Output
         from farrier.generate.tree import environment_tree
         from farrier.project.deployable import require_deployable
@@ -225,7 +225,7 @@ class Session:
     def _facts(
         self, name: str, environment: Environment, directory: Path | None, stated: Stated, *, alone: bool = False
     ) -> dict[str, HostFacts]:
-        """Facts by host: gathered ones, what the project file states over them, what the command line states over both."""
+        """Facts by host: gathered ones, overridden by the project file's, overridden by the command line's."""
         everywhere = {**environment.facts, **stated}
         for_one = {host: {**environment.facts, **own, **stated} for host, own in environment.hosts.items()}
         source = directory or self.facts_directory(name)
@@ -233,7 +233,7 @@ class Session:
         for host, own in for_one.items():
             if host not in known and {"cpus", "memory_mb"} <= own.keys():
                 known[host] = from_statements(host, own)
-        if alone and not known and {"cpus", "memory_mb"} <= everywhere.keys():  # a host that is only thought of
+        if alone and not known and {"cpus", "memory_mb"} <= everywhere.keys():  # a hypothetical host
             known["stated"] = from_statements("stated", everywhere)
         if not known:
             raise HostError(

@@ -1,6 +1,6 @@
-"""Whether a source directory has what the project file says of it: looked at before anything is generated, never imported.
+"""Checks that a source directory has what the project file says, before anything is generated and without importing it.
 
-What cannot be seen without running it, such as a module that a requirement brings, is believed.
+What cannot be seen without running it, such as a module installed by a requirement, is taken on trust.
 """
 
 import ast
@@ -24,7 +24,7 @@ EXPORTS = {
     "setup.cfg": "uv pip compile setup.cfg --output-file requirements.txt",
     "environment.yml": "pip freeze > requirements.txt",
 }
-"""What tools keep their dependencies in, and how each makes of it what pip installs from."""
+"""Files in which tools keep dependencies, and how each exports what pip installs from."""
 
 ASGI = {
     "fastapi": {"FastAPI"},
@@ -36,11 +36,11 @@ ASGI = {
     "channels": {"ProtocolTypeRouter"},
     "django": {"get_asgi_application"},
 }
-"""What makes an ASGI application, by the package that it is imported from."""
+"""Names that create an ASGI application, by the package they are imported from."""
 
 
 def require_deployable(application: Application, root: Path) -> None:
-    """InputError, with a line for each thing that would fail on the host; of a git source only the names can be looked at."""
+    """InputError with a line for each thing that would fail on the host; for a git source only the names can be checked."""
     if export := EXPORTS.get(application.requirements.rpartition("/")[2]):
         raise InputError(
             f"application.requirements: {shown(application.requirements)} is not a file that `pip install -r` reads; "
@@ -75,7 +75,7 @@ def _requirements(application: Application, source: Path) -> str | None:
 
 
 def _entry(application: Application, source: Path) -> str | None:
-    """A module that the source has, with the callable in it, which takes WSGI."""
+    """Checks that the source has the module, and that its callable takes WSGI."""
     module, _, called = application.wsgi.partition(":")
     parts = module.split(".")
     top = source / parts[0]
@@ -93,11 +93,11 @@ def _entry(application: Application, source: Path) -> str | None:
 
 
 def _elsewhere(application: Application, top: str, source: Path) -> str | None:
-    """A module that the source does not have: one of the requirements may bring it, so only what none can is refused."""
+    """A module that is not in the source: a requirement may install it, so it is refused only if none can."""
     requirements = source / application.requirements
     text = read_text(requirements) if requirements.is_file() else None
     if text is None:
-        return None  # said of the requirements already
+        return None  # already reported for the requirements
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     wanted = re.sub("[^a-z0-9]", "", top.lower())
     for line in lines:
@@ -116,7 +116,7 @@ def _elsewhere(application: Application, top: str, source: Path) -> str | None:
 
 
 def _callable(tree: ast.Module, called: str, module: str) -> str | None:
-    """What speaks against the callable of a module that was read."""
+    """What is wrong with the callable of a module that was parsed."""
     name = re.split(r"[.(]", called, maxsplit=1)[0]
     names, dynamic = _names(tree)
     if name not in names:
@@ -156,7 +156,7 @@ def _names(tree: ast.Module) -> tuple[set[str], bool]:
 
 
 def _asgi(tree: ast.Module, name: str) -> str | None:
-    """The framework whose ASGI application `name` is, where the module's last word on it says so."""
+    """The framework whose ASGI application `name` is, by the module's last assignment to it."""
     makers = {
         alias.asname or alias.name: f"{node.module.partition('.')[0]}'s {alias.name}"
         for node in tree.body
@@ -207,7 +207,7 @@ def _static(application: Application, source: Path) -> str | None:
 
 
 def _scripts(application: Application, source: Path) -> str | None:
-    """A Python file of the source that a command runs."""
+    """Checks a Python file of the source that a command runs."""
     commands = {"migrate": application.migrate, "static.command": application.static and application.static.command}
     for key, command in commands.items():
         words = (command or "").split()

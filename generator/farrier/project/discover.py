@@ -1,4 +1,4 @@
-"""Looks at a source directory for what a project file needs, without importing or running any of it."""
+"""Searches a source directory for what a project file needs, without importing or running any of it."""
 
 import ast
 import re
@@ -34,21 +34,21 @@ SKIPPED = {
 """Directories that hold no entry point."""
 
 MOST_FILES = 2000
-"""Python files that are looked at; more is a library collection, not an application."""
+"""Most Python files inspected; more is a library collection, not an application."""
 
 LARGEST_FILE = 1 << 20
-"""Bytes of a file that is looked at; requirements with the hashes of hundreds of packages have less."""
+"""Bytes of the largest file inspected; requirements with the hashes of hundreds of packages are smaller."""
 
 SECRET_WORDS = re.compile(r"SECRET|PASSWORD|PASSWD|TOKEN|PRIVATE|CREDENTIAL|API_?KEY|DATABASE_URL|DSN")
-"""An environment variable with one of these in its name is taken for a secret."""
+"""An environment variable with one of these in its name is taken to be a secret."""
 
 HEALTH = re.compile(r"""["']/?((?:[\w-]+/)*(?:healthz?|health-?check|livez|readyz|ping|status)/?)["']""")
-"""A route that says whether the application is well."""
+"""A route that reports the application's health."""
 
 
 @dataclass
 class Discovery:
-    """`keys` of the application as the project file has them; `hints` say what was looked for in vain."""
+    """`keys` of the application as the project file has them; `hints` say what was not found."""
 
     name: str
     keys: dict[str, object] = field(default_factory=dict)
@@ -58,7 +58,7 @@ class Discovery:
 
     @property
     def missing(self) -> list[str]:
-        """What a person has to add, one line each."""
+        """What the user has to add, one line each."""
         return [f"{key}: {hint}" for key, hint in self.hints.items()]
 
     def put(self, key: str, value: object, how: str) -> None:
@@ -68,7 +68,7 @@ class Discovery:
 
 
 def discover(directory: Path) -> Discovery:
-    """What can be seen of a Django or Flask application in `directory`."""
+    """What `directory` shows of a Django or Flask application."""
     seen = Discovery(_name(directory))
     sources = {path: text for path in _python_files(directory) if (text := read_text(path)) is not None}
     if (directory / "manage.py").is_file():
@@ -95,7 +95,7 @@ def _name(directory: Path) -> str:
 
 
 def _generated(directory: Path) -> set[str]:
-    """What Farrier has written there, and is no part of the application."""
+    """Files that Farrier generated there, which are not part of the application."""
     manifests = (read_text(path) for path in directory.glob(f"{STATE}/*.json"))
     return {path for text in manifests if text for path in document(text.encode())}
 
@@ -114,7 +114,7 @@ def _python_files(directory: Path) -> Iterator[Path]:
 
 
 def read_text(path: Path) -> str | None:
-    """A file's text; None where it cannot be read as text, or is larger than any that people write."""
+    """A file's text; None if it cannot be read as text, or is larger than any written by hand."""
     try:
         with opened(path) as file:
             content = file.read(LARGEST_FILE + 1)
@@ -124,12 +124,12 @@ def read_text(path: Path) -> str | None:
 
 
 def parsed(text: str) -> ast.Module | None:
-    """A module's syntax tree; None where it is no Python of this version."""
+    """A module's syntax tree; None if it is not valid for this version of Python."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the application's own, such as an escape that is none
+            warnings.simplefilter("ignore")  # the application's own, such as an invalid escape
             return ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two for what is nested too deeply
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two for code nested too deeply
         return None
 
 
@@ -174,12 +174,12 @@ def _django(directory: Path, sources: dict[Path, str], seen: Discovery) -> None:
         seen.hints["static"] = "the settings have no STATIC_ROOT, so NGINX cannot serve static files"
     if "ALLOWED_HOSTS" in " ".join(_environment_names(texts)):
         seen.environment["ALLOWED_HOSTS"] = "{domain}"
-    if len(texts) == 1:  # of several nobody can say which one the host takes
+    if len(texts) == 1:  # with several there is no telling which one the host uses
         _as_startproject_wrote_it(values, seen)
 
 
 def _as_startproject_wrote_it(values: dict[str, ast.expr], seen: Discovery) -> None:
-    """What Django's template for a project sets for a developer's machine, and a host cannot use."""
+    """Settings of Django's project template that suit a development machine but not a host."""
     if isinstance(hosts := values.get("ALLOWED_HOSTS"), ast.List) and not hosts.elts:
         seen.hints["ALLOWED_HOSTS"] = "empty in the settings, so Django answers 400; list the domain and its aliases"
     if isinstance(debug := values.get("DEBUG"), ast.Constant) and debug.value is True:
@@ -233,7 +233,7 @@ def _flask(directory: Path, sources: dict[Path, str], seen: Discovery) -> None:
 
 
 def _wsgi_py(directory: Path, sources: dict[Path, str]) -> tuple[Path, str] | None:
-    """The application that a wsgi.py at the top names: its author's word on how `create_app` is called."""
+    """The application in a top-level wsgi.py, whose author knows how `create_app` is called."""
     path = directory / "wsgi.py"
     tree = parsed(sources.get(path, ""))
     bound: set[str] = set()
@@ -276,7 +276,7 @@ def _environment_names(texts: list[str]) -> list[str]:
 
 
 def _source_of(expression: ast.expr | None) -> str:
-    """An expression as Python writes it, with single quotes; nothing where it is nested too deeply."""
+    """An expression as Python writes it, with single quotes; empty if it is nested too deeply."""
     try:
         return ast.unparse(expression) if expression else ""
     except RecursionError:
@@ -292,7 +292,7 @@ def _variables(directory: Path, sources: dict[Path, str], seen: Discovery) -> No
     secret_key = _assignments(_settings_texts(directory, sources)).get("SECRET_KEY")
     named = _environment_names([_source_of(secret_key)])
     if secret_key is not None and not isinstance(secret_key, ast.Constant) and not named:
-        names = sorted({*names, "SECRET_KEY"})  # Django reads one, and these settings do not say what they make it from
+        names = sorted({*names, "SECRET_KEY"})  # Django reads one, and these settings do not show its source
     secrets = [name for name in names if SECRET_WORDS.search(name)]
     plain = [name for name in names if name not in secrets and name != "DJANGO_SETTINGS_MODULE"]
     if secrets:

@@ -1,4 +1,4 @@
-"""Writes a first project file: what can be seen in a source directory, and what could not be found."""
+"""Writes a first project file: what a source directory shows, and what could not be found."""
 
 import os
 import textwrap
@@ -37,7 +37,7 @@ WORKLOAD = """\
 def write_project_file(
     directory: Path, target: Path, environment: str, domain: str, inventory: str, *, force: bool
 ) -> tuple[list[str], list[str]]:
-    """Write `target` for the application in `directory`; returns what was found and what a person has to add.
+    """Write `target` for the application in `directory`; returns what was found and what the user has to add.
 
     Raises:
         InputError: the directory cannot be read, or `target` exists and `force` is not set.
@@ -61,7 +61,7 @@ def write_project_file(
             del seen.keys[key]
             seen.hints[key] = f"{shown(value)} was found, but is not valid in a project file"
     text = _document(seen, source, environment, domain, inventory)
-    load(text.encode(), str(target))  # what cannot be read is not written
+    load(text.encode(), str(target))  # do not write what could not be read back
     try:
         write_whole(target, text.encode())
     except OSError as error:
@@ -70,7 +70,7 @@ def write_project_file(
 
 
 def _wrong(model: type[BaseModel], document: Mapping[str, object], key: str) -> bool:
-    """Whether a model takes `key` not as it stands in a document, of which other keys may be missing."""
+    """Whether a model rejects `key` in a document, in which other keys may be missing."""
     try:
         model.model_validate(document)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Which git URLs a project file may name. Pure; the role checks them again, as `-e` may give another one."""
+"""Git URLs that a project file may name. Pure; the role checks again, since `-e` may give another one."""
 
 import re
 
@@ -16,7 +16,7 @@ GIT_URL = re.compile(
 
 
 def git_url_fault(url: str) -> str | None:
-    """Why a URL may not be written into files that are kept in git; it tells no password."""
+    """Why a URL must not be written to files under version control; never shows a password."""
     masked = shown(re.sub("://[^/@]*@", "://***@", url))
     if re.match(r"(https?|file)://[^/]*@|[a-z+]+://[^/@]*:[^/@]*@", url):
         return (

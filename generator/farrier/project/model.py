@@ -93,7 +93,7 @@ class Application(Model):
     @field_validator("source")
     @classmethod
     def _source(cls, value: str) -> str:
-        # What holds a password is refused below, by a message that does not repeat it.
+        # A URL with a password is refused below, by a message that does not repeat it.
         if not git_url_fault(value) and not GIT_URL.fullmatch(value) and not SOURCE_DIRECTORY.fullmatch(value):
             raise ValueError("is neither a plain relative directory nor a git URL (https, ssh, file or USER@HOST:PATH)")
         return value
@@ -146,7 +146,7 @@ class Tls(Model):
 
 
 class Environment(Model):
-    """One role: where it goes, and how much is asked of it."""
+    """One role: where it is deployed, and for what load."""
 
     inventory: Annotated[str, Field(pattern=r"^[A-Za-z0-9_./][A-Za-z0-9_./+-]*$", max_length=500)] = Field(
         description="the path of an Ansible inventory, relative to farrier.yml, such as inventories/production.yml"
@@ -177,7 +177,7 @@ class Environment(Model):
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """The names that the pattern of hosts takes in: a host in groups of these names is matched by it."""
+        """The group names that the host pattern includes: it matches a host in groups of these names."""
         words = re.split("[:,]", re.sub(r"\[[^]]*\]", "", self.group))
         names = [re.sub("[&*]", "", word) for word in words if not word.startswith("!")]
         return tuple(dict.fromkeys(name for name in names if name not in ("", "all")))

@@ -1,4 +1,4 @@
-"""Reads farrier.yml and workload files from disk; every mistake in them is one line with file, line, key and what is right."""
+"""Reads farrier.yml and workload files from disk; every mistake is one line with file, line, key and what is expected."""
 
 from pathlib import Path as FilePath
 from typing import Any, TypeVar, get_args
@@ -31,7 +31,7 @@ def read_project(path: FilePath) -> Project:
 def read_workload(environment: Environment, root: FilePath, *, optional: bool = False) -> Workload:
     """The workload of an environment, from the project file or the file that it names, relative to `root`.
 
-    A file that is `optional` may be yet to come.
+    An `optional` file may not exist yet.
     """
     given = environment.workload
     if isinstance(given, Workload):
@@ -46,7 +46,7 @@ def read_workload(environment: Environment, root: FilePath, *, optional: bool = 
 
 
 def read_measured(path: FilePath) -> Workload | None:
-    """A workload file that was written before; None where there is none, or none that is valid."""
+    """The existing workload file; None if there is none or it is invalid."""
     try:
         return _validated(Workload, path, "")
     except InputError:
@@ -54,7 +54,7 @@ def read_measured(path: FilePath) -> Workload | None:
 
 
 def environment_of(project: Project, name: str) -> Environment:
-    """The environment called `name`, or an error that lists those there are."""
+    """The environment called `name`, or an error that lists the existing ones."""
     if name not in project.environments:
         raise InputError(
             f"environment {shown(name)} is not in the project file, which has {', '.join(sorted(project.environments))}"
@@ -111,7 +111,7 @@ _KEYS = {
     "hosts": "a host's name in the inventory",
     "environment": "a variable's name of letters, digits and underscores, such as SECRET_KEY",
 }
-"""What is right for a key that is a name of the user's own, by the mapping it stands in."""
+"""What is expected of a key that the user names, by the mapping it is in."""
 
 
 _REASONS = {
@@ -135,7 +135,7 @@ _REASONS = {
 
 
 def _key(details: ErrorDetails, data: object) -> Path:
-    """The part of pydantic's location that stands in the document; it also names union members and `[key]` marks."""
+    """The part of pydantic's location that exists in the document, without union members and `[key]` marks."""
     key: list[int | str] = []
     location = details["loc"]
     for i, part in enumerate(location):
@@ -157,7 +157,7 @@ def _punycode(name: str) -> str:
 
 
 def _models(annotation: Any) -> list[Holder]:
-    """The models that an annotation admits, unions, lists and dicts looked through."""
+    """The models in an annotation, including those inside unions, lists and dicts."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel | Workload):
         return [annotation]
     return [model for part in get_args(annotation) for model in _models(part)]

@@ -1,4 +1,4 @@
-"""Names that hosts, systemd, the interpreter or the plan have taken already, by who has them."""
+"""Names already taken by hosts, systemd, the interpreter or the plan, by owner."""
 
 BASE = (
     "root daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc nobody adm tty disk kmem dialout "
@@ -15,7 +15,7 @@ SYSTEM = (
     "quotaon fstrim logrotate unattended-upgrades apt dpkg debconf packagekit cloud-init lxc lxd incus libvirt qemu "
     "ubuntu debian admin ansible vagrant centos fedora"
 )
-"""Users, groups and units of systemd, udev, D-Bus, OpenSSH and what else makes a Debian or Ubuntu host, from their packages'
+"""Users, groups and units of systemd, udev, D-Bus, OpenSSH and other parts of a Debian or Ubuntu host, from their packages'
 sysusers.d, postinst and unit files."""
 
 DAEMONS = (
@@ -29,7 +29,7 @@ DAEMONS = (
     "fail2ban supervisor supervisord uwsgi gunicorn celery tomcat jetty puppet chef salt backuppc bacula borg snmp "
     "debian-snmp sensu datadog filebeat fluentd vector netdata cockpit"
 )
-"""Users, groups and units of services that are often on the same host."""
+"""Users, groups and units of services that often share a host."""
 
 DIRECTORIES = (
     "alternatives default kernel opt pam python python3 perl security skel ssl ca-certificates terminfo fonts vim xdg xml "
@@ -38,7 +38,7 @@ DIRECTORIES = (
 """Directories and files that Debian has below /etc, /var/lib and /run, where the application's own would be."""
 
 SUFFIXES = ("-activate", "-preflight", "-metrics", "-measure")
-"""Endings of units and directories that Farrier makes beside those of an application."""
+"""Suffixes of units and directories that Farrier creates beside those of an application."""
 
 _HOLDERS = (
     (BASE, "is a user or group of every Debian host"),
@@ -50,7 +50,7 @@ _NAMES = {name: why for names, why in _HOLDERS for name in names.split()}
 
 
 def why_not_a_name(name: str) -> str | None:
-    """Why an application cannot be called so, to be read after its name; None if it can."""
+    """Why an application cannot have this name, phrased to follow the name; None if it can."""
     if name in _NAMES:
         return f"{_NAMES[name]}; choose another name"
     for start in ("systemd-", "ansible-"):
@@ -87,8 +87,8 @@ _VARIABLES = {
     )
     for variable in variables.split()
 }
-"""By environ(7), systemd.exec(5), ld.so(8), bash(1) and Python's command line. `ENV` is free: only an interactive shell
-reads it, and many applications call their environment so."""
+"""By environ(7), systemd.exec(5), ld.so(8), bash(1) and Python's command line. `ENV` is allowed: only an interactive shell
+reads it, and many applications use it for their environment."""
 
 _PREFIXES = {
     "GUNICORN_": _SYSTEMD,

@@ -1,4 +1,4 @@
-"""What single values in the project file may be: names, paths, commands, figures, facts, settings. An allow-list."""
+"""An allow-list of values in the project file: names, paths, commands, numbers, facts, settings."""
 
 import re
 from typing import Annotated, Any
@@ -26,7 +26,7 @@ NO_TEXT = re.compile(f"[\\x00-\\x08\\x0b-\\x1f\\x7f\\ufdd0-\\ufdef{_LAST}]")
 
 
 def _plain(value: object) -> object:
-    """A text that Ansible, which evaluates Jinja wherever it meets it, and systemd take as it stands."""
+    """A text that Ansible, which evaluates any Jinja it meets, and systemd use verbatim."""
     if not isinstance(value, str):
         return value
     if any(mark in value for mark in MARKS):
@@ -43,7 +43,7 @@ def _plain(value: object) -> object:
 
 
 def _text_of_scalar(value: object) -> object:
-    """An environment value may be written as a whole number; anything that has two spellings must be quoted."""
+    """An environment value may be written as a whole number; anything with more than one spelling must be quoted."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if isinstance(value, bool | float):
@@ -52,7 +52,7 @@ def _text_of_scalar(value: object) -> object:
 
 
 def inside(value: str) -> str:
-    """Refuse a path that leaves the directory it is meant for."""
+    """Refuse a path that leaves its directory."""
     if ".." in value.split("/"):
         raise ValueError("leaves the source directory; name a path inside it")
     return value

@@ -1,4 +1,4 @@
-"""YAML as people write it by hand, read without surprises: YAML 1.2's scalars, no tags, no duplicate keys, every key's line.
+"""Reads handwritten YAML without surprises: YAML 1.2's scalars, no tags, no duplicate keys, every key's line.
 
 PyYAML follows YAML 1.1, in which `no` is false and `012` is ten; here `no` and `012` are text, as they look.
 """
@@ -28,7 +28,7 @@ _LINE_BREAKS = re.compile("[\u0085\u2028\u2029]")
 
 @dataclass
 class Document:
-    """A document's data, and the line on which each of its keys stands (counted from 1)."""
+    """A document's data, and the line of each of its keys (counted from 1)."""
 
     data: object
     lines: dict[Path, int] = field(default_factory=dict)
@@ -117,7 +117,7 @@ class _Reader:
         return _scalar(node)
 
     def _text(self, node: yaml.Node) -> str:
-        """A scalar's text, which may hold by an escape what is half a character."""
+        """A scalar's text, in which an escape may have produced half of a surrogate pair."""
         text: str = node.value
         if found := _SURROGATES.search(text):
             raise InputError(
