@@ -1,4 +1,4 @@
-"""Host facts out of documents: Farrier's own, and what Ansible's setup module and fact caches write."""
+"""Host facts from documents: Farrier's own, and those of Ansible's setup module and fact caches."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -27,17 +27,17 @@ from farrier.wording import quoted, shown
 STATED = "the stated fact "
 
 MOST_OTHERS = 2000
-"""Other services in a document; each has memory of its own, so a host has hundreds at most."""
+"""Most other services in a document; a host has hundreds at most."""
 
 MOST_PROBLEMS = 5
-"""Problems of one document that are named; the rest are counted."""
+"""Problems of one document that are listed; the rest are counted."""
 
 
 def parse(document: object, host: str, origin: str, stated: Mapping[str, object] | None = None) -> HostFacts:
     """Facts from a fact document, or from what Ansible's setup module or its fact cache wrote.
 
-    `stated` are the operator's facts, which may also supply what the document lacks.
-    InputError for impossible values, HostError where nothing is known of CPUs or memory.
+    `stated` are the operator's facts, which may also fill in what the document lacks. InputError for impossible values,
+    HostError if CPUs or memory are unknown.
     """
     where = f"host {host} ({origin}): "
     if not isinstance(document, dict):
@@ -70,7 +70,7 @@ def parse(document: object, host: str, origin: str, stated: Mapping[str, object]
 
 
 def gathered(answer: object, host: str, origin: str) -> dict[str, Any]:
-    """The document out of what a host has answered, with nothing in it but what Farrier knows of; HostError when it is none."""
+    """The document in a host's answer, reduced to the keys that Farrier knows; HostError if it is invalid."""
     where = f"host {host} ({origin}): "
     if not isinstance(answer, dict):
         raise HostError(f"{where}the answer is {quoted(answer)}; it must be an object with facts")
@@ -88,19 +88,19 @@ def gathered(answer: object, host: str, origin: str) -> dict[str, Any]:
 
 
 def few(problems: list[str], where: str) -> list[str]:
-    """Each problem once, and no more than people read."""
+    """Each problem once, and only the first few."""
     once = list(dict.fromkeys(problems))
     more = len(once) - MOST_PROBLEMS
     return [*once[:MOST_PROBLEMS], *([f"{where}{more} more values are wrong"] if more > 0 else [])]
 
 
 def from_statements(host: str, stated: Mapping[str, object]) -> HostFacts:
-    """Facts of a host of which only what the operator states is known."""
+    """Facts of a host known only from the operator."""
     return parse({"schema": SCHEMA}, host, "stated facts only", stated)
 
 
 def incomplete(name: str, raw: Raw, where: str) -> str:
-    """Why a host cannot be sized, and both ways out."""
+    """Why a host cannot be sized, and both remedies."""
     label = raw[name][0] if name in raw else FACTS[name].place
     what = "the usable CPUs are" if name == "cpus" else "the usable memory is"
     return f"{where}{what} unknown: {label} is missing or null; gather the facts again, or set `{name}`"
@@ -140,7 +140,7 @@ def from_document(document: Mapping[str, object], host: str, where: str) -> tupl
 
 
 def other_services(rows: object, where: str) -> tuple[tuple[Other, ...], list[str]]:
-    """The services beside the application, and a sentence for each entry that is none."""
+    """The services beside the application, and a sentence for each invalid entry."""
     if rows is None:
         return (), []
     if not isinstance(rows, list):
@@ -161,14 +161,14 @@ def other_services(rows: object, where: str) -> tuple[tuple[Other, ...], list[st
 
 
 def kept_part(document: object, where: str) -> dict[str, object]:
-    """What is worth keeping of a host's document that `parse` accepts: what a plan reads."""
+    """The part of a document accepted by `parse` that a plan reads."""
     if not isinstance(document, dict):
         return {}
     return own_part(document) if "schema" in document else setup_part(document, where)
 
 
 def own_part(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The known keys of a fact document of Farrier's; whatever else somebody put there is left out."""
+    """The known keys of one of Farrier's fact documents; anything else is left out."""
     kept: dict[str, Any] = {key: document[key] for key in ("schema", "host") if key in document}
     for fact in FACTS.values():
         section, _, key = fact.place.partition(".")
@@ -181,9 +181,9 @@ def own_part(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def settled(document: dict[str, Any], before: object) -> dict[str, Any]:
-    """A new document with the old figures where they hardly moved: idle hosts make no changes in git.
+    """A new document with the old figures where they hardly changed, so that idle hosts cause no changes in git.
 
-    Free memory and disk may move by a tenth, the memory of other services by one step (16 MB) of the probe.
+    Free memory and disk may change by a tenth, the memory of other services by one step (16 MB) of the probe.
     """
     if not isinstance(before, dict) or before.get("schema") != SCHEMA:
         return document
@@ -203,11 +203,11 @@ def settled(document: dict[str, Any], before: object) -> dict[str, Any]:
 
 
 def near(new: Any, old: Any, *, share: float = 0.0, most: float = 0.0) -> bool:
-    """Whether two amounts differ by no more than a share of the old one, or than so much."""
+    """Whether two amounts differ by no more than a share of the old one, or a fixed amount."""
     amount = Number(DISK_MB)
     return is_a(amount, new) and is_a(amount, old) and bool(abs(new - old) <= max(share * old, most))
 
 
 def names_of(rows: object) -> list[tuple[object, object]]:
-    """The services of a document with what they take of the CPUs."""
+    """The services of a document with their CPU use."""
     return [(row.get("name"), row.get("cpus")) for row in rows] if isinstance(rows, list) else []

@@ -1,4 +1,4 @@
-"""Directories of host facts: read whoever wrote them, with all that is wrong named at once; and written."""
+"""Reads and writes directories of host facts, whoever wrote them; reports everything wrong at once."""
 
 import json
 import os
@@ -17,17 +17,17 @@ LARGEST_FILE = 5 * 1000 * 1000
 """Bytes. Facts of a host with hundreds of disks stay below 1 MB; more is a mistake or an attack."""
 
 HOST_NAME = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9._:-]{0,252}", re.ASCII)
-"""Names of hosts that may be names of files, too; a DNS name has at most 253 characters."""
+"""Host names that are safe as file names; a DNS name has at most 253 characters."""
 
 CACHE_NAME = re.compile(r".*?s\d+_(.+)", re.DOTALL)
-"""Since ansible-core 2.19 the schema stands before the host, and after the prefix that people may choose."""
+"""Since ansible-core 2.19 the schema precedes the host, after a prefix that users can choose."""
 
 NOT_FACTS = (".md", ".txt", ".rst", "~")
-"""Endings of files that people put beside facts."""
+"""Suffixes of other files that people put beside facts."""
 
 
 def valid_host_name(name: str) -> bool:
-    """Whether a host's name can be the name of a file without being anything else."""
+    """Whether a host's name is safe as a file name."""
     return HOST_NAME.fullmatch(name) is not None and ".." not in name
 
 
@@ -36,10 +36,10 @@ def read_facts(
     stated: Mapping[str, object] | None = None,
     stated_for: Mapping[str, Mapping[str, object]] | None = None,
 ) -> dict[str, HostFacts]:
-    """Facts of every host in a directory, sorted by host; files may be of all kinds that `parse` knows.
+    """Facts of every host in a directory, sorted by host; files may be of any kind that `parse` knows.
 
-    `stated` are the operator's facts for all hosts, `stated_for` those for one host, which win.
-    InputError or HostError with one message for each thing that is wrong in any of the files.
+    `stated` are the operator's facts for all hosts, `stated_for` those for one host, which take precedence. InputError or
+    HostError with one message for each problem in any of the files.
     """
     facts: dict[str, HostFacts] = {}
     errors: list[FarrierError] = []
@@ -62,7 +62,7 @@ def read_facts(
 
 
 def import_facts(source: Path, output: Path) -> tuple[str, ...]:
-    """Take facts that people already have into `output`/<host>.json, reduced to what a plan reads; the hosts' names.
+    """Import existing facts into `output`/<host>.json, reduced to what a plan reads; returns the hosts' names.
 
     InputError or HostError as from `read_facts`, and then nothing is written.
     """
@@ -111,7 +111,7 @@ def load(path: Path) -> object:
         raise InputError(f"{name}: not JSON ({error.msg}, {place}); it must hold the facts of one host") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{name}: not text in UTF-8; it must be JSON with the facts of one host") from error
-    except ValueError as error:  # Python refuses to read a number of more than 4,300 digits.
+    except ValueError as error:  # Python refuses to parse a number of more than 4,300 digits.
         raise InputError(f"{name}: contains a number of thousands of digits, which no host fact has") from error
 
 
@@ -132,7 +132,7 @@ def host_of(path: Path, document: object) -> str:
 
 
 def earlier(path: Path) -> object:
-    """What was gathered before; None when there is nothing that can be used."""
+    """The facts gathered before; None if there is nothing usable."""
     try:
         document = load(path)
         parse(document, path.stem, "before")
@@ -142,14 +142,14 @@ def earlier(path: Path) -> object:
 
 
 def remove_others(output: Path, hosts: Sequence[str]) -> tuple[str, ...]:
-    """Removes the fact documents of hosts that are not among these; their names."""
+    """Removes the fact documents of all other hosts; returns their names."""
     removed = []
     for path in sorted(output.glob("*.json")):
         if path.stem not in hosts and path.is_file():
             try:
                 document = load(path)
             except InputError:
-                continue  # Not a document of ours, so not ours to remove.
+                continue  # Not one of our documents, so not ours to remove.
             if isinstance(document, dict) and "schema" in document and document.get("host") == path.stem:
                 path.unlink()
                 removed.append(path.stem)
@@ -157,14 +157,14 @@ def remove_others(output: Path, hosts: Sequence[str]) -> tuple[str, ...]:
 
 
 def require_writable(output: Path, what: str = "facts") -> None:
-    """InputError, before any host is asked, when documents could not be written."""
+    """InputError, before any host is contacted, if documents could not be written."""
     nearest = next(place for place in (output.absolute(), *output.absolute().parents) if place.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise InputError(f"{output}: {what} cannot be written there; it must be a writable directory")
 
 
 def write_atomically(path: Path, text: str, what: str = "facts") -> None:
-    """Writes a file as a whole or not at all; leaves one alone that has this content already."""
+    """Writes a file whole or not at all; leaves it alone if it has this content already."""
     content = text.encode(errors="replace")
     try:
         if is_file(path) and path.stat().st_size == len(content) and path.read_bytes() == content:

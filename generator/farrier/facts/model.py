@@ -1,4 +1,4 @@
-"""Host facts: what a host has. They are checked here, whoever wrote them: a module or a person."""
+"""Host facts, checked here whether a module or a person wrote them."""
 
 import re
 from collections.abc import Mapping
@@ -16,10 +16,10 @@ OLDEST_RELEASES = {"Debian": (12,), "Ubuntu": (22, 4)}
 """Supported distributions with their oldest release: older ones lack a supported Python and systemd."""
 
 OLDEST_SYSTEMD = 247
-"""The oldest systemd that knows all directives of the units (`ProcSubset=` came with 247)."""
+"""The oldest systemd that supports all directives of the units (`ProcSubset=` came with 247)."""
 
 OLDEST_PYTHON = (3, 9)
-"""The oldest Python on a host that the role's own modules run on."""
+"""The oldest Python on a host that runs the role's own modules."""
 
 
 class Number(NamedTuple):
@@ -31,7 +31,7 @@ class Number(NamedTuple):
     whole: bool = True
 
     def __str__(self) -> str:
-        """What would be right, for a message."""
+        """What is expected, for a message."""
         kind = "a whole number" if self.whole else "a number"
         least = f"from {self.least}" if self.above is None else f"above {self.above}"
         return f"{kind} {least} to {self.most}"
@@ -43,12 +43,12 @@ class Number(NamedTuple):
 
 
 class Text(NamedTuple):
-    """What a text may be: printable, and not longer than this."""
+    """What a text may be: printable, and at most this long."""
 
     longest: int = 256
 
     def __str__(self) -> str:
-        """What would be right, for a message."""
+        """What is expected, for a message."""
         return f"text of at most {self.longest} printable characters"
 
 
@@ -62,7 +62,7 @@ FILES = 2**31
 
 
 class Fact(NamedTuple):
-    """One fact: where the fact document keeps it, what it may be, what it means, and what follows where nobody knows it."""
+    """One fact: where the fact document keeps it, what it may be, what it means, and what follows if it is unknown."""
 
     place: str
     kind: Number | Text
@@ -133,17 +133,17 @@ FACTS = {
     ),
     "disk_total_mb": Fact("disk_mb.srv_total", _DISK, "size of the file system that holds /srv"),
 }
-"""Every fact by its name in `HostFacts`, which is also the name by which an operator states it."""
+"""Every fact by its name in `HostFacts`, which operators also use to set it."""
 
 INDISPENSABLE = ("cpus", "memory_mb")
 """Without these nothing can be sized."""
 
 Raw = Mapping[str, tuple[str, Any]]
-"""Unchecked facts: the name in `HostFacts` -> what its source calls it, and the value."""
+"""Unchecked facts: the name in `HostFacts` -> its source's name for it, and the value."""
 
 
 class Missing(NamedTuple):
-    """A fact that nobody knows, and what follows from that, to be said after `<fact>: `."""
+    """An unknown fact and its consequence, phrased to follow `<fact>: `."""
 
     fact: str
     consequence: str
@@ -190,21 +190,21 @@ class HostFacts:
     origin: str = ""
     """Where they came from, for messages: a file, or `this machine`."""
     stated: frozenset[str] = field(default=frozenset())
-    """The facts that the operator stated."""
+    """The facts set by the operator."""
     missing: tuple[Missing, ...] = ()
 
     @property
     def size(self) -> tuple[object, ...]:
-        """All that a plan depends on: hosts of the same size get the same plan."""
+        """Everything a plan depends on: hosts of the same size get the same plan."""
         return self.cpus, self.memory_mb, self.somaxconn, self.nofile_hard, self.visible_cpus, self.stated
 
     @property
     def visible_cpus(self) -> int:
-        """CPUs that a program counts, which knows of no quota: of the machine, and at least those that are usable."""
+        """CPUs as counted by a program that ignores quotas: the machine's, and at least the usable ones."""
         return max(self.cpus_online or 0, self.cpus_affinity or 0, ceil(self.cpus))
 
     def with_overrides(self, stated: Mapping[str, object]) -> Self:
-        """These facts with what the operator states instead. InputError for a wrong name or value."""
+        """These facts with the operator's values in place of theirs. InputError for a wrong name or value."""
         where = f"host {self.host}: the stated fact "
         values, problems = check({name: (name, value) for name, value in stated.items()}, where)
         nulls = [name for name, value in stated.items() if value is None]
@@ -216,7 +216,7 @@ class HostFacts:
 
 
 def check(raw: Raw, where: str) -> tuple[dict[str, Any], list[str]]:
-    """The facts whose values are possible, and a sentence for each that is not; null is left out."""
+    """The facts with valid values, and a sentence for each invalid one; null is left out."""
     values: dict[str, Any] = {}
     problems = []
     for name, (label, value) in raw.items():
@@ -235,7 +235,7 @@ def check(raw: Raw, where: str) -> tuple[dict[str, Any], list[str]]:
 
 
 def is_a(kind: Number | Text, value: object) -> bool:
-    """Whether a value is of this kind; True is no number, and neither is NaN."""
+    """Whether a value is of this kind; True and NaN are not numbers."""
     if isinstance(kind, Text):
         return isinstance(value, str) and len(value) <= kind.longest and value.isprintable()
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -244,7 +244,7 @@ def is_a(kind: Number | Text, value: object) -> bool:
 
 
 def still_missing(missing: tuple[Missing, ...], stated: frozenset[str]) -> tuple[Missing, ...]:
-    """What remains unknown; who states CPUs or memory also answers for what bounds and shares them."""
+    """What remains unknown; setting CPUs or memory also settles what limits and shares them."""
     moot = set(stated)
     if "cpus" in stated:
         moot |= {"cpu_quota", "cpus_used_by_others"}
@@ -254,13 +254,13 @@ def still_missing(missing: tuple[Missing, ...], stated: frozenset[str]) -> tuple
 
 
 def require_supported(facts: HostFacts) -> None:
-    """InputError for a system that the role would refuse; what is unknown is left to its preflight."""
+    """InputError for a system that the role would refuse; unknowns are left to its preflight."""
     where = f"host {facts.host}{f' ({facts.origin})' if facts.origin else ''}: "
     problems = []
     name, version = facts.distribution, facts.version or ""
     oldest = OLDEST_RELEASES.get(name or "")
     release = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
-    # Debian's testing and unstable carry no number; they are newer than every release.
+    # Debian's testing and unstable have no version number; they are newer than every release.
     if name is not None and (oldest is None or (release and release < oldest)):
         problems.append(
             f"{where}the system is {shown(f'{name} {version}'.strip())}; it must be Debian 12 or newer, or Ubuntu "

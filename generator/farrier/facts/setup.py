@@ -8,7 +8,7 @@ from farrier.facts.model import Missing, Raw
 from farrier.wording import quoted, shown
 
 CACHE_PAYLOAD = "__payload__"
-"""The key under which ansible-core 2.19 and newer keep a host's facts in a cache, as JSON within JSON."""
+"""The key under which ansible-core 2.19 and newer cache a host's facts, as JSON within JSON."""
 
 SETUP_FACTS = {
     "cpus": ("ansible_processor_nproc", "ansible_processor_vcpus"),
@@ -23,7 +23,7 @@ SETUP_FACTS = {
     "init": ("ansible_service_mgr",),
     "python": ("ansible_python_version",),
 }
-"""Ansible's names of the facts, the best first: nproc heeds the affinity, vcpus are the whole machine."""
+"""Ansible's names for the facts, the best first: nproc respects the affinity, vcpus counts the whole machine."""
 
 SETUP_SIGNS = (
     "gather_subset",
@@ -32,7 +32,7 @@ SETUP_SIGNS = (
     "ansible_hostname",
     "ansible_distribution",
 )
-"""A file with one of these is what Ansible's setup module found, even where it was told to gather little."""
+"""A file with one of these is from Ansible's setup module, even if it gathered only a subset."""
 
 SETUP_UNKNOWN = (
     Missing(
@@ -46,7 +46,7 @@ SETUP_UNKNOWN = (
         "is too much",
     ),
 )
-"""What Ansible's own facts never say although it bounds the host."""
+"""Limits of the host that Ansible's own facts never include."""
 
 
 def from_setup(document: Mapping[str, object], where: str) -> Raw:
@@ -69,7 +69,7 @@ def fact_of(facts: Mapping[str, object], key: str) -> object:
 
 
 def setup_facts(document: Mapping[str, object], where: str) -> Mapping[str, object]:
-    """The facts themselves; HostError where Ansible noted a failure, InputError where there are none."""
+    """The facts themselves; HostError if Ansible recorded a failure, InputError if there are none."""
     inner: object = document
     payload = document.get(CACHE_PAYLOAD)
     if isinstance(payload, str):
@@ -92,7 +92,7 @@ def setup_facts(document: Mapping[str, object], where: str) -> Mapping[str, obje
 
 
 def setup_part(document: Mapping[str, object], where: str) -> dict[str, object]:
-    """Of what Ansible wrote only what a plan reads."""
+    """The part of Ansible's output that a plan reads."""
     facts = setup_facts(document, where)
     keys = sorted({key for keys in SETUP_FACTS.values() for key in keys})
     kept: dict[str, object] = {key: value for key in keys if (value := fact_of(facts, key)) is not None}
@@ -106,14 +106,14 @@ def setup_part(document: Mapping[str, object], where: str) -> dict[str, object]:
 
 
 def mount_of(mounts: object) -> Mapping[str, object]:
-    """Ansible's entry of the mount that /srv is on; empty where there is none."""
+    """Ansible's entry for the mount that holds /srv; empty if there is none."""
     entries = [mount for mount in (mounts if isinstance(mounts, list) else ()) if isinstance(mount, dict)]
     by_place = {mount["mount"]: mount for mount in entries if mount.get("mount") in ("/", "/srv")}
     return by_place.get("/srv") or by_place.get("/") or {}
 
 
 def disk_facts(mounts: object) -> dict[str, tuple[str, object]]:
-    """Space of the mount that /srv is on, in MB."""
+    """Space on the mount that holds /srv, in MB."""
     mount = mount_of(mounts)
     place = mount.get("mount", "/")
     facts: dict[str, tuple[str, object]] = {}

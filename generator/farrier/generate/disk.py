@@ -1,4 +1,4 @@
-"""Brings a generated tree onto the disk: compared, shown, and written whole or not at all.
+"""Puts a generated tree on disk: compared, shown, and written whole or not at all.
 
 The manifest `.farrier/<environment>.json` records the hash of every file written, so that a file which a person has
 changed since is recognised. New contents are staged first and a journal is written; only then are files renamed into
@@ -25,7 +25,7 @@ from farrier.wording import shown
 
 @dataclass(frozen=True)
 class Changes:
-    """What writing would do, paths relative to the root; `foreign` were changed or made by a person."""
+    """What writing would do, paths relative to the root; `foreign` files were created or modified by hand."""
 
     written: Mapping[str, bytes]
     removed: tuple[str, ...]
@@ -44,7 +44,7 @@ class Output:
 
     @cached_property
     def _others(self) -> list[dict[str, str]]:
-        """What the other environments have recorded; they may share files with this one."""
+        """The other environments' records; they may share files with this one."""
         own = self.root / self.manifest
         return [self._recorded(path) for path in sorted((self.root / STATE).glob("*.json")) if path != own]
 
@@ -76,7 +76,7 @@ class Output:
         return Changes(written, tuple(removed), tuple(sorted(foreign)))
 
     def diff(self, changes: Changes) -> Iterator[str]:
-        """The changes as unified diff, line by line without line ends."""
+        """The changes as a unified diff, line by line without line endings."""
         for path in sorted({*changes.written, *changes.removed}):
             old = self._read(path)
             new = changes.written.get(path)
@@ -89,7 +89,7 @@ class Output:
             )
 
     def write(self, files: Mapping[str, bytes], changes: Changes, *, force: bool) -> list[str]:
-        """Make the disk equal to `files`; returns the copies kept of files that a person had changed.
+        """Make the disk equal to `files`; returns the copies kept of files modified by hand.
 
         Raises:
             InputError: a person's changes would be lost and `force` is not set, or a directory cannot be written.
@@ -113,7 +113,7 @@ class Output:
 
     @contextmanager
     def locked(self, *, write: bool) -> Iterator[None]:
-        """Hold the tree against other runs, and finish or drop what an interrupted one left; a reader changes nothing."""
+        """Lock the tree against other runs, and finish or discard an interrupted one; a reader changes nothing."""
         handle = None
         try:
             lock = self._target(STATE)
@@ -134,7 +134,7 @@ class Output:
                 os.close(handle)
 
     def _finish_interrupted(self) -> None:
-        """Carry out what an interrupted run had staged completely, and drop what it had not."""
+        """Finish what an interrupted run had staged completely, and discard the rest."""
         name = f"{STATE}/journal"
         directory = self._target(name)
         if (content := self._read(f"{name}/renames.json")) is not None:
@@ -173,7 +173,7 @@ class Output:
 
     def _apply(self, renames: Mapping[str, str | None]) -> None:
         directory = self._target(f"{STATE}/journal")
-        targets = {path: self._target(path) for path in renames}  # none is touched if one is refused
+        targets = {path: self._target(path) for path in renames}  # none is touched if any is refused
         for path, number in renames.items():
             target = targets[path]
             if number is None:
@@ -184,7 +184,7 @@ class Output:
                 (directory / number).replace(target)
 
     def _keep(self, path: str) -> str:
-        """Copy a person's file aside before it is overwritten: `<name>.kept`, `<name>.kept.2`, ..."""
+        """Keep a copy of a file modified by hand before it is overwritten: `<name>.kept`, `<name>.kept.2`, ..."""
         source = self._target(path)
         kept = source.with_name(f"{source.name}.kept")
         number = 1
@@ -211,7 +211,7 @@ class Output:
         return recorded
 
     def _target(self, path: str) -> Path:
-        """The place of `path`, refused where any part below the root is a symbolic link."""
+        """The location of `path`; refused if any part below the root is a symbolic link."""
         if not is_inside(path):
             raise InputError(f"{shown(path)} is outside the project and is not written")
         return unlinked(self.root, path)
@@ -226,7 +226,7 @@ def _hash(content: bytes) -> str:
 
 
 def _remove_empty(directory: Path, root: Path) -> None:
-    """Directories that became empty go too, up to the root."""
+    """Also removes directories that became empty, up to the root."""
     while directory != root:
         try:
             directory.rmdir()
@@ -237,7 +237,7 @@ def _remove_empty(directory: Path, root: Path) -> None:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Ctrl-C and a polite kill wait until the renames are done."""
+    """Ctrl-C and SIGTERM wait until the renames are done."""
     signals = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:

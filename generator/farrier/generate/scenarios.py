@@ -1,4 +1,4 @@
-"""Molecule scenarios: the test hosts that stand in for an environment's hosts, planned like them. Pure."""
+"""Molecule scenarios: test hosts that stand in for an environment's hosts, planned like them. Pure."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from farrier.settings import Value
 
 @dataclass(frozen=True)
 class TestHost:
-    """A throw-away host: `cpus` and `memory_mb` are its cgroup's limits, `variables` what it sets of the role's."""
+    """A disposable host: `cpus` and `memory_mb` are its cgroup's limits, `variables` the role variables it sets."""
 
     name: str
     cpus: float
@@ -25,7 +25,7 @@ class TestHost:
 
 @dataclass(frozen=True)
 class TestScenario:
-    """What one Molecule scenario creates, and the plans that its hosts are compared with."""
+    """The hosts of one Molecule scenario, and the plans that they are compared with."""
 
     name: str
     system: str
@@ -41,7 +41,7 @@ def scenarios(
     workload: Workload,
     variables: Iterable[RoleVariable],
 ) -> list[TestScenario]:
-    """The scenario named like the environment, and those that the project file adds for it; `variables` are its role's."""
+    """The scenario named after the environment, and those that the project file adds for it; `variables` are its role's."""
     known = list(facts)
     overrides = project.environments[environment_name].overrides
     defaults = {v.full_name: v.value for v in variables}
@@ -71,7 +71,7 @@ def scenarios(
 
 
 def _facts(name: str, cpus: float, limit_mb: int) -> HostFacts:
-    """Facts of a test host before it exists: its limits, less what its own system takes."""
+    """Facts of a test host before it exists: its limits, minus what its own system uses."""
     return HostFacts(
         host=name,
         cpus=cpus,
@@ -81,7 +81,7 @@ def _facts(name: str, cpus: float, limit_mb: int) -> HostFacts:
 
 
 def _limits(plans: Mapping[str, Plan]) -> list[tuple[float, int]]:
-    """CPUs and memory of one test host for each size of the environment, as large as a developer's machine can make it."""
+    """CPUs and memory of one test host for each size of the environment, as large as a development machine can make it."""
     limits = {
         (
             min(plan.cpus, policy.SCENARIO_MAX_CPUS),
@@ -99,7 +99,7 @@ def _differences(defaults: Mapping[str, JsonValue], plan: Plan, role: str) -> di
 
 
 def _system(facts: list[HostFacts]) -> str:
-    """The test image whose systemd and Python are the hosts' own, or closest to them."""
+    """The test image whose systemd and Python match the hosts', or come closest."""
     for known in facts:
         release = (known.version or "").partition(".")[0]
         if known.distribution == "Debian" and release.isdigit() and int(release) >= 13:

@@ -53,7 +53,7 @@ def environment_tree(
 
 
 def _is_watched(plan: Plan) -> bool:
-    """Whether a watchdog looks after the workers of a host."""
+    """Whether a watchdog monitors the workers of a host."""
     return plan.value("gunicorn.worker_class") == "gthread" and plan.value("farrier.watchdog_timeout") != 0
 
 
@@ -77,7 +77,7 @@ def _context(project: Project, name: str) -> dict[str, object]:
 
 
 def application_context(project: Project, environment: Environment) -> dict[str, object]:
-    """What templates know of the application in an environment."""
+    """What templates know about the application in an environment."""
     app = project.application
     return {
         "name": app.name,
@@ -94,7 +94,7 @@ def application_context(project: Project, environment: Environment) -> dict[str,
 
 
 def own_paths(project: Project) -> list[str]:
-    """What Farrier and Ansible read and write in a project, by its path; no part of a release where the source holds it."""
+    """Paths that Farrier and Ansible read and write in a project; not part of a release, even if the source contains them."""
     found = {
         "farrier.yml",
         ".cache/hosts",

@@ -16,7 +16,7 @@ JsonValue = bool | int | float | str | list[str] | dict[str, str]
 
 @dataclass(frozen=True)
 class RoleVariable:
-    """One public variable; `reason` are the comment's sentences."""
+    """One public variable; `reason` holds the comment's sentences."""
 
     full_name: str
     value: JsonValue
@@ -29,7 +29,7 @@ class RoleVariable:
 
 @dataclass(frozen=True)
 class Size:
-    """Hosts that get the same values; `plan` is that of the smallest, which the others are at least as large as."""
+    """Hosts that get the same values; `plan` is that of the smallest."""
 
     name: str
     hosts: tuple[str, ...]
@@ -42,7 +42,7 @@ class Size:
 
 
 def size_values(plan: Plan) -> dict[str, JsonValue]:
-    """What one plan gives the role, by variable name without the prefix."""
+    """The values of one plan, by role variable without the prefix."""
     values: dict[str, JsonValue] = {
         "sized_for_cpus": plan.cpus,
         "sized_for_memory_mb": plan.memory_mb,
@@ -64,7 +64,7 @@ def _written(spec: SettingSpec, value: SettingValue) -> SettingValue:
 
 
 def sizes(plans: Mapping[str, Plan]) -> tuple[Size, ...]:
-    """The hosts grouped by equal settings, the largest group first; a name says CPUs and memory.
+    """The hosts grouped by equal settings, the largest group first; named by CPUs and memory.
 
     Hosts with the same CPUs and settings share a size even if one has some megabytes more than the other.
     """
@@ -152,7 +152,7 @@ def _application(project: Project, environment: Environment, role: str) -> list[
 
 
 def _size_table(groups: tuple[Size, ...], role: str) -> list[RoleVariable]:
-    """The table of sizes is written by the template; here stands which row a host takes."""
+    """Which row of the size table a host uses; the template writes the table itself."""
     return [
         RoleVariable(
             f"{role}_size",
@@ -198,7 +198,7 @@ def _sized_for(groups: tuple[Size, ...], role: str) -> list[RoleVariable]:
 
 
 def _deploys_to(plans: Mapping[str, Plan], role: str) -> list[RoleVariable]:
-    """Which hosts the role goes to, and which it accepts all the same."""
+    """The hosts the role deploys to, and whether it accepts smaller ones."""
 
     def variable(name: str, value: JsonValue, kind: str, meaning: str) -> RoleVariable:
         return RoleVariable(f"{role}_{name}", value, kind, meaning, "Sized for", (meaning + ".",))
@@ -250,7 +250,7 @@ def _unit(spec: SettingSpec) -> str:
 
 
 def _value(groups: tuple[Size, ...], name: str, role: str) -> JsonValue:
-    """The literal value where all hosts agree, else a look into the table of sizes."""
+    """The literal value if all hosts agree, else a lookup in the size table."""
     values = [size.values[name] for size in groups]
     if all(value == values[0] for value in values):
         return values[0]
