@@ -159,7 +159,12 @@ def _least(draft: Draft, ample: Sized, *, connected: bool = False) -> tuple[Size
         again = sized(memory_mb)
         return again is not None and again.capacity_rps >= ample.capacity_rps * (1 - 1e-9)
 
-    least_mb = smallest(draft.facts.memory_mb, ample_mb, enough)
+    have = draft.facts.memory_mb
+    if draft.copies == ample.copies and not draft.memory_assumed:  # else capacity need not rise all the way
+        own_mb = smallest(have, ample_mb, ample.fits)
+        if enough(own_mb) and not (own_mb - 1 > have and enough(own_mb - 1)):
+            return sized(own_mb) or ample, own_mb
+    least_mb = smallest(have, ample_mb, enough)
     return sized(least_mb) or ample, least_mb
 
 

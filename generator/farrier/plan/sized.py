@@ -65,6 +65,12 @@ class Sized:
         """What a slot should need."""
         return self.given.cost.slot_mb(self.chosen.workers, self.chosen.threads)
 
+    def fits(self, memory_mb: int) -> bool:
+        """Whether a host with so much memory has room for this choice."""
+        each = budget(memory_mb, math.ceil(self.given.demand.cpus)).gunicorn_mb / self.copies
+        factor = policy.ASSUMED_MEMORY_FACTOR if self.given.memory_assumed else 1.0
+        return factor * self.slot_mb <= math.floor(each)
+
     def service(self, work: Workload) -> Service:
         """The choice at the workload that it was made for."""
         demand = self.given.demand

@@ -70,20 +70,27 @@ def busy_cpus(slots: int, wait_ratio: float, cpus: float) -> float:
     """CPUs that `slots` requests in service keep busy, each computing C and waiting W: the repairmen are the CPUs.
 
     The birth-death chain p(k+1) = p(k) (N-k) C / (W min(k+1, c)) for k requests that want a CPU; returns E[min(k, c)].
+    The sum begins at its largest term and goes both ways until what is left is nothing.
     """
     if wait_ratio < NEVER_WAITS:
         return min(float(slots), cpus)
-    weight, total, busy = 1.0, 1.0, 0.0
-    for k in range(slots):
-        used = k + 1 if k < cpus - 1 else cpus  # min(k + 1, cpus) without a call
-        growth = (slots - k) / (wait_ratio * used)
-        weight *= growth
+    most_likely = int(max(slots - wait_ratio * cpus, slots / (1 + wait_ratio)))
+    total, busy = 1.0, min(most_likely, cpus)
+    weight = 1.0
+    for k in range(most_likely, slots):
+        used = k + 1 if k + 1 < cpus else cpus
+        weight *= (slots - k) / (wait_ratio * used)
         total += weight
         busy += weight * used
-        if growth < 1 and weight < NOTHING * total:  # from its peak on it only falls
+        if weight < NOTHING * total:
             break
-        if total > 1e250:  # only the ratio counts; keep it inside a float
-            weight, total, busy = weight / total, 1.0, busy / total
+    weight = 1.0
+    for k in range(most_likely, 0, -1):
+        weight *= wait_ratio * (k if k < cpus else cpus) / (slots - k + 1)
+        total += weight
+        busy += weight * (k - 1 if k - 1 < cpus else cpus)
+        if weight < NOTHING * total:
+            break
     return busy / total
 
 
@@ -112,14 +119,26 @@ def capacity_rps(
 ) -> float:
     """Requests a second at saturation: what the processes can do under their GILs, and what the CPUs can do for all."""
     each = greenlet_utilisation if greenlets else process_utilisation
-    busy = busy_cpus(workers * threads, host_wait_ratio(cpu_seconds, wait_ratio, other_cpu_seconds), cpus)
-    return min(workers * each(threads, wait_ratio) / cpu_seconds, busy / (cpu_seconds + other_cpu_seconds))
+    return min(
+        workers * each(threads, wait_ratio) / cpu_seconds,
+        host_rps(workers * threads, cpu_seconds, wait_ratio, cpus, other_cpu_seconds),
+    )
 
 
+def host_rps(slots: int, cpu_seconds: float, wait_ratio: float, cpus: float, other_cpu_seconds: float = 0.0) -> float:
+    """Requests a second that the CPUs can do for all processes together."""
+    busy = busy_cpus(slots, host_wait_ratio(cpu_seconds, wait_ratio, other_cpu_seconds), cpus)
+    return busy / (cpu_seconds + other_cpu_seconds)
+
+
+@lru_cache(maxsize=4096)
 def slots_for(share: float, wait_ratio: float, cpus: float) -> int:
     """The fewest requests in service at once that keep `share` of the CPUs busy, or the most that can be planned."""
     most = policy.MAX_WORKERS * policy.MAX_THREADS  # more cannot be planned anyway
-    low, high = 1, min(most, max(2, math.ceil(2 * cpus * (1 + wait_ratio)) + 16))
+    low = min(most, max(1, math.ceil(share * cpus * (1 + wait_ratio) * (1 - 1e-9))))  # so many, were none ever in line
+    high, step = low, 1 + math.isqrt(low) // 2
+    while high < most and busy_cpus(high, wait_ratio, cpus) < share * cpus:
+        low, high, step = high + 1, min(most, high + step), 2 * step
     while low < high:
         middle = (low + high) // 2
         if busy_cpus(middle, wait_ratio, cpus) >= share * cpus:

@@ -6,7 +6,15 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from farrier import policy
-from farrier.sizing.capacity import busy_cpus, capacity_rps, host_wait_ratio, slots_for, threads_for, utilisations
+from farrier.sizing.capacity import (
+    capacity_rps,
+    host_rps,
+    host_wait_ratio,
+    process_utilisation,
+    slots_for,
+    threads_for,
+    utilisations,
+)
 from farrier.sizing.memory import Cost, largest_threads, largest_workers
 
 
@@ -37,6 +45,10 @@ class Demand:
             greenlets=self.greenlets,
             other_cpu_seconds=self.other_cpu_seconds,
         )
+
+    def host_rps(self, slots: int) -> float:
+        """What the CPUs can do for so many requests in service, whatever the processes can."""
+        return host_rps(slots, self.cpu_seconds, self.wait_ratio, self.cpus, self.other_cpu_seconds)
 
     @property
     def ideal_rps(self) -> float:
@@ -93,13 +105,40 @@ def _fit(
     """What is wanted where it fits into memory, else the most capacity that does."""
     if wanted and cost.slot_mb(wanted.workers, wanted.threads) <= slot_mb:
         return wanted
-    best: Concurrency | None = None
-    best_rps = 0.0
-    for workers, threads in _fitting(demand, cost, slot_mb, connections):
-        reached = demand.capacity(workers, threads)
-        if best is None or reached > best_rps * (1 + 1e-9):
-            best, best_rps = Concurrency(workers, threads, "memory"), reached
-    return best
+    pairs = [
+        (workers * process_utilisation(threads, demand.wait_ratio) / demand.cpu_seconds, workers, threads)
+        for workers, threads in _fitting(demand, cost, slot_mb, connections)
+    ]
+    if not pairs:
+        return None
+    enough = _most_rps(demand, pairs) / (1 + 1e-9)
+    workers, threads = next(
+        (workers, threads)
+        for by_processes, workers, threads in pairs
+        if by_processes >= enough and demand.host_rps(workers * threads) >= enough
+    )
+    return Concurrency(workers, threads, "memory")
+
+
+def _most_rps(demand: Demand, pairs: list[tuple[float, int, int]]) -> float:
+    """The most that any of the pairs carries: the lesser of what its processes can do, and what the CPUs can do for its slots.
+
+    Of pairs with fewer slots only those count whose processes can do more; along these the one rises and the other falls, so
+    the best is where they cross.
+    """
+    front: list[tuple[float, int]] = []
+    for slots, by_processes in sorted(((workers * threads, rps) for rps, workers, threads in pairs), reverse=True):
+        if not front or by_processes > front[-1][0]:
+            front.append((by_processes, slots))
+    low, high = 0, len(front)
+    while low < high:
+        middle = (low + high) // 2
+        if front[middle][0] >= demand.host_rps(front[middle][1]):
+            high = middle
+        else:
+            low = middle + 1
+    below = front[low - 1][0] if low else 0.0
+    return max(below, demand.host_rps(front[low][1]) if low < len(front) else 0.0)
 
 
 @lru_cache(maxsize=1024)
@@ -148,12 +187,16 @@ def _at_the_knee(demand: Demand, cost: Cost) -> tuple[tuple[float, Concurrency],
         return ((cost.slot_mb(chosen.workers, chosen.threads), chosen),)
     slots = slots_for(policy.KNEE, demand.host_wait_ratio, demand.cpus)
     pairs = []
-    for workers in _worker_range(demand, slots):
+    first, last = _worker_range(demand, slots)
+    reached, most = utilisations(demand.wait_ratio), demand.threads or policy.MAX_THREADS
+    workers = first
+    while most and workers <= last:
         threads = _threads_beside(workers, slots, demand)
         if threads is not None:
             pairs.append((cost.slot_mb(workers, threads), threads, workers))
-            if threads == 1:
-                break  # from here on another process only costs more
+            most = threads - 1  # another process only costs more unless it saves threads
+        least = policy.KNEE * demand.own_cpus * (1 - 1e-9) / reached[min(most, len(reached)) - 1]
+        workers = max(workers + 1, math.ceil(slots / max(1, most)), math.floor(least))
     if not pairs and demand.workers is not None:  # these cannot use all CPUs: as many threads as still help
         threads = _saturating_threads(demand)
         pairs.append((cost.slot_mb(demand.workers, threads), threads, demand.workers))
@@ -164,11 +207,12 @@ def _at_the_knee(demand: Demand, cost: Cost) -> tuple[tuple[float, Concurrency],
     return tuple(found)
 
 
-def _worker_range(demand: Demand, slots: int) -> range:
+def _worker_range(demand: Demand, slots: int) -> tuple[int, int]:
+    """The fewest and the most workers that are worth a look."""
     if demand.workers is not None:
-        return range(demand.workers, demand.workers + 1)
+        return demand.workers, demand.workers
     low = max(policy.MINIMUM_WORKERS, math.ceil(demand.cpus))
-    return range(low, min(policy.MAX_WORKERS, max(low, math.ceil(slots * 1.5))) + 1)
+    return low, min(policy.MAX_WORKERS, max(low, math.ceil(slots * 1.5)))
 
 
 def _threads_beside(workers: int, slots: int, demand: Demand) -> int | None:
@@ -191,6 +235,7 @@ def _fitting(demand: Demand, cost: Cost, slot_mb: int, connections: int | None) 
     """Pairs at the edge of memory or connections: for each number of workers, threads up to what fits and still helps."""
     enough = demand.threads or _saturating_threads(demand)
     slots = policy.MAX_WORKERS * policy.MAX_THREADS if connections is None else connections
+    saturating = slots_for(policy.KNEE, demand.host_wait_ratio, demand.cpus)
     many = min(policy.MAX_WORKERS, largest_workers(slot_mb, cost, demand.threads or 1), slots)
     for workers in _worker_steps(demand, many):
         most = min(largest_threads(slot_mb, cost, workers), slots // workers)
@@ -199,7 +244,7 @@ def _fitting(demand: Demand, cost: Cost, slot_mb: int, connections: int | None) 
                 yield workers, demand.threads
         elif most >= 1:
             yield workers, min(most, enough)
-        if busy_cpus(workers, demand.host_wait_ratio, demand.cpus) >= policy.KNEE * demand.cpus:
+        if workers >= saturating:  # one thread each is enough for the CPUs
             return
 
 

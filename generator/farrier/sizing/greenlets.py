@@ -18,6 +18,7 @@ def choose(
     slot_mb = math.floor(available_mb / copies)
     most = demand.workers or max(policy.MINIMUM_WORKERS, math.ceil(demand.cpus))
     best: Concurrency | None = None
+    best_rps = 0.0
     for workers in range(most, 0, -1) if demand.workers is None else (most,):
         wanted = demand.threads or in_service(demand, workers)
         fits = largest_threads(slot_mb, cost, workers)
@@ -26,8 +27,9 @@ def choose(
         if min(fits, granted) < least:
             continue
         found = Concurrency(workers, min(wanted, fits, granted), _bound(demand, wanted, fits, granted))
-        if best is None or demand.capacity(found.workers, found.threads) > demand.capacity(best.workers, best.threads):
-            best = found
+        reached = demand.capacity(found.workers, found.threads)
+        if best is None or reached > best_rps * (1 + 1e-9):
+            best, best_rps = found, reached
     return best
 
 
