@@ -106,6 +106,14 @@ def test_the_role_knows_whether_memory_is_assumed(workload: Workload, assumed: b
     assert loaded(tree(ONE_SIZE, workload=workload), "vars/main.yml")["__notes_production_memory_assumed"] is assumed
 
 
+def test_retry_after_is_the_plans_queue_budget_not_the_workloads() -> None:
+    # Of the 40 s that clients wait 30 s are the request's and 2 s margin; the workload asks for 10 s in the queue.
+    files = tree(ONE_SIZE, workload=Workload(client_timeout_seconds=40))
+    assert loaded(files, "defaults/main.yml")["notes_production_retry_after"] == 8
+    site = files["roles/notes_production/templates/etc/nginx/sites-available/notes.j2"].decode()
+    assert "add_header Retry-After {{ notes_production_retry_after }} always;" in site
+
+
 def test_some_megabytes_make_no_other_size() -> None:
     defaults = loaded(tree({"web1": (2.0, 3952), "web2": (2.0, 3936)}), "defaults/main.yml")
     assert defaults["notes_production_sized_for_memory_mb"] == 3936, "the smaller of the two"

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import testbed
@@ -93,22 +94,43 @@ def processes(runs: int) -> None:
         print(f"{name:14}{hosts:>7}{statistics.median(values):>10.2f}{memory[name, hosts]:>10.0f}")
 
 
-def model_seconds(_run: int) -> float:
-    """Time of the plans of 10,000 hosts of as many sizes, facts and workload being at hand."""
-    hosts = [
-        HostFacts(host=f"web{i}", cpus=1 + i % 16, memory_mb=1024 + 7 * i, somaxconn=4096, nofile_hard=524_288)
-        for i in range(10_000)
-    ]
+HOSTS = 10_000
+STATED = {"cpu_seconds": 0.02, "wait_seconds": 0.03, "memory_private_mb": 45.0, "memory_shared_mb": 35.0}
+
+
+def fleet(kind: str) -> tuple[list[HostFacts], Workload]:
+    """So many hosts with their workload: of 16 CPU counts with ample memory, or each with CPUs and memory of its own."""
+    work = Workload(**STATED, stated=frozenset(STATED))  # type: ignore[arg-type] # the keys are its fields
+    if kind == "as many sizes":
+        work, sizes = Workload(), [(1.0 + i % 16, 1024 + 7 * i) for i in range(HOSTS)]
+    else:
+        sizes = [(round(0.1 + 0.064 * i, 3), 260 + int((56 + i % 13) * 0.064 * i)) for i in range(HOSTS)]
+    if kind == "a database limit":
+        work = replace(work, database_connections=60 * HOSTS)
+    return [
+        HostFacts(host=f"web{i}", cpus=cpus, memory_mb=memory_mb, somaxconn=4096, nofile_hard=524_288)
+        for i, (cpus, memory_mb) in enumerate(sizes)
+    ], work
+
+
+KINDS = ("as many sizes", "scarce memory, as many CPU counts", "a database limit")
+
+
+def model_seconds(kind: str) -> float:
+    """Time of the plans of 10,000 hosts, facts and workload being at hand."""
+    hosts, work = fleet(kind)
     started = time.perf_counter()
-    plan_all(hosts, Workload(), {})
+    plan_all(hosts, work, {})
     return time.perf_counter() - started
 
 
 def model(runs: int) -> None:
     """The model alone; each run in a process of its own, which remembers nothing of the one before."""
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        seconds = pool.map(model_seconds, range(runs), chunksize=1)
-    print(f"\nthe plans of 10,000 hosts of as many sizes, facts at hand: {statistics.median(seconds):.1f} s")
+        seconds = pool.map(model_seconds, KINDS * runs, chunksize=1)
+    print()
+    for i, kind in enumerate(KINDS):
+        print(f"the plans of 10,000 hosts, {kind}, facts at hand: {statistics.median(seconds[i :: len(KINDS)]):.1f} s")
 
 
 def on_a_host(runs: int) -> None:
