@@ -1,4 +1,4 @@
-"""The plots of a load test, measured beside predicted, as one SVG. matplotlib is imported only here."""
+"""The plots of a load test, measured beside predicted, as one SVG. matplotlib is imported only when drawn."""
 
 import re
 from collections.abc import Sequence
