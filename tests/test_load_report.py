@@ -92,7 +92,8 @@ def row(
 def test_rates_go_from_a_quarter_of_the_capacity_to_beyond_it() -> None:
     assert rates(100, 8, 1.3) == (25.0, 40.0, 55.0, 70.0, 85.0, 100.0, 115.0, 130.0)
     assert rates(100, 1, 1.3) == (130.0,)
-    assert rates(40, 2, 0.1) == (4.0, 4.0)
+    assert rates(40, 2, 0.1) == (2.0, 4.0), "no two steps are the same"
+    assert rates(100, 5, 0.25) == (5.0, 10.0, 15.0, 20.0, 25.0)
     assert (warm_seconds(15), warm_seconds(3)) == (3.0, 1.0)
     assert longest_seconds(8, 15, 60) == 634
 

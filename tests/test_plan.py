@@ -92,7 +92,7 @@ def test_one_usable_cpu_of_a_64_cpu_machine_gives_a_plan_for_one() -> None:
     assert (found.value("gunicorn.workers"), found.value("nginx.worker_processes")) == (2, 1)
 
 
-def test_every_reason_is_one_sentence_with_its_end() -> None:
+def test_every_reason_begins_and_ends_as_sentences_do_on_one_line() -> None:
     for setting in plan().settings.values():
         assert re.fullmatch(r"[A-Z0-9][^\n]{20,}\.", setting.reason), setting
 

@@ -63,8 +63,8 @@ def prediction(host: str, draft: Draft) -> Prediction:
 
 
 def rates(capacity_rps: float, steps: int, up_to: float) -> tuple[float, ...]:
-    """Evenly spaced from a quarter of the capacity (a single step: at `up_to`) up to that multiple of it."""
-    first = min(bounds.LOADTEST_FIRST_SHARE, up_to)
+    """Evenly spaced up to that multiple of the capacity, from a quarter of it or, where `up_to` is no more, from the first part."""
+    first = bounds.LOADTEST_FIRST_SHARE if up_to > bounds.LOADTEST_FIRST_SHARE else up_to / steps
     shares = [first + (up_to - first) * i / (steps - 1) for i in range(steps)] if steps > 1 else [up_to]
     return tuple(round(share * capacity_rps, 2) for share in shares)
 
