@@ -12,6 +12,7 @@ AGREEING = ("gunicorn.backlog", "systemd.Backlog")
 """Settings that are one and the same number."""
 
 OPERATORS_OWN = "Equal to what the operator set for the same queue."
+EQUAL = "Equal to gunicorn.backlog: systemd makes the socket, so it must ask for the same queue."
 
 
 def backlog(draft: Draft) -> None:
@@ -21,21 +22,11 @@ def backlog(draft: Draft) -> None:
     upper = max(1, min(policy.MAX_BACKLOG, math.floor(raw)))
     arriving = min(work.peak_rps or draft.capacity_rps, draft.capacity_rps)
     needed = math.ceil(arriving * work.boot_seconds)
-    own = next((int(draft.overrides[name]) for name in AGREEING if name in draft.overrides), None)
-    value = upper if own is None else own
-    if own is None or "gunicorn.backlog" in draft.overrides:
-        _gunicorns(draft, raw, upper, arriving, needed)
-    else:
-        _same(draft, "gunicorn.backlog", "systemd.Backlog", value, OPERATORS_OWN)
-    equal = "Equal to gunicorn.backlog: systemd makes the socket, so it must ask for the same queue."
-    is_followed = own is None or "systemd.Backlog" in draft.overrides
-    _same(
-        draft,
-        "systemd.Backlog",
-        "gunicorn.backlog",
-        upper if is_followed else value,
-        equal if is_followed else OPERATORS_OWN,
-    )
+    set_by_operator = [name for name in AGREEING if name in draft.overrides]
+    leading, following = AGREEING[::-1] if set_by_operator == ["systemd.Backlog"] else AGREEING
+    _answered_in_time(draft, leading, raw, upper, arriving, needed)
+    value = draft.number(leading)
+    _same(draft, following, leading, OPERATORS_OWN if set_by_operator == [leading] else EQUAL)
     _listen_backlog(draft, value)
     _somaxconn(draft, max(value, draft.number("nginx.listen_backlog")))
     if value < needed:
@@ -51,11 +42,11 @@ def backlog(draft: Draft) -> None:
         )
 
 
-def _gunicorns(draft: Draft, raw: float, upper: int, arriving: float, needed: int) -> None:
+def _answered_in_time(draft: Draft, name: str, raw: float, upper: int, arriving: float, needed: int) -> None:
     work, budget = draft.workload, draft.queue_budget
     held = "held" if needed <= upper else "more than that: a warning says what would meet it"
     draft.calculated(
-        "gunicorn.backlog",
+        name,
         upper,
         f"{number(draft.capacity_rps, 1)} requests a second for the queue budget of {budget} s: a request "
         "behind that many could not be answered in time, so it is refused at once with 503.",
@@ -78,8 +69,9 @@ def _gunicorns(draft: Draft, raw: float, upper: int, arriving: float, needed: in
     )
 
 
-def _same(draft: Draft, name: str, other: str, value: int, reason: str) -> None:
-    """One of the two names of one number, which follows the other."""
+def _same(draft: Draft, name: str, other: str, reason: str) -> None:
+    """The other name of the same number."""
+    value = draft.number(other)
     draft.calculated(
         name,
         value,
