@@ -201,6 +201,6 @@ def test_a_limit_that_systemd_would_pass_over_stops_the_deploy_before_any_host_i
     (tmp_path / "host_vars/web2.yml").write_text("notes_production_systemd_memory_max: 264241152\n")
     done = play(tmp_path, "production")
     assert done.returncode == 2
-    assert re.search(r"memory_max\s+have to\s+be\s+amounts\s+of\s+memory\s+such\s+as\s+252M", done.stdout), done.stdout
+    assert re.search(r"systemd_memory_max\s+must\s+be\s+amounts\s+such\s+as\s+252M", done.stdout), done.stdout
     assert "web2                       : ok=1    changed=0    unreachable=0    failed=0" in done.stdout
     assert "unreachable=1" not in done.stdout

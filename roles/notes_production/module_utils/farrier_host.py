@@ -10,8 +10,6 @@ import subprocess
 import time
 from typing import IO, Any, Iterator
 
-from .farrier_beneath import numbers
-
 LARGEST_TEXT = 64 << 20
 """Bytes of a file of the kernel's or of Debian's that is read as a whole; the list of all packages has a few million."""
 
@@ -78,7 +76,8 @@ def parent(pid: int, proc: str = "/proc") -> int:
 
 def children(master: int, proc: str = "/proc") -> list[int]:
     """The living children of a process."""
-    return [pid for pid in numbers(proc) if master and parent(pid, proc) == master]
+    everyone = (int(name) for name in os.listdir(proc) if name.isdecimal() and name.isascii()) if master else ()
+    return sorted(pid for pid in everyone if parent(pid, proc) == master)
 
 
 def memory_kb(pids: list[int]) -> int:

@@ -6,7 +6,6 @@ import contextlib
 import os
 import pwd
 import stat
-import subprocess
 import time
 from types import MappingProxyType
 from typing import Any, Iterator, Mapping
@@ -14,7 +13,7 @@ from typing import Any, Iterator, Mapping
 from ansible.module_utils import farrier_beneath as beneath
 from ansible.module_utils.farrier_archive import public
 from ansible.module_utils.farrier_cell import as_user
-from ansible.module_utils.farrier_host import Failure
+from ansible.module_utils.farrier_host import Failure, output
 
 
 class Workplace:
@@ -119,4 +118,4 @@ def remove(path: str) -> None:
     if aside != path:
         remove(aside)
         os.rename(path, aside)  # half a release must not look like a whole one
-    subprocess.run(["rm", "-rf", "--", aside], check=False, capture_output=True)
+    output("rm", "-rf", "--", aside)

@@ -256,9 +256,7 @@ def main() -> None:
     except Failure as failure:
         module.fail_json(msg=str(failure), fault=failure.kind, output=failure.output)
     except Refused as error:
-        module.fail_json(
-            msg=f"the application writes into its runtime directory: {error}", fault="input", output=""
-        )
+        module.fail_json(msg=f"the application writes into its runtime directory: {error}", fault="input", output="")
     except (farrier_host.Failure, OSError) as error:
         module.fail_json(msg=str(error), fault="host", output="")
     module.exit_json(changed=False, measured={})
