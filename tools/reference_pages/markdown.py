@@ -13,7 +13,8 @@ def table(*heads: str, rows: Iterable[Iterable[str]]) -> str:
 
 def shown(value: object) -> str:
     """A default as code; nothing for none."""
-    return "" if value is None or value in ([], {}) else f"`{json.dumps(value, ensure_ascii=False).strip(chr(34))}`"
+    code = json.dumps(value, ensure_ascii=False).strip('"').removesuffix(".0")
+    return "" if value is None or value in ([], {}) else f"`{code}`"
 
 
 def thousands(value: float) -> str:
