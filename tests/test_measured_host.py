@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -273,3 +274,32 @@ def test_root_runs_nothing_of_a_release(tmp_path: Path, sandbox: list[str]) -> N
         Failure, match="the sandbox names no user of the application's own, and root runs nothing of it"
     ):
         unit.__enter__()
+
+
+def test_a_request_is_delayed_while_the_thread_that_computes_most_stands_ready() -> None:
+    before = {"10": (1_000, 500), "11": (0, 0)}
+    after = {"10": (9_000, 700), "11": (10, 4_000), "12": (2_000, 90)}  # 11 only woke up, 12 is new
+    assert measured_process.delay_ns(before, after) == 200
+    assert measured_process.delay_ns({}, {"12": (2_000, 90)}) == 90
+    assert measured_process.delay_ns(before, {}) == 0
+
+
+def test_a_request_is_written_as_http_has_it() -> None:
+    content = measured_process.request_content("POST", "/notes/?page=2", b"text=x", {"Host": "www.example.org"})
+    head, body = content.split(b"\r\n\r\n")
+    assert head.split(b"\r\n")[0] == b"POST /notes/?page=2 HTTP/1.1"
+    assert {b"Host: www.example.org", b"Content-Length: 6"} <= set(head.split(b"\r\n")[1:])
+    assert body == b"text=x"
+    assert b"Content-Length" not in measured_process.request_content("GET", "/", None, {"Host": "x"})
+
+
+def test_stream_sockets_of_a_process_are_named_by_what_they_are_for() -> None:
+    with socket.socket() as listener, socket.socket(type=socket.SOCK_DGRAM) as datagrams:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        datagrams.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)):
+            found = measured_process.sockets(os.getpid())
+        assert {f"listening on 127.0.0.1:{port}", f"to 127.0.0.1:{port}"} <= set(found)
+        assert not any(f":{datagrams.getsockname()[1]}" in name for name in found)
