@@ -140,7 +140,7 @@ def test_as_many_samples_as_a_host_takes_of_a_quick_application_are_read() -> No
     document["plain"]["samples"] = columns(samples)
     assert evaluate(document, WEIGHTS, host="web1").requests == 8000
     document["plain"]["samples"] = columns([*samples, sample(0, 1, 1)])
-    with pytest.raises(HostError, match=r"plain\.samples\.request: List should have at most 8000 items"):
+    with pytest.raises(HostError, match=r"plain\.samples: List should have at most 8000 items"):
         evaluate(document, WEIGHTS, host="web1")
 
 

@@ -1,7 +1,7 @@
 """What the host spent in the window of a step, from the samples that its watch has noted. Pure."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from farrier.loadtest.rows import Running, Usage
@@ -41,13 +41,12 @@ def usage(samples: Sequence[Sample], begun: float, seconds: float, *, nginx: boo
     end = begun + seconds
     if len(samples) < 2 or samples[0].time > begun or samples[-1].time < end:
         return Usage()
-    first, last = _at(samples, begun), _at(samples, end)
     within = [sample for sample in samples if begun <= sample.time <= end]
     mains = {sample.main_pid for sample in within}
     whole = mains != {0}
 
     def rate(count: Callable[[Sample], float]) -> float:
-        return (count(last) - count(first)) / seconds
+        return (_at(samples, count, end) - _at(samples, count, begun)) / seconds
 
     host = rate(lambda at: at.host)
     return Usage(
@@ -76,23 +75,10 @@ def _services(samples: Sequence[Sample], begun: float, end: float) -> dict[str, 
     return {name: rate for name, rate in spent.items() if rate > 0}
 
 
-def _at(samples: Sequence[Sample], moment: float) -> Sample:
-    """The counters at a moment, between the two samples around it."""
-    number = next(i for i, sample in enumerate(samples) if sample.time >= moment)
+def _at(samples: Sequence[Sample], count: Callable[[Sample], float], moment: float) -> float:
+    """A counter at a moment, between the two samples around it."""
+    number = next(number for number, sample in enumerate(samples) if sample.time >= moment)
     before, after = samples[max(0, number - 1)], samples[number]
     if after.time <= before.time:
-        return after
-    share = (moment - before.time) / (after.time - before.time)
-
-    def between(count: Callable[[Sample], float]) -> float:
-        return count(before) + share * (count(after) - count(before))
-
-    return replace(
-        after,
-        time=moment,
-        host=between(lambda at: at.host),
-        slot=between(lambda at: at.slot),
-        nginx=between(lambda at: at.nginx),
-        machine=between(lambda at: at.machine),
-        stolen=between(lambda at: at.stolen),
-    )
+        return count(after)
+    return count(before) + (count(after) - count(before)) * (moment - before.time) / (after.time - before.time)

@@ -1,9 +1,8 @@
 """What `application_measurement` answers from a host, checked as it comes in: nothing of it is taken on trust."""
 
-from dataclasses import dataclass
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from farrier.errors import HostError
 from farrier.wording import line, shown
@@ -91,19 +90,25 @@ class Others(Part):
     used_us: Annotated[dict[Unit, Used], Field(max_length=20)]
 
 
-@dataclass(frozen=True)
-class Sample:
-    """One request that was answered while no other was, and what it took. `Samples` says what each figure is."""
+class Sample(Part):
+    """One request that was answered while no other was, and what it took."""
 
-    request: int
-    status: int
-    bytes: int
-    cpu_us: int
-    wall_us: int
-    inside_us: int
-    delay_us: int
-    client_us: int
-    reference_us: int
+    request: int = Field(ge=0)
+    """Position in `Plain.names`."""
+    status: int = Field(ge=0, le=LARGEST_STATUS)
+    bytes: Bytes
+    cpu_us: Microseconds
+    """CPU of the workers since the request before: a worker has still to close and to log."""
+    wall_us: Microseconds
+    """From question to answer, without the reference; so are the next three."""
+    inside_us: Microseconds
+    """CPU of the workers."""
+    delay_us: Microseconds
+    """Standing ready without a CPU, there or here."""
+    client_us: Microseconds
+    """CPU of the client."""
+    reference_us: Microseconds
+    """How long a worker took for fixed work at this moment; part of none of the others."""
 
     @property
     def good(self) -> bool:
@@ -111,39 +116,13 @@ class Sample:
         return 200 <= self.status < 400
 
 
-Column = Field(max_length=MOST_SAMPLES)
-
-
-class Samples(Part):
-    """Requests one after the other, as columns: the first value of each is of the first request, and so on."""
-
-    request: Annotated[list[Annotated[int, Field(ge=0)]], Column]
-    """Position in `Plain.names`."""
-    status: Annotated[list[Annotated[int, Field(ge=0, le=LARGEST_STATUS)]], Column]
-    bytes: Annotated[list[Bytes], Column]
-    cpu_us: Annotated[list[Microseconds], Column]
-    """CPU of the workers since the request before: a worker has still to close and to log."""
-    wall_us: Annotated[list[Microseconds], Column]
-    """From question to answer, without the reference; so are the next three."""
-    inside_us: Annotated[list[Microseconds], Column]
-    """CPU of the workers."""
-    delay_us: Annotated[list[Microseconds], Column]
-    """Standing ready without a CPU, there or here."""
-    client_us: Annotated[list[Microseconds], Column]
-    """CPU of the client."""
-    reference_us: Annotated[list[Microseconds], Column]
-    """How long a worker took for fixed work at this moment; part of none of the others."""
-
-    @model_validator(mode="after")
-    def _of_one_length(self) -> Self:
-        if len({len(column) for _, column in self}) > 1:
-            raise ValueError("not every request has all figures")
-        return self
-
-    def rows(self) -> list[Sample]:
-        """The same request by request."""
-        columns = dict(self)
-        return [Sample(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+def rows(columns: object) -> object:
+    """Samples one by one, of which a host sends each figure's values together."""
+    if not isinstance(columns, dict) or not all(isinstance(column, list) for column in columns.values()):
+        raise ValueError("not a list for each figure")
+    if len({len(column) for column in columns.values()}) > 1:
+        raise ValueError("not every request has all figures")
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 class Growth(Part):
@@ -159,7 +138,7 @@ class Plain(Part):
 
     names: Annotated[list[str], Field(min_length=1, max_length=1000)]
     probes: Annotated[list[Probe], Field(max_length=1000)]
-    samples: Samples
+    samples: Annotated[list[Sample], Field(max_length=MOST_SAMPLES), BeforeValidator(rows)]
     boots: Annotated[list[Seconds], Field(min_length=1, max_length=16)]
     growth_kb: Growth
     longest_segment: Seconds
@@ -222,12 +201,12 @@ def checked(found: object, host: str, asked: set[str]) -> dict[str, Any]:
     plain, preload = answer.plain, answer.preload
     if others := set(plain.names) - asked:
         raise _refused(host, f"plain.names: {shown(min(others))} was not asked for")
-    if plain.samples.request and max(plain.samples.request) >= len(plain.names):
-        raise _refused(host, f"plain.samples.request: {max(plain.samples.request)} is no request that was sent")
+    if any(sample.request >= len(plain.names) for sample in plain.samples):
+        raise _refused(host, "plain.samples: one is of no request that was sent")
     if preload.failed is None and (preload.held is None or preload.memory is None):
         raise _refused(host, "preload: says neither what was found nor why it failed")
     found = answer.model_dump(exclude_none=True)
-    found["plain"]["samples"] = plain.samples.rows()
+    found["plain"]["samples"] = plain.samples
     return found
 
 

@@ -89,7 +89,7 @@ TURNS = 6
 
 
 def samples_of(gunicorn: Gunicorn, seconds: float, pids: list[int]) -> list[dict[str, int]]:
-    """One request after the other: which, its answer, and what it took; `measure.answer.Samples` says what each figure is."""
+    """One request after the other: which, its answer, and what it took; `measure.answer.Sample` says what each figure is."""
     references = References(gunicorn.place.runtime, pids)
 
     def used() -> int:
