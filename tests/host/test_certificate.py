@@ -74,7 +74,9 @@ def test_one_that_ends_soon_is_told_and_a_renewed_one_is_not(secured: Deployed) 
     check_told(secured)
     certify(secured, 90)
     secured.shell("nginx -s reload; sleep 1")
-    assert "The certificate" not in played(secured, "--tags", "verify").stderr
+    done = played(secured, "--tags", "verify")
+    assert done.returncode == 0, done.stdout
+    assert "The certificate" not in done.stderr
 
 
 def check_missing(stack: Deployed, file: str) -> None:

@@ -183,7 +183,7 @@ def test_an_interrupted_run_sends_nothing_more_and_leaves_nothing_behind(stack: 
             "'www.example.net' is neither in the inventory of trial nor one of its domains",
         ),
         (("--url", "http://127.0.0.1:9"), 4, "http://127.0.0.1:9 gives no good response: "),
-        (("--host", "web9"), 2, "--host 'web9' is not planned in trial; known are loadtest-trial"),
+        (("--host", "web9"), 2, "--host 'web9' is not planned in trial; known are known-cost"),
     ],
 )
 def test_what_cannot_be_loaded_is_said_in_a_line(
