@@ -1,6 +1,11 @@
 """The generated role's public face: defaults, argument specs and reasons agree, for hosts of one size and of several."""
 
+import json
+import os
+import pwd
 import re
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -112,6 +117,30 @@ def test_retry_after_is_the_plans_queue_budget_not_the_workloads() -> None:
     assert loaded(files, "defaults/main.yml")["notes_production_retry_after"] == 8
     site = files["roles/notes_production/templates/etc/nginx/sites-available/notes.j2"].decode()
     assert "add_header Retry-After {{ notes_production_retry_after }} always;" in site
+
+
+def test_who_deploys_has_a_name_where_the_environment_says_none(tmp_path: Path) -> None:
+    who = loaded(tree(ONE_SIZE), "vars/main.yml")["__notes_production_by"]
+    ansible = Path(sys.executable).parent / "ansible"
+    done = subprocess.run(
+        [
+            ansible,
+            "-i",
+            "localhost,",
+            "-c",
+            "local",
+            "localhost",
+            "-m",
+            "debug",
+            "-a",
+            json.dumps({"msg": f"by {who}."}),
+        ],
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "LC_ALL": "C.UTF-8"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"by {pwd.getpwuid(os.getuid()).pw_name}." in done.stdout
 
 
 def test_some_megabytes_make_no_other_size() -> None:
