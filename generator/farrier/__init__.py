@@ -1,1 +1,1 @@
-"""Farrier fits Gunicorn and NGINX to the host they run on, and writes the Ansible role that puts them there."""
+"""Farrier sizes Gunicorn and NGINX for the hosts they run on, and writes the Ansible role that deploys them."""

@@ -1,4 +1,4 @@
-"""What else than a term of the prediction may explain a load test: the proxy, failures, restarts, the machine. Pure."""
+"""Explanations of a load test beyond the terms of the prediction: the proxy, failures, restarts, the machine. Pure."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,7 +8,7 @@ from farrier.loadtest.schedule import Prediction
 from farrier.wording import counted, milliseconds, number
 
 MACHINE_SHARE = 0.1
-"""CPU of others on the machine is felt from this share of the host's CPUs on, or of the machine's where it has spare ones."""
+"""CPU used by others on the machine matters from this share of the host's CPUs on, or of the machine's if it has spare ones."""
 
 
 def rate(row: Row) -> str:
@@ -17,7 +17,7 @@ def rate(row: Row) -> str:
 
 
 def proxy(rows: Sequence[Row], told: Prediction) -> str | None:
-    """NGINX's own CPU, where what it takes beyond the plan matters beside the application's."""
+    """NGINX's own CPU, if its excess over the plan matters beside the application's."""
     seen = [row.nginx_per_request() for row in rows if row.carried]
     spent = next((value for value in reversed(seen) if value is not None), None)
     if spent is None or spent - told.proxy_cpu_seconds <= bounds.LOADTEST_PART * told.cpu_seconds:
@@ -37,7 +37,7 @@ def failures(rows: Sequence[Row], told: Prediction) -> str | None:
 
 
 def machine(rows: Sequence[Row], told: Prediction, machine_cpus: int) -> Iterator[str]:
-    """What others of the same machine took, where it is enough to be felt."""
+    """What others on the same machine used, if it is enough to matter."""
     stolen = max((row.usage.stolen or 0.0 for row in rows), default=0.0)
     if stolen > MACHINE_SHARE * told.cpus:
         yield (
@@ -55,6 +55,6 @@ def machine(rows: Sequence[Row], told: Prediction, machine_cpus: int) -> Iterato
 
 
 def restarts(rows: Sequence[Row]) -> str | None:
-    """That the slot was another one in between."""
+    """Says that the slot was restarted or switched."""
     row = next((row for row in rows if row.usage.restarted), None)
     return f"the slot was restarted or switched at {rate(row)}" if row else None

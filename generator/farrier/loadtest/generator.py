@@ -1,4 +1,4 @@
-"""Sends load with Locust as a process of its own, so that nothing else makes it late: `python -m farrier.loadtest.generator`.
+"""Sends load with Locust in a separate process, so that nothing else delays it: `python -m farrier.loadtest.generator`.
 
 Lines of JSON: a job on standard input, answered with {"ready": N}; then steps such as {"rps": 50, "warm_seconds": 1,
 "seconds": 5}, each answered with what came of it or with {"error": "..."}. The end of standard input ends it, and so do the
@@ -34,20 +34,20 @@ from farrier.loadtest.job import Job, job_from
 from farrier.loadtest.step import Samples, summary, unpacked
 
 JOB, ORDER, SAMPLES = "farrier_job", "farrier_order", "farrier_samples"
-"""Messages between master and workers: what to send, one step of it, and what one worker saw in that step."""
+"""Messages between master and workers: what to send, one step of it, and one worker's samples of that step."""
 
 GRACE_SECONDS = 10
 """A worker's samples may come this much after the end of its step before it counts as lost."""
 
 LOOK_SECONDS = 0.5
-"""How often it is looked whether all workers are still there."""
+"""Seconds between checks that all workers are still there."""
 
 SPARE_FILES = 64
 """Open files besides those of requests."""
 
 
 class OpenLoop(LoadTestShape):
-    """One source in each worker, whose rate is told step by step; Locust stops when the run must not go on."""
+    """One source in each worker, whose rate is set step by step; Locust stops when the run must end."""
 
     def __init__(self, job: Job) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -56,7 +56,7 @@ class OpenLoop(LoadTestShape):
         self.parent = os.getppid()
 
     def tick(self) -> tuple[int, float] | None:
-        """How many sources there are to be; None after its time and without its parent."""
+        """The number of sources; None once its time is up or its parent is gone."""
         seconds = self.get_run_time()  # type: ignore[no-untyped-call]
         if seconds > self.max_seconds or os.getppid() != self.parent:
             return None
@@ -83,7 +83,7 @@ class Control:
         self.runner.register_message(SAMPLES, lambda environment, msg: self.found.put(msg.data))
 
     def start(self) -> None:
-        """Brings up all sources; TimeoutError when workers stay away."""
+        """Starts all sources; TimeoutError if workers do not connect."""
         if isinstance(self.runner, MasterRunner):
             address = ["127.0.0.1" if self.job.bind_host in ("*", "0.0.0.0") else self.job.bind_host]  # noqa: S104
             address.append(str(self.runner.server.port))
@@ -132,7 +132,7 @@ class Control:
         return summary(samples, names, rps=rps, seconds=seconds, warm_seconds=warm_seconds, begun=begun)
 
     def lost(self) -> int:
-        """Workers that are gone: ended here, or silent elsewhere."""
+        """Workers that are gone: exited here, or silent elsewhere."""
         ended = sum(child.poll() is not None for child in self.children)
         silent = len(self.runner.clients.missing) if isinstance(self.runner, MasterRunner) else 0
         return max(ended, silent)
@@ -155,7 +155,7 @@ class Control:
 
 
 def listen(runner: Runner) -> None:
-    """Makes the runner's source do what the messages say."""
+    """Makes the runner's source follow the messages."""
     Source.station = Station(report=lambda samples: runner.send_message(SAMPLES, Samples.packed(samples)))
 
     def take_job(environment: Environment, msg: Message) -> None:
@@ -166,7 +166,7 @@ def listen(runner: Runner) -> None:
 
 
 def bounded(job: Job) -> Job:
-    """The job with as many requests under way as this process may have files open."""
+    """The job with requests in flight limited by this process's open files."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = job.max_in_flight + SPARE_FILES
     if soft < wanted:
@@ -176,13 +176,13 @@ def bounded(job: Job) -> Job:
 
 
 def say(document: Mapping[str, Any]) -> None:
-    """One line of the answer."""
+    """One line of output."""
     sys.stdout.write(json.dumps(document) + "\n")
     sys.stdout.flush()
 
 
 def answer(control: Control, order: Mapping[str, Any]) -> None:
-    """One step and the line about it."""
+    """One step and its line of output."""
     try:
         say(control.step(**order))
     except (ValueError, RuntimeError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""What a load test found as sentences, and as one HTML file that needs nothing else."""
+"""The result of a load test as sentences, and as a self-contained HTML file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Found:
     told: Prediction
     rows: tuple[Row, ...]
     sent: str
-    """What was sent where, as it was announced."""
+    """What was sent where, as announced."""
     when: str
     notes: tuple[str, ...] = ()
     memory_mb: tuple[float, float] | None = None
@@ -32,12 +32,12 @@ class Found:
 
     @property
     def verdict(self) -> Verdict:
-        """What the rows say."""
+        """The verdict over the rows."""
         return judge(self.rows, self.told, self.runs, self.machine_cpus)
 
 
 def sentences(found: Found) -> tuple[str, ...]:
-    """The result in words; a single one when the generator was the limit."""
+    """The result in sentences; a single one if the generator was the limit."""
     verdict, told = found.verdict, found.told
     if verdict.limited:
         return (f"inconclusive: the load generator was the limit: {verdict.limited}; add workers with --workers",)

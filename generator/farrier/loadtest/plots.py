@@ -20,7 +20,7 @@ CURVE_POINTS = 200
 
 
 def require_matplotlib(what: str = "the report is drawn") -> None:
-    """InputError where there is nothing to draw with; called before anything is sent."""
+    """InputError if matplotlib is missing; called before anything is sent."""
     try:
         import matplotlib  # noqa: F401
     except ImportError:
@@ -31,7 +31,7 @@ def require_matplotlib(what: str = "the report is drawn") -> None:
 
 
 def svg(rows: Sequence[Row], told: Prediction) -> str:
-    """Throughput, latency, failures and CPU by rate, as one inline SVG without a reference to anything else."""
+    """Throughput, latency, failures and CPU by rate, as one self-contained inline SVG."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""One step of a load test beside its prediction, and what the host spent for it. Pure."""
+"""One step of a load test beside its prediction, and the host's CPU use. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from farrier.wording import counted, milliseconds, number
 
 @dataclass(frozen=True)
 class Usage:
-    """What the host spent in the window of a step, in CPU seconds for each second; None where it could not be seen."""
+    """What the host used in the window of a step, in CPU seconds per second; None if it could not be observed."""
 
     host: float | None = None
     application: float | None = None
@@ -19,15 +19,15 @@ class Usage:
     """The fewest ready workers at any moment."""
     restarted: bool = False
     elsewhere: float | None = None
-    """What the machine computed beside this host: where it is a container, for others on it."""
+    """CPU of the machine used outside this host, if it is a container."""
     stolen: float | None = None
-    """What the hypervisor kept from the machine."""
+    """CPU that the hypervisor withheld from the machine."""
     services: Mapping[str, float] = field(default_factory=dict)
-    """What other services spent, those that take most, by unit."""
+    """CPU of the busiest other services, by unit."""
 
     @property
     def others(self) -> float | None:
-        """What neither the application nor NGINX spent."""
+        """CPU used by neither the application nor NGINX."""
         if self.host is None or self.application is None or self.nginx is None:
             return None
         return max(0.0, self.host - self.application - self.nginx)
@@ -35,7 +35,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class Running:
-    """What the slot on the host runs with, by its own ready marks; `each` are requests that a worker takes at once."""
+    """What the slot on the host runs with, according to its ready marks; `each` is the number of requests a worker takes at once."""
 
     workers: int
     each: int
@@ -48,7 +48,7 @@ class Running:
 
 @dataclass(frozen=True)
 class Row:
-    """One step beside its prediction and beside what the host spent for it."""
+    """One step beside its prediction and the host's CPU use."""
 
     step: Step
     usage: Usage
@@ -56,7 +56,7 @@ class Row:
 
     @property
     def limited(self) -> str | None:
-        """Why the generator was the limit of this step; None when it was not."""
+        """Why the generator limited this step; None if it did not."""
         step = self.step
         if unsent := step.kinds.get(UNSENT, 0):
             return f"{counted(unsent, 'request')} could not be sent: the limit of requests in flight was reached"
@@ -69,12 +69,12 @@ class Row:
 
     @property
     def failed_share(self) -> float:
-        """Share of the requests that got no good answer."""
+        """Share of the requests without a good response."""
         return 1 - self.step.good / self.step.offered if self.step.offered else 0.0
 
     @property
     def carried(self) -> bool:
-        """Whether the good answers kept up with the arrivals."""
+        """Whether the good responses kept up with the arrivals."""
         step = self.step
         short = step.offered - step.good_rps * step.seconds
         # Requests begin before the window and end after it: by Little's law this many, with the chance of their number.
@@ -83,15 +83,15 @@ class Row:
         return kept and short <= bounds.LOADTEST_BEHIND * step.offered + chance
 
     def cpu_per_request(self) -> float | None:
-        """CPU seconds of the application for one good answer."""
+        """CPU seconds of the application per good response."""
         return _per(self.usage.application, self.step.good_rps)
 
     def nginx_per_request(self) -> float | None:
-        """CPU seconds of NGINX for one arrival: it also answers what it refuses."""
+        """CPU seconds of NGINX per arrival: it also answers the requests it rejects."""
         return _per(self.usage.nginx, self.step.offered_rps)
 
     def cpu_both(self) -> float | None:
-        """CPU seconds that a request takes of the application and of NGINX, one after the other."""
+        """CPU seconds of the application and NGINX per request, one after the other."""
         cpu = self.cpu_per_request()
         return None if cpu is None else cpu + (self.nginx_per_request() or 0.0)
 

@@ -1,4 +1,4 @@
-"""Runs a load test on one host of an environment: Ansible looks at the host, the generator sends, rate after rate."""
+"""Runs a load test on one host of an environment: Ansible watches the host while the generator sends, rate by rate."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
@@ -28,12 +28,12 @@ from farrier.wording import counted, milliseconds, nearest, number, shown
 PORTS = {"http": 80, "https": 443}
 
 IN_FLIGHT_MINIMUM = 4000
-"""Requests under way at once, unless the backlog is longer: a queue must be able to fill."""
+"""Most requests in flight, unless the backlog is longer: a queue must be able to fill."""
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What the user asked for."""
+    """The options of a load test."""
 
     url: str | None = None
     seconds: float = bounds.LOADTEST_SECONDS
@@ -45,7 +45,7 @@ class Wish:
 
 
 def target_url(project: Project, name: str, wish: Wish, found: Mapping[str, Any]) -> str:
-    """Where to send: the host's own NGINX unless `--url` says otherwise. InputError for a host of somebody else."""
+    """Where to send: the host's own NGINX unless `--url` says otherwise. InputError for a foreign host."""
     own = project.environments[name]
     if wish.url is None:
         address = str(found["address"])
@@ -80,9 +80,9 @@ def run_loadtest(
     extra: Sequence[str],
     on_event: Callable[[MeasureEvent], None],
 ) -> Found:
-    """Sends all steps to one host and says what was found.
+    """Sends all steps to one host and returns the result.
 
-    InputError for a target that is not of this environment, HostError when it or the generator cannot be used.
+    InputError for a target outside this environment, HostError if it or the generator cannot be used.
     """
     if not HOST.fullmatch(told.host):
         raise InputError(f"--host {shown(told.host)}: must be the name of one inventory host, such as web1")
@@ -123,7 +123,7 @@ def run_loadtest(
 
 
 def helpers(wish: Wish, found: Mapping[str, Any], ansible: Ansible, job: Job) -> Workers | None:
-    """The workers of `--workers-from`; InputError for a group that is none or has no hosts."""
+    """The workers of `--workers-from`; InputError for an unknown or empty group."""
     if wish.workers_from is None:
         return None
     hosts = found["groups"].get(wish.workers_from, [])
@@ -135,14 +135,14 @@ def helpers(wish: Wish, found: Mapping[str, Any], ansible: Ansible, job: Job) ->
 
 
 def requests_of(project: Project) -> tuple[Request, ...]:
-    """What is sent: what `farrier measure` asks for, in the same proportion."""
+    """The requests of `farrier measure`, in the same proportions."""
     application = project.application
     asked = of_urls(dict(application.urls) or {application.health_path: 1.0})
     return tuple(Request(each.method, each.path, weight) for each, weight in asked.weights.items())
 
 
 def announcement(job: Job, steps: Sequence[float], seconds: float) -> str:
-    """What will be sent where, before it is."""
+    """What will be sent where."""
     names = ", ".join(each.name for each in job.requests[:4])
     more = f" and {len(job.requests) - 4} more" if len(job.requests) > 4 else ""
     each = warm_seconds(seconds) + seconds
@@ -156,7 +156,7 @@ def announcement(job: Job, steps: Sequence[float], seconds: float) -> str:
 def _steps(
     generator: Generator, steps: Sequence[float], seconds: float, on_event: Callable[[MeasureEvent], None]
 ) -> Iterator[Step]:
-    """Step after step, until the last one or until more would tell nothing new."""
+    """Step after step, until the last one or until more would show nothing new."""
     for index, rps in enumerate(steps, 1):
         on_event(MeasureEvent("step", f"Step {index} of {len(steps)}: {number(rps, 1)} requests a second"))
         step = generator.step(rps, seconds=seconds, warm_seconds=warm_seconds(seconds))

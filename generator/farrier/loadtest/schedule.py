@@ -7,24 +7,24 @@ from farrier.loadtest import bounds
 from farrier.plan.draft import Draft
 
 SPARE_SECONDS = 10
-"""For what lies between the steps."""
+"""Seconds allowed between the steps."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the plan of one host says: rates in requests a second, times in seconds, memory in MB."""
+    """The prediction for one host: rates in requests a second, times in seconds, memory in MB."""
 
     host: str
     capacity_rps: float
     p95_seconds: Callable[[float], float]
-    """95 % of requests at a rate are answered within this; infinite from the capacity on."""
+    """The p95 at a rate; infinite from the capacity on."""
     rate_within: Callable[[float], float]
-    """The highest rate at which 95 % are answered within a time."""
+    """The highest rate at which the p95 stays within a time."""
     cpus: float
     workers: int
     threads: int
     cpu_seconds: float
-    """Of the application alone, beside which `proxy_cpu_seconds` is NGINX's."""
+    """Of the application alone; `proxy_cpu_seconds` is NGINX's."""
     wait_seconds: float
     proxy_cpu_seconds: float
     memory_mb: float
@@ -32,7 +32,7 @@ class Prediction:
     peak_rps: float | None
     backlog: int
     other_cpu_seconds: float = 0.0
-    """CPU that a request costs other services of the host, such as a database there."""
+    """CPU that a request costs other services on the host, such as a database."""
 
     @property
     def service_seconds(self) -> float:
@@ -75,5 +75,5 @@ def warm_seconds(seconds: float) -> float:
 
 
 def longest_seconds(steps: int, seconds: float, timeout_seconds: float) -> float:
-    """What a run takes at most, with the answers of each step waited for."""
+    """Longest duration of a run, including the wait for each step's responses."""
     return steps * (warm_seconds(seconds) + seconds + timeout_seconds) + SPARE_SECONDS

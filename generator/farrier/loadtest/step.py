@@ -1,4 +1,4 @@
-"""What one step of load came to: from what each worker saw to counts, rates and latency."""
+"""The result of one step of load: from each worker's samples to counts, rates and latency."""
 
 import re
 from array import array
@@ -9,24 +9,24 @@ from math import ceil, isfinite
 from typing import Any
 
 UNFINISHED = "unfinished"
-"""Had no answer when the step stopped waiting."""
+"""Had no response when the step stopped waiting."""
 
 UNSENT = "unsent"
-"""Was due, but the generator had its bound of requests under way."""
+"""Was due, but the generator had reached its limit of requests in flight."""
 
 KIND = re.compile(r"[0-9a-z]{1,20}")
-"""How a kind looks, whoever tells of it."""
+"""The form of a kind, whoever reports it."""
 
 MOST_BYTES = 1 << 30
-"""Of one array of samples; a million requests take eight million bytes."""
+"""Bytes of one array of samples; a million requests take eight million bytes."""
 
 UNANSWERED = {"timeout", "refused", "reset", "unreachable", "tls", "failed", UNFINISHED, UNSENT}
-"""What becomes of a request besides an answer, which is known by its status."""
+"""Outcomes of a request other than a response, which is known by its status."""
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Seconds from when a request was due to the end of its good answer; None without any good answer."""
+    """Seconds from when a request was due to the end of its good response; None if there was no good response."""
 
     p50: float | None = None
     p95: float | None = None
@@ -37,7 +37,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of the requests that were due in the measured window."""
+    """Outcomes of the requests due in the measured window."""
 
     offered: int
     kinds: Mapping[str, int]
@@ -45,18 +45,18 @@ class Outcome:
 
     @property
     def answered(self) -> int:
-        """Those with an answer, whatever its status."""
+        """Those with a response of any status."""
         return sum(count for kind, count in self.kinds.items() if kind not in UNANSWERED)
 
     @property
     def good(self) -> int:
-        """Those with an answer of status 2xx or 3xx."""
+        """Those with a response of status 2xx or 3xx."""
         return sum(count for kind, count in self.kinds.items() if is_good(kind))
 
 
 @dataclass(frozen=True)
 class Step(Outcome):
-    """A step of constant rate. `good_rps` counts the good answers that came within the window, whenever they were due."""
+    """A step of constant rate. `good_rps` counts the good responses within the window, whenever they were due."""
 
     rps: float
     seconds: float
@@ -64,15 +64,15 @@ class Step(Outcome):
     good_rps: float
     paths: Mapping[str, Outcome]
     in_flight: int
-    """Requests without an answer when the window ended."""
+    """Requests without a response when the window ended."""
     lateness_p95_seconds: float
     """How late the generator itself was in sending; part of the latency."""
     cpu_share: float
     """CPU of the busiest process of the generator during the window, as a share of one core; 1 is its limit."""
     drain_seconds: float
-    """How long it took until the last answer had come."""
+    """Seconds until the last response."""
     begun: float
-    """When the window began, in seconds since the epoch, by the clock of the generator that the others work for."""
+    """When the window began, in seconds since the epoch, by the clock of the master generator."""
     workers: int = 1
 
     @property
@@ -83,7 +83,7 @@ class Step(Outcome):
 
 @dataclass
 class Samples:
-    """What one worker saw in one step, by request; the arrays go from worker to master as bytes."""
+    """One worker's samples of one step, by request; the arrays go from worker to master as bytes."""
 
     kinds: list[str] = field(default_factory=list)
     kind: "array[int]" = field(default_factory=lambda: array("B"))
@@ -97,7 +97,7 @@ class Samples:
     drain_seconds: float = 0.0
 
     def add(self, kind: str, request: int, due: float, latency: float, late: float) -> None:
-        """One request and what became of it."""
+        """Add one request and its outcome."""
         if kind not in self.kinds:
             self.kinds.append(kind)
         self.kind.append(self.kinds.index(kind))
@@ -126,7 +126,7 @@ class Samples:
 
 
 def unpacked(message: object, requests: int | None = None) -> Samples:
-    """The samples that `Samples.packed` has packed, of so many kinds of requests; ValueError for what no worker packs."""
+    """Unpack samples from `Samples.packed`, for so many kinds of requests; ValueError for anything a worker would not send."""
     samples = Samples()
     own = vars(samples)
     if not isinstance(message, Mapping) or set(message) != set(own):
@@ -143,12 +143,12 @@ def unpacked(message: object, requests: int | None = None) -> Samples:
 
 
 def is_good(kind: str) -> bool:
-    """Whether it is a status of success; a redirection is one, its target is not followed."""
+    """Whether a status means success; a redirect does, and is not followed."""
     return kind[0] in "23" and kind not in UNANSWERED
 
 
 def at_share(ordered: Sequence[float], share: float) -> float | None:
-    """The value within which this share lies, by nearest rank; None of nothing."""
+    """The percentile by nearest rank; None if there are no values."""
     return ordered[max(0, ceil(share * len(ordered)) - 1)] if ordered else None
 
 
@@ -161,7 +161,7 @@ def summary(
     warm_seconds: float,
     begun: float = 0.0,
 ) -> dict[str, Any]:
-    """What all workers saw in one step, in JSON's types; `step_from` makes a `Step` of it."""
+    """All workers' samples of one step, in JSON's types, for `step_from`."""
     end = warm_seconds + seconds
     by_path: list[list[tuple[str, float]]] = [[] for _ in names]
     late: list[float] = []

@@ -28,7 +28,7 @@ ERRORS = {
 
 
 def errors(row: Row) -> dict[str, int]:
-    """Failed requests by name of their kind; every other kind under its own word or status."""
+    """Failed requests by the name of their kind, or by word or status for any other kind."""
     found = dict.fromkeys(ERRORS.values(), 0)
     for kind, count in row.step.kinds.items():
         if kind in UNANSWERED or kind[0] not in "23":
@@ -38,7 +38,7 @@ def errors(row: Row) -> dict[str, int]:
 
 
 def csv_text(rows: Sequence[Row]) -> str:
-    """One line for each step; what is unknown or infinite is empty."""
+    """One line per step; unknown or infinite values are empty."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(FIELDS)
@@ -75,7 +75,7 @@ HEADINGS = (
 
 
 def cells(row: Row) -> tuple[str, ...]:
-    """One step as a person reads it; latency in milliseconds, the host's CPU in CPUs, the generator's in % of a core."""
+    """One step for display; latency in milliseconds, the host's CPU in CPUs, the generator's in % of a core."""
     step, usage, latency = row.step, row.usage, row.step.latency
     return (
         number(step.offered_rps, 1),

@@ -1,4 +1,4 @@
-"""What a load test says: which rate was carried, what broke, and which term of the prediction is off. Pure."""
+"""The verdict of a load test: which rate was carried, what broke, and which term of the prediction is off. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from farrier.loadtest.schedule import Prediction
 from farrier.wording import counted, mb, milliseconds, number
 
 OTHER_RATES = 1.3
-"""Rates must differ by this factor before what others take more at the higher one is taken for what a request costs them."""
+"""Rates must differ by this factor before other services' extra CPU at the higher one counts as the cost of requests."""
 
 NAMED_SERVICES = 3
 
@@ -27,23 +27,23 @@ def _alone_seconds(row: Row, told: Prediction) -> float | None:
 
 @dataclass(frozen=True)
 class Term:
-    """One quantity that the prediction rests on, predicted and as it was; `text` is a sentence with both."""
+    """One quantity behind the prediction, predicted and measured; `text` is a sentence with both."""
 
     name: str
     predicted: float
     measured: float
     text: str
     beside: float = 0.0
-    """A larger quantity by which this one is judged, where it is a part of the same sum."""
+    """A larger quantity that this one is judged against, if it is a part of the same sum."""
 
     @property
     def parting(self) -> float:
-        """By which share the measured one differs."""
+        """The share by which the measured one differs."""
         return self.measured / self.predicted - 1 if self.predicted else 0.0
 
     @property
     def off(self) -> bool:
-        """Whether it differs by more than measured and predicted may."""
+        """Whether it differs by more than is allowed."""
         if self.beside:
             return abs(self.measured - self.predicted) > bounds.LOADTEST_PART * self.beside
         return abs(self.parting) > bounds.LOADTEST_PART
@@ -51,7 +51,7 @@ class Term:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the rows come to. `capacity_rps` is the highest rate of good answers; `saturated` tells whether there was more to send."""
+    """The result of all rows. `capacity_rps` is the highest rate of good responses; `saturated` says whether the limit was reached."""
 
     limited: str | None
     carried_rps: float | None
@@ -63,12 +63,12 @@ class Verdict:
 
     @property
     def is_result(self) -> bool:
-        """Whether this says something about the host."""
+        """Whether this is conclusive about the host."""
         return self.limited is None
 
 
 def judge(rows: Sequence[Row], told: Prediction, runs: Running | None = None, machine_cpus: int = 0) -> Verdict:
-    """The verdict over all rows, in the order of their rates; a run that the generator limited has none.
+    """The verdict over all rows, in the order of their rates; none for a run limited by the generator.
 
     `runs` is what the host runs with, which may be another plan than the prediction's.
     """
@@ -95,7 +95,7 @@ def judge(rows: Sequence[Row], told: Prediction, runs: Running | None = None, ma
 
 
 def undeployed(told: Prediction, runs: Running | None) -> str | None:
-    """That another plan runs than the one that predicts; None where it is the same, or nobody can say."""
+    """Says that the host runs another plan than the predicting one; None if it is the same or unknown."""
     planned = Running(told.workers, told.threads, told.backlog)
     if runs is None or runs == planned:
         return None
@@ -130,7 +130,7 @@ def _terms(rows: Sequence[Row], told: Prediction, runs: Running | None) -> tuple
         text = f"O: other services on the host use {_ms(each)} of CPU per request{_by_service(rows)}"
         text += f"; planned with {_ms(told.other_cpu_seconds)}"
         found.append(Term("O", told.other_cpu_seconds, each, text, beside=told.cpu_seconds))
-    # What they take for requests is told above; here is what they take besides.
+    # Their CPU per request is reported above; this is the rest.
     others = [max(0.0, row.usage.others - each * row.step.offered_rps) for row in rows if row.usage.others is not None]
     if others:
         left = told.cpus - min(max(others), told.cpus)
@@ -140,7 +140,7 @@ def _terms(rows: Sequence[Row], told: Prediction, runs: Running | None) -> tuple
 
 
 def other_cpu_per_request(rows: Sequence[Row]) -> float | None:
-    """CPU seconds of other services for one arrival: by how much more they take at a higher rate; None from one rate alone."""
+    """CPU seconds of other services per arrival, from how much more they use at a higher rate; None from a single rate."""
     seen = [(row.step.offered_rps, row.usage.others) for row in rows if row.carried and row.usage.others is not None]
     if len(seen) < 2 or seen[-1][0] < OTHER_RATES * seen[0][0]:
         return None
@@ -148,7 +148,7 @@ def other_cpu_per_request(rows: Sequence[Row]) -> float | None:
 
 
 def _by_service(rows: Sequence[Row]) -> str:
-    """Which of them, at the highest rate that was carried."""
+    """Which services, at the highest rate carried."""
     row = next((row for row in reversed(rows) if row.carried and row.usage.services), None)
     if row is None or not row.step.offered_rps:
         return ""
@@ -163,7 +163,7 @@ def _off(
     reached: tuple[float, bool],
     machine_cpus: int,
 ) -> tuple[str, ...]:
-    """Where measured and predicted part by more than they may, and which terms explain it; nothing where they agree."""
+    """Where measurement and prediction differ by too much, and which terms explain it; empty if they agree."""
     capacity, saturated = reached
     parts = [text for text in (_capacity_parts(told, capacity, saturated=saturated), _latency_parts(rows)) if text]
     if not parts:
@@ -182,7 +182,7 @@ def _off(
 
 
 def _by_parting(terms: Sequence[Term]) -> list[Term]:
-    """Those that are off, the worst first; H is left out where C or W say it more exactly."""
+    """The terms that are off, the worst first; H is left out if C or W are more specific."""
     off = {term.name: term for term in terms if term.off}
     if "H" in off and ("C" in off or "W" in off):
         del off["H"]

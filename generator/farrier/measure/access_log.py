@@ -10,10 +10,10 @@ from farrier.project.values import REQUEST_PATH
 from farrier.wording import counted, number, shown
 
 LONGEST_LINE = 65_536
-"""Bytes of a line that are looked at; NGINX itself takes no more than 32 KB of request line and headers."""
+"""Bytes of a line that are read; NGINX itself accepts no more than 32 KB of request line and headers."""
 
 LONGEST_PATH = 500
-"""Longer ones are somebody's attack, or hold data."""
+"""Longer ones are attacks, or carry data."""
 
 TARGET = re.compile(REQUEST_PATH)
 METHOD = re.compile(r"[A-Z]{3,10}")
@@ -23,7 +23,7 @@ UNCHANGING = ("GET", "HEAD")
 
 @dataclass(frozen=True)
 class Entry:
-    """What one line says; `by_nginx` where no application was asked for the answer."""
+    """One line's content; `by_nginx` if the response did not come from the application."""
 
     request: str
     status: int
@@ -31,7 +31,7 @@ class Entry:
 
 
 def entry(line: str) -> Entry | None:
-    """One line of either format; None where it is of another one.
+    """One line of either format; None if it is in another one.
 
     NGINX escapes quotes within values by their number, so a quote always ends one.
     """
@@ -51,7 +51,7 @@ def entry(line: str) -> Entry | None:
 
 @dataclass
 class _Seen:
-    """What became of the lines."""
+    """Counts of what the lines were."""
 
     tally: Tally = field(default_factory=Tally)
     lines: int = 0

@@ -1,4 +1,4 @@
-"""From what was seen on a host to what a request costs: means, spread, memory, whether preload is safe. Pure."""
+"""From observations on a host to what a request costs: means, spread, memory, whether preload is safe. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +15,7 @@ from farrier.wording import ceil_to, counted, few, mb, milliseconds, number
 Document = Mapping[str, Any]
 
 MOST_STOLEN = 0.9
-"""Beyond it hardly anything was computed, and what was can tell nothing."""
+"""Beyond it hardly anything was computed, too little to conclude from."""
 
 
 def evaluate(

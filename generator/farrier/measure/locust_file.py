@@ -1,4 +1,4 @@
-"""What the users of a Locust file ask for, as a few requests with weights. Pure."""
+"""What the users of a Locust file send, as a few requests with weights. Pure."""
 
 import base64
 import re
@@ -15,10 +15,10 @@ HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")
 VALUE = re.compile(r"[\x20-\x7e]{0,4096}")
 
 CLIENTS_OWN = frozenset({"Host", "User-Agent", "Accept-Encoding", "Connection", "Content-Length", "Transfer-Encoding"})
-"""Headers that a client sets by itself; those of the measuring one are sent instead."""
+"""Headers set by the client itself; the measuring client sends its own."""
 
 ANSWER_SECONDS = 0.1
-"""How long an answer is taken to be when users of different pace are set beside each other."""
+"""Assumed response time when users of different pace are compared."""
 
 LONGEST_PATH = 500
 SHOWN = 120
@@ -28,7 +28,7 @@ SHOWN = 120
 def asked_by_users(
     users: Sequence[Mapping[str, Any]], source: str, methods: Collection[str], static_url: str | None = None
 ) -> Asked:
-    """Requests with weights from what `locust_recorder` has written down; users with more weight or pace count more.
+    """Requests with weights from `locust_recorder`'s records; users with more weight or a faster pace count more.
 
     Raises:
         InputError: none of it may be asked for.
@@ -62,7 +62,7 @@ def asked_by_users(
 
 
 def _refused(each: Mapping[str, Any], methods: Collection[str], static_url: str | None) -> str | None:
-    """Why a request is not asked for; None where it is."""
+    """Why a request is left out; None if it is not."""
     method, target = each["method"], each["target"]
     if method not in methods:
         wanted = ",".join([*sorted(methods), method])

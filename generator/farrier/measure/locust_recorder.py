@@ -1,4 +1,4 @@
-"""Runs the users of a Locust file against a server that only writes down what they ask for: a process of its own.
+"""Runs the users of a Locust file against a server that only records their requests, in a separate process.
 
 `python -m farrier.measure.locust_recorder FILE RESULT`; Locust replaces Python's sockets and threads by gevent's when it is imported.
 """
@@ -22,27 +22,27 @@ from locust.user.task import TaskSet
 from locust.util.load_locustfile import load_locustfile
 
 MOST_REQUESTS = 400
-"""Of one kind of user; as many more would only repeat what they ask for."""
+"""Requests recorded per class of user; more would only repeat them."""
 
 MOST_TASKS = 2000
 MOST_SECONDS = 10
-"""Real seconds for one kind of user."""
+"""Real seconds per class of user."""
 
 LONGEST_BODY = 262_144
 ANSWER = b"{}"
 
 
 class Handler(WSGIHandler):  # type: ignore[misc] # gevent ships no types
-    """Keeps the path as it was sent, quoted."""
+    """Keeps the path as sent, quoted."""
 
     def get_environ(self) -> dict[str, Any]:
-        """What the application is told."""
+        """The WSGI environment of the request."""
         environ: dict[str, Any] = super().get_environ()
         return environ | {"RAW_URI": self.path}
 
 
 class Recorder:
-    """The server, the clock of the users, and what was asked for."""
+    """The server, the users' clock, and the recorded requests."""
 
     def __init__(self) -> None:
         self.seen: list[dict[str, Any]] = []
@@ -55,7 +55,7 @@ class Recorder:
         self.host = f"http://127.0.0.1:{self.server.server_port}"
 
     def answer(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        """Write down a request and answer it with an empty JSON object."""
+        """Record a request and answer it with an empty JSON object."""
         body = environ["wsgi.input"].read(LONGEST_BODY + 1)
         headers = {
             name[5:].replace("_", "-").title(): value for name, value in environ.items() if name.startswith("HTTP_")
@@ -64,13 +64,13 @@ class Recorder:
             headers["Content-Type"] = environ["CONTENT_TYPE"]
         method, target = environ["REQUEST_METHOD"], environ["RAW_URI"]
         self.seen.append({"method": method, "target": target, "headers": headers, "body": body})
-        # A connection that stays open would wait 40 ms for each acknowledgement.
+        # On a kept-alive connection each acknowledgement would take 40 ms.
         length = ("Content-Length", str(len(ANSWER)))
         start_response("200 OK", [("Content-Type", "application/json"), length, ("Connection", "close")])
         return [ANSWER]
 
     def named(self, request_type: str, name: str, exception: object = None, url: str = "", **_: object) -> None:
-        """Locust's own event: by what name was it asked for?"""
+        """Locust's own event, which has the request's name."""
         matching = [each for each in self.seen if each["method"] == request_type]
         self.seen.clear()
         if not matching:
@@ -83,13 +83,13 @@ class Recorder:
         self.requests.append({**found, "name": name or found["target"], "starting": self.starting})
 
     def failed(self, exception: BaseException, **_: object) -> None:
-        """A task ended early, perhaps because it needs a real answer."""
+        """A task failed, perhaps because it needs a real response."""
         self.notes[
             f"tasks fail with {type(exception).__name__}: {exception}; every response is {{}} while requests are recorded"
         ] = None
 
     def sleep(self, seconds: float = 0, **_: object) -> None:
-        """Users need not really wait."""
+        """Advances the users' clock instead of waiting."""
         self.seconds += max(0.0, float(seconds or 0))
 
     def pause(self, seconds: float) -> None:
@@ -100,14 +100,14 @@ class Recorder:
             raise StopUser
 
     def run(self, user_class: Any, environment: Environment) -> dict[str, Any]:
-        """What users of one class ask for."""
+        """Records the requests of one class of user."""
         self.requests, self.notes, self.seconds, self.tasks = [], {}, 0.0, 0
         user_class.host = self.host
         user = user_class(environment)
         on_start, self.starting = user.on_start, True
 
         def start() -> None:
-            # Whatever the user's own code may raise: its tasks may do without what on_start would bring.
+            # Whatever the user's own code raises: its tasks may work without on_start.
             try:
                 on_start()
             except Exception as error:
@@ -133,7 +133,7 @@ class Recorder:
 
 
 def keep_inside(port: int) -> None:
-    """Let nothing out: no other server is connected to while users are recorded."""
+    """Block outgoing connections while users are recorded."""
     connect = gevent.socket.socket.connect
 
     def guarded(self: Any, address: Any) -> Any:
@@ -152,7 +152,7 @@ def keep_inside(port: int) -> None:
 
 
 def main(path: str, result: str) -> None:
-    """Record what the file's users ask for, and write it down."""
+    """Record the requests of the file's users, and write them out."""
     random.seed(0)
     recorder = Recorder()
     keep_inside(recorder.server.server_port)
@@ -166,8 +166,8 @@ def main(path: str, result: str) -> None:
     hooks.request.add_listener(recorder.named)
     hooks.user_error.add_listener(recorder.failed)
     for module in (time, gevent):
-        setattr(module, "sleep", recorder.sleep)  # noqa: B010 - what is replaced has other types
-    setattr(TaskSet, "_sleep", recorder.pause)  # noqa: B010 - as above; the one place where users wait between tasks
+        setattr(module, "sleep", recorder.sleep)  # noqa: B010 - the original has other types
+    setattr(TaskSet, "_sleep", recorder.pause)  # noqa: B010 - as above; the only place where users wait between tasks
     found = [recorder.run(each, environment) for each in users.values()]
     Path(result).write_text(json.dumps(found), encoding="utf-8")
 

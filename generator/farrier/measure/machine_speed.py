@@ -1,4 +1,4 @@
-"""A shared machine computes faster and slower: measurements of one host are brought to one speed. Pure.
+"""The speed of a shared machine varies: measurements of one host are scaled to one speed. Pure.
 
 Neighbours on the same silicon change what the CPU's own clock says of a request, by a fifth and more from minute to minute.
 So before each measured request the worker does a piece of work that is always the same, the reference, whose CPU time rises
@@ -16,23 +16,23 @@ from farrier.project.workload import Reference, Workload
 from farrier.wording import number
 
 BLOCK = 20
-"""Requests whose mean is compared with that of their references: enough to tell the machine's speed from chance."""
+"""Requests whose mean is compared with that of their references: enough to tell the machine's speed from noise."""
 
 LEAST_BLOCKS = 10
 STEADY = 0.01
-"""Standard deviation of the blocks' references, as a share, below which nothing can be told from them."""
+"""Standard deviation of the blocks' references, as a share, below which they say nothing."""
 
 
 @dataclass(frozen=True)
 class Pace:
-    """What CPU times are multiplied by to be those at the speed of `reference`."""
+    """The factor that scales CPU times to the speed of `reference`."""
 
     reference: Reference | None = None
     factor: float = 1.0
 
     @property
     def note(self) -> str | None:
-        """What is to be said of a speed that differs."""
+        """A note about a speed that differs."""
         if abs(self.factor - 1) < policy.REFERENCE_NOTICEABLE or self.reference is None:
             return None
         by, how = (1 / self.factor - 1, "slower") if self.factor < 1 else (1 - 1 / self.factor, "faster")
@@ -43,7 +43,7 @@ class Pace:
 
 
 def pace(now: Reference | None, before: Workload | None) -> Pace:
-    """How to bring a measurement to the speed of the one `before`; by nothing on another host, or at a very different speed."""
+    """How to scale a measurement to the speed of the one `before`; not at all on another host, or at a very different speed."""
     then = before.reference if before else None
     if now is None or then is None or then.on != now.on:
         return Pace(now)
@@ -52,7 +52,7 @@ def pace(now: Reference | None, before: Workload | None) -> Pace:
 
 
 def follows_speed(pairs: Sequence[tuple[float, float]]) -> bool:
-    """Whether CPU times follow those of their references, from pairs of both; only what surely does not is none.
+    """Whether CPU times follow those of their references, from pairs of both; False only if they clearly do not.
 
     Requests that compute by the clock cost the same on a slow machine.
     """

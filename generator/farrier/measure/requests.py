@@ -1,4 +1,4 @@
-"""What a measurement asks for: requests with their weights, and how a few of many are chosen. Pure."""
+"""The requests of a measurement with their weights, and how a few of many are chosen. Pure."""
 
 import base64
 import re
@@ -11,10 +11,10 @@ from farrier import policy
 from farrier.wording import counted, number
 
 VARIABLE = re.compile(r"[0-9]+|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|(?=[a-zA-Z]*[0-9])[0-9a-fA-F]{12,}")
-"""A part of a path that names one thing of many: a number, a UUID, a long hexadecimal word."""
+"""A path segment that identifies one of many objects: a number, a UUID, a long hexadecimal word."""
 
 TRACKING = re.compile(r"utm_.*|fbclid|gclid|msclkid|_", re.IGNORECASE)
-"""Parameters that applications do not look at: advertising, and what keeps caches from answering."""
+"""Parameters that applications ignore: advertising, and cache busters."""
 
 SECRET = re.compile(
     r"(.*[_-])?(access|activat\w*|api|assertion|auth|bearer|code|confirm\w*|credentials?|csrf\w*|hash|hmac|invit\w*|jwt|"
@@ -22,20 +22,20 @@ SECRET = re.compile(
     r"unsubscribe\w*|verif\w*)([_-].*)?|.*(token|password|passwd|secret|apikey|email|signature)",
     re.IGNORECASE,
 )
-"""Parameters whose values do not belong in a file; without them a path may answer something else, or not at all."""
+"""Parameters whose values do not belong in a file; without them a path may respond differently, or not at all."""
 
 HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-"""Where `resetCode` has its second word."""
+"""Where the second word of `resetCode` starts."""
 
 HANDED = re.compile(
     r"(.*[_-])?(activat\w*|confirm\w*|invit\w*|jwt|magic\w*|otp|reset\w*|share\w*|tokens?|unsubscribe\w*|verif\w*)([_-].*)?",
     re.IGNORECASE,
 )
-"""Parts of a path after which a part that is no word is what somebody was given to be known by."""
+"""Path segments after which a segment that is not a word is a token issued to somebody."""
 
 LEAST_HANDED = 6
 RANDOM_LETTERS, RANDOM_HEX = 16, 32
-"""Characters in a row, of all kinds or hexadecimal ones, that nobody writes by hand: 96 bits and more, 128 bits."""
+"""Runs of characters, of any kind or hexadecimal, that nobody types by hand: 96 bits and more, 128 bits."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ Counted = TypeVar("Counted")
 
 @dataclass(frozen=True)
 class Asked:
-    """Requests with their weights; `notes` says what is left out and why."""
+    """Requests with their weights; `notes` say what is left out and why."""
 
     weights: Mapping[Request, float]
     notes: tuple[str, ...] = ()
@@ -83,12 +83,12 @@ class Asked:
 
 
 def of_urls(urls: Mapping[str, float]) -> Asked:
-    """Paths that the project file states."""
+    """The paths in the project file."""
     return Asked({Request(path, "GET", path): weight for path, weight in urls.items()})
 
 
 def kind(target: str) -> str:
-    """What requests of the same work have in common: `/notes/17/?page=2&q=x` and `/notes/8/?q=y&page=1` are one kind."""
+    """The name that requests for the same work share: `/notes/17/?page=2&q=x` and `/notes/8/?q=y&page=1` are one kind."""
     path, mark, query = target.partition("?")
     parts = ["*" if VARIABLE.fullmatch(part) else part for part in path.split("/")]
     names = sorted({each.partition("=")[0] for each in query.split("&")})
@@ -96,7 +96,7 @@ def kind(target: str) -> str:
 
 
 def clean(target: str) -> str:
-    """A path without parameters that are secret or mean nothing to the application."""
+    """A path without parameters that are secret or that the application ignores."""
     path, _, query = target.partition("?")
     kept = []
     for each in query.split("&"):
@@ -108,7 +108,7 @@ def clean(target: str) -> str:
 
 
 def is_random(text: str) -> bool:
-    """Whether it holds a run of characters as only a machine makes them: a key, a signature, a token."""
+    """Whether it contains a run of characters that only a machine makes: a key, a signature, a token."""
     for run in re.findall(r"[A-Za-z0-9_+=-]+", urllib.parse.unquote(text)):
         for word in re.split(r"[_+=-]", run):
             if len(word) >= RANDOM_HEX and re.fullmatch(r"[0-9a-fA-F]*[0-9][0-9a-fA-F]*", word):
@@ -120,7 +120,7 @@ def is_random(text: str) -> bool:
 
 
 def has_token(target: str) -> bool:
-    """Whether a part of the path is a secret by itself: without it there is nothing to ask for."""
+    """Whether a segment of the path is itself a secret, without which there is nothing to request."""
     before = ""
     for part in urllib.parse.unquote(target.partition("?")[0]).split("/"):
         handed = HANDED.fullmatch(before) and len(part) >= LEAST_HANDED and re.search("[0-9]", part)
@@ -131,7 +131,7 @@ def has_token(target: str) -> bool:
 
 
 class Tally:
-    """Counts requests by name, in bounded memory: the rare ones of very many are forgotten."""
+    """Counts requests by name in bounded memory, forgetting the rarest of very many."""
 
     def __init__(self) -> None:
         self.total = 0.0
@@ -148,7 +148,7 @@ class Tally:
             self._requests = _most(self._requests, policy.ASKED_REMEMBERED // 2)
 
     def asked(self, notes: tuple[str, ...] = ()) -> Asked:
-        """The most frequent names, each with its most frequent requests, which stand for all of that name."""
+        """The most frequent names, each with its most frequent requests, which represent all of that name."""
         names = _most(self._names, policy.ASKED_NAMES)
         found: dict[Request, float] = {}
         by_name: dict[str, dict[Request, float]] = {name: {} for name in names}
@@ -172,5 +172,5 @@ def share(part: float, whole: float) -> str:
 
 
 def _most(counts: Mapping[Counted, float], many: int) -> dict[Counted, float]:
-    """The most frequent ones; of equals those that came first."""
+    """The most frequent ones; of equals the first."""
     return dict(sorted(counts.items(), key=lambda item: -item[1])[:many])

@@ -22,10 +22,10 @@ from farrier.wording import line, shown
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 GZIP = b"\x1f\x8b"
 LARGEST_RECORD = 1 << 28
-"""Bytes of what the users of a Locust file may ask for together; four hundred of the largest bodies take 140 MB."""
+"""Bytes of all requests recorded from a Locust file; four hundred of the largest bodies take 140 MB."""
 
 RECORD_SECONDS = 60
-"""For all users of a Locust file; each has its own limit besides."""
+"""Seconds for all users of a Locust file; each also has its own limit."""
 
 
 class _Recorded(BaseModel):
@@ -40,7 +40,7 @@ class _Recorded(BaseModel):
 
 
 class _User(BaseModel):
-    """What the recorder writes of one kind of user; its code is the operator's, and may do anything."""
+    """What the recorder writes for one class of user, whose code is the operator's and may do anything."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False, extra="forbid")
 
@@ -56,7 +56,7 @@ USERS = TypeAdapter(list[_User])
 
 @dataclass(frozen=True)
 class Source:
-    """Which file the requests come from, and which methods of it; without one they come from the project file."""
+    """The file that the requests come from, and its methods to use; the project file if there is none."""
 
     access_log: Path | None = None
     locustfile: Path | None = None
@@ -64,7 +64,7 @@ class Source:
 
 
 def asked_for(project: Project, source: Source) -> Asked:
-    """The requests to measure: of the log or the Locust file if one is named, else of the project file.
+    """The requests to measure: from the log or the Locust file if one is named, else from the project file.
 
     InputError where the file cannot be used.
     """
@@ -85,7 +85,7 @@ def asked_for(project: Project, source: Source) -> Asked:
 
 
 def parse_methods(text: str | None) -> tuple[str, ...]:
-    """`--methods GET,POST`; without it those that change nothing."""
+    """`--methods GET,POST`; by default those that change nothing."""
     if text is None:
         return UNCHANGING
     found = tuple(dict.fromkeys(each.strip().upper() for each in text.split(",")))
@@ -100,7 +100,7 @@ def shown_name(path: Path) -> str:
 
 
 def lines(path: Path) -> Iterator[bytes]:
-    """The lines of a log, packed or not, one at a time; of very long ones only the beginning."""
+    """The lines of a log, gzipped or not, one at a time; very long ones are cut."""
     try:
         with path.open("rb") as raw:
             packed = raw.read(2) == GZIP
@@ -118,7 +118,7 @@ def lines(path: Path) -> Iterator[bytes]:
 
 
 def record(path: Path) -> list[dict[str, object]]:
-    """What the users of a Locust file ask for; they run in a process of their own, which Locust changes throughout."""
+    """What the users of a Locust file send; they run in a separate process, since Locust patches the standard library."""
     if not path.is_file():
         raise InputError(f"{path}: no such file; name a Locust file, such as locustfile.py")
     with tempfile.TemporaryDirectory(prefix="farrier-locust-") as directory:
@@ -140,7 +140,7 @@ def record(path: Path) -> list[dict[str, object]]:
 
 
 def recorded(content: bytes, path: Path) -> list[dict[str, object]]:
-    """What the recorder has written, as plain data; InputError where its users have made something else of it."""
+    """The recorder's output as plain data; InputError if the users' code has corrupted it."""
     try:
         return [user.model_dump() for user in USERS.validate_json(content)]
     except ValidationError as error:

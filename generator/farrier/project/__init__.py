@@ -1,1 +1,1 @@
-"""The project file: read, checked, found by looking at an application."""
+"""The project file: read, checked, and written from what an application shows."""
