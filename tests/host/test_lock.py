@@ -1,6 +1,7 @@
 """One play at a time changes a host; one that has died keeps nobody out."""
 
 import os
+import pwd
 import re
 import signal
 from collections.abc import Iterator
@@ -46,9 +47,8 @@ def check_two_at_once(stack: Deployed) -> None:
         eventually(lambda: "deploy" in holder(stack) or first.poll() is not None, "the first one has the lock")
         for command in ([*PLAY, f"playbooks/{ENVIRONMENT}.yml", *ELSEWHERE], [*ROLLBACK, *ELSEWHERE]):
             told = refused(stack, *command)
-            assert (
-                f"{os.environ.get('USER') or os.environ.get('LOGNAME') or 'unknown'} on {os.uname().nodename}" in told
-            )
+            login = os.environ.get("USER") or os.environ.get("LOGNAME") or pwd.getpwuid(os.getuid()).pw_name
+            assert f"{login} on {os.uname().nodename}" in told
             assert "has the lock for a deploy since 20" in told
             assert "notes_trial_take_lock=true" in told or "is running on this host right now" in told
         output = first.communicate()[0]

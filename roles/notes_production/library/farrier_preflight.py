@@ -126,7 +126,7 @@ def queue_warning(host: str, wanted: int) -> list[str]:
         return []
     return [
         f"{host} does not allow net.core.somaxconn to be read or set, as in an unprivileged container. The queues "
-        "need {wanted}: set it on the machine that runs the container; the end of the deploy verifies the queues."
+        f"need {wanted}: set it on the machine that runs the container; the end of the deploy verifies the queues."
     ]
 
 
