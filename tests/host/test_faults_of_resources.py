@@ -330,7 +330,7 @@ def check_cut_request(stage: Stage, bring: Callable[[], "subprocess.CompletedPro
             assert answer.status == 502
             assert answer.answered - begun > graceful
             said = re.sub(r"\s+", " ", deploy.stderr)
-            told = "1 of the old slot's workers had requests that exceeded graceful_timeout and were cut off." in said
+            told = "1 of the old slot's workers had requests beyond graceful_timeout and were cut off." in said
             assert told, f"the deploy does not tell: {said}"
             assert stage.settled().slot != slot
 

@@ -20,17 +20,7 @@ REQUIREMENTS = (
 )
 """Requirements files that pip installs from, the likeliest first."""
 
-SKIPPED = {
-    ".git",
-    ".venv",
-    "venv",
-    "node_modules",
-    "__pycache__",
-    "tests",
-    "test",
-    "migrations",
-    "site-packages",
-}
+SKIPPED = {".git", ".venv", "venv", "node_modules", "__pycache__", "tests", "test", "migrations", "site-packages"}
 """Directories that hold no entry point."""
 
 MOST_FILES = 2000
@@ -296,10 +286,6 @@ def _variables(directory: Path, sources: dict[Path, str], seen: Discovery) -> No
     secrets = [name for name in names if SECRET_WORDS.search(name)]
     plain = [name for name in names if name not in secrets and name != "DJANGO_SETTINGS_MODULE"]
     if secrets:
-        seen.put(
-            "secrets",
-            secrets,
-            f"{', '.join(secrets)}, judging by the names; keep the values in Ansible vault",
-        )
+        seen.put("secrets", secrets, f"{', '.join(secrets)}, judging by the names; keep the values in Ansible vault")
     if plain:
         seen.found.append(f"environment variables the code reads: {', '.join(plain)}")

@@ -290,9 +290,7 @@ def main() -> None:
     except (Failure, OSError) as failure:
         module.fail_json(msg=str(failure))
     if switch.cut:
-        module.warn(
-            f"{switch.cut} of the old slot's workers had requests that exceeded graceful_timeout and were cut off."
-        )
+        module.warn(f"{switch.cut} of the old slot's workers had requests beyond graceful_timeout and were cut off.")
     slot = switch.active or switch.idle
     diff = {"before": "", "after": "".join(f"{reason}\n" for reason in result["reasons"])}
     module.exit_json(slot=slot.name, release=switch.target.release, diff=diff, **result)
