@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from deployed import Deployed, deployed
 from faults import OVERRIDES as FAULT_OVERRIDES
 from faults import REST_SECONDS, SETTLE_SECONDS, Stage, write_release
@@ -13,7 +14,6 @@ from impatient import OVERRIDES, WORKLOAD
 from known_cost import COST, ask_for_it
 from load import load
 from operated import prepare
-
 from testbed import DOMAIN
 
 

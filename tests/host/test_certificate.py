@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from deployed import Deployed, deployed
 from impatient import OVERRIDES, WORKLOAD
 from operated import altered
-
 from testbed import DOMAIN, ENVIRONMENT, PLAY, attempt
 
 pytestmark = pytest.mark.host

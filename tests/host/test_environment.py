@@ -6,10 +6,10 @@ import re
 
 import pytest
 import yaml
-from deployed import Deployed
-from tricky import TRICKY
 
+from deployed import Deployed
 from testbed import ENVIRONMENT, PLAY, SECRET, attempt
+from tricky import TRICKY
 
 pytestmark = pytest.mark.host
 

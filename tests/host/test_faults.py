@@ -13,9 +13,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+
 from faults import BACKLOG, THREADS, WORKERS, Stage, write_release
 from load import POST_SECONDS, burst
-
 from testbed import DOMAIN, ENVIRONMENT
 
 pytestmark = [pytest.mark.host, pytest.mark.usefixtures("rested")]

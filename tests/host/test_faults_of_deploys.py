@@ -11,13 +11,13 @@ from collections.abc import Iterable, Iterator
 from statistics import median
 
 import pytest
+
 from faults import DEPLOYS, WORKLOAD, Stage, write_release
 from load import POST_SECONDS, Report, load
 from operated import altered
+from testbed import DOMAIN, ENVIRONMENT
 from traces import LOOK, differences, left
 from witnessed import finish, played, start
-
-from testbed import DOMAIN, ENVIRONMENT
 
 pytestmark = [pytest.mark.host, pytest.mark.usefixtures("rested")]
 

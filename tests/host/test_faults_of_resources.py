@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 
 import pytest
+
 from faults import THREADS, WORKERS, Stage, write_release
 from load import REQUESTS_PER_SECOND
-
 from testbed import DOMAIN, ENVIRONMENT, PLAY, attempt
 
 pytestmark = [pytest.mark.host, pytest.mark.usefixtures("rested")]

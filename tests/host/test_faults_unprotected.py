@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import pytest
+
 from faults import SERVICE, SETTLE_SECONDS, WORKERS, Stage
 from operated import altered
 from test_faults import (
@@ -49,7 +50,6 @@ from test_faults_of_resources import (
     check_slow_clients,
     hurried,
 )
-
 from testbed import ENVIRONMENT, PLAY, attempt
 
 pytestmark = [pytest.mark.host, pytest.mark.usefixtures("rested")]

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from deployed import Deployed, deployed
 
+from deployed import Deployed, deployed
 from farrier import policy
 from testbed import ENVIRONMENT, PLAY, attempt
 

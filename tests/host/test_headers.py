@@ -5,9 +5,9 @@ import secrets
 from collections.abc import Mapping
 
 import pytest
+
 from deployed import Answer, Deployed
 from operated import write_release
-
 from testbed import DOMAIN
 
 pytestmark = pytest.mark.host

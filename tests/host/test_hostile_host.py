@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
+
 from deployed import Deployed
 from operated import second_host, write_release
-
 from testbed import DOMAIN, ENVIRONMENT, PLAY, Host, attempt
 
 pytestmark = pytest.mark.host

@@ -5,9 +5,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
+
 from deployed import Deployed
 from operated import restarted_with, write_release
-
 from testbed import ENVIRONMENT, PLAY, attempt, run
 
 pytestmark = pytest.mark.host

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+
 from load import POST_SECONDS, REQUESTS_PER_SECOND, Record, Report, burst, load, parsed
 
 pytestmark = pytest.mark.programs

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+
 from deployed import Deployed
 from known_cost import COST, URL, change
-
 from testbed import ENVIRONMENT
 
 pytestmark = [pytest.mark.host, pytest.mark.clock]

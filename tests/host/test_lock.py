@@ -7,9 +7,9 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+
 from deployed import Deployed
 from operated import altered, eventually, playing, second_host, write_release
-
 from testbed import ENVIRONMENT, PLAY, attempt
 
 pytestmark = pytest.mark.host

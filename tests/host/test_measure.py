@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from deployed import Deployed
-from known_cost import URL, change
 
+from deployed import Deployed
 from farrier.policy import PROXY_CPU_SECONDS, RESERVE_MINIMUM_MB
+from known_cost import URL, change
 from testbed import ENVIRONMENT, ROOT, farrier
 
 pytestmark = pytest.mark.host

@@ -6,9 +6,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
 from deployed import Answer, Deployed
 from operated import METRICS, eventually, restarted_with
-from prometheus_client.parser import text_string_to_metric_families
 
 pytestmark = pytest.mark.host
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+
 from deployed import Deployed, one_module
 from operated import edited, eventually, second_host, write_release
-
 from testbed import DOMAIN, ENVIRONMENT, PLAY, ROOT, attempt, farrier, run
 from testbed import environment as our_environment
 

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
 from deployed import Deployed
 from operated import altered, write_release
-
 from testbed import ENVIRONMENT, PLAY, attempt
 
 pytestmark = pytest.mark.host

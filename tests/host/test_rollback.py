@@ -11,9 +11,9 @@ from contextlib import contextmanager
 
 import pytest
 import yaml
+
 from deployed import Deployed
 from operated import eventually, playing, second_host, write_release
-
 from testbed import ENVIRONMENT, PLAY, SECRET, attempt, run
 
 pytestmark = pytest.mark.host

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from http.client import HTTPConnection
 
 import pytest
+
 from deployed import Answer, Deployed
 from impatient import QUEUE_BUDGET_SECONDS, REQUEST_LIMIT_SECONDS, REQUEST_MS
 

@@ -4,9 +4,9 @@ import re
 from urllib.parse import urlencode
 
 import pytest
+
 from deployed import Answer, Deployed
 from impatient import UPLOAD_LIMIT_MB
-
 from testbed import DOMAIN
 
 pytestmark = pytest.mark.host

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
+
 from deployed import Answer, Deployed
 from impatient import REQUEST_LIMIT_SECONDS
 from operated import eventually

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from deployed import Deployed
 
 import testbed
+from deployed import Deployed
 from testbed import ENVIRONMENT
 
 URL = "/work/?cpu_ms=20&wait_ms=30"

@@ -6,6 +6,7 @@ import random
 from contextlib import suppress
 from typing import Any
 
+from farrier.ansible.events import MARK, Event, read
 from farrier.errors import FarrierError
 
 SEED = 20261
@@ -88,3 +89,10 @@ def checked(error: FarrierError, begins: tuple[str, ...] = ("",)) -> None:
         assert message.isprintable(), message
         assert message.startswith(begins), message
         assert len(message) <= LONGEST_MESSAGE
+
+
+def event(kind: str, **content: object) -> Event:
+    """What is read of a line of the callback."""
+    found = read(MARK + json.dumps({"kind": kind, **content}))
+    assert found is not None
+    return found

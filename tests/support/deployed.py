@@ -9,10 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tricky import TRICKY
-
 import testbed
 from testbed import DOMAIN, ENVIRONMENT, PLAY, ROOT, Host, farrier, run
+from tricky import TRICKY
 
 PATIENCE_SECONDS = 60
 

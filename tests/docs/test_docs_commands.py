@@ -17,7 +17,7 @@ from ansible.cli.vault import VaultCLI
 
 from farrier.cli.app import app
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "templates/role/README.md.tmpl"]
 PAGES += sorted((ROOT / "docs").rglob("*.md"))
 PROGRAMS = ("farrier", "make", "molecule", "ansible", "ansible-playbook", "ansible-vault", "pipx", "pytest", "python")

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from deployed import Deployed
 
 import testbed
+from deployed import Deployed
 from testbed import ENVIRONMENT, EXAMPLE, PLAY, environment
 
 PATIENCE_SECONDS = 120

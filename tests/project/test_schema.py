@@ -9,7 +9,7 @@ import pytest
 from farrier.project.schema import project_schema
 from farrier.project.yaml_lines import load
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "farrier.schema.json"
 
 

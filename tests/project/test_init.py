@@ -11,7 +11,7 @@ from farrier.project.discover import discover
 from farrier.project.first_file import write_project_file
 from farrier.project.reading import read_project
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def init(directory: Path, target: Path, *, force: bool = False) -> tuple[list[str], list[str]]:

@@ -13,7 +13,7 @@ from farrier.ansible.module_utils.farrier_probe import probe
 from farrier.errors import FarrierError, HostError
 from farrier.facts.files import import_facts, read_facts
 from farrier.facts.gather import CollectResult, Gathering, HostEvent, collect
-from mutations import LONGEST_MESSAGE, checked, mutated, seeded
+from mutations import LONGEST_MESSAGE, checked, event, mutated, seeded
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +31,6 @@ def recorded() -> dict[str, Any]:
     document["system"] |= {"distribution": "Debian", "version": "12", "systemd": 252, "python": "3.11.2"}
     document["others"] = [{"name": "postgresql@15-main.service", "memory_mb": 96, "cpus": 0.2}]
     return document
-
-
-def event(kind: str, **content: object) -> Event:
-    """What is read of a line of the callback."""
-    found = read(MARK + json.dumps({"kind": kind, **content}))
-    assert found is not None
-    return found
 
 
 def gathered(host: str, facts: object) -> Event:

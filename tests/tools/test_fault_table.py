@@ -71,7 +71,7 @@ def test_tests_bring_their_rows_and_a_failed_one_has_neither_held_nor_noticed_an
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "support"))
     monkeypatch.delenv("FARRIER_FAULT_ROWS", raising=False)
     pytester.makeconftest('pytest_plugins = ["fault_table"]')
     pytester.makepyfile(

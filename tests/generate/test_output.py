@@ -214,7 +214,10 @@ for last in count(1):
 def interrupted(directory: Path, sent: signal.Signals) -> dict[Path, int]:
     """Trees of runs that were interrupted, each a change later than the one before, with the runs' exit codes."""
     command = [sys.executable, "-c", INTERRUPTED, str(directory), str(sent.value)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1] / "support"), *filter(None, sys.path)]),
+    }
     said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment).stdout
     found = [line.split() for line in said.splitlines()]
     assert found.pop()[1] == "1"

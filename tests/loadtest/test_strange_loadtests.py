@@ -18,9 +18,8 @@ from farrier.loadtest.rows import Row
 from farrier.loadtest.step import Samples, summary, unpacked
 from farrier.loadtest.tables import cells, csv_text
 from farrier.loadtest.watch import Watch
-from mutations import checked, mutated, seeded
+from mutations import checked, event, mutated, seeded
 from test_load_report import TOLD
-from test_strange_answers import event
 
 NAMES = ("GET /", "GET /b")
 

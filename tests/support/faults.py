@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from deployed import Deployed, one_module
-from load import REQUESTS_PER_SECOND, Load, Report, load
-
 from fault_table import Seen
+from load import REQUESTS_PER_SECOND, Load, Report, load
 from testbed import DOMAIN, ENVIRONMENT, EXAMPLE, PLAY, ROOT, attempt, environment, run
 
 # The full count of deploys and rollbacks is for `FARRIER_FAULTS=20 pytest tests/host -k deploys_and_rollbacks`.

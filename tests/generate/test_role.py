@@ -20,7 +20,7 @@ from farrier.project.model import Project
 from farrier.project.workload import Workload
 from farrier.settings import SPECS
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TYPES = {"int": int, "str": str, "bool": bool, "float": float, "list": list, "dict": dict}
 
 ONE_SIZE = {"web1": (2.0, 3936), "web2": (2.0, 3936)}

@@ -20,7 +20,7 @@ from farrier.project.yaml_lines import load
 from farrier.settings import SPECS
 from reference_pages.texts import JSON_KEYS
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "examples/django/README.md")]
