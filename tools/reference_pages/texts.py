@@ -72,7 +72,7 @@ their `name`, `memory_mb` and `cpus`.""",
 `farrier plan ENV --json` is a contract for other programs: keys are only ever added.""",
     "project-file": """# Project file
 
-The keys of `farrier.yml`. Unknown keys are errors, all mistakes are reported at once, each with its line, and
+The keys of `farrier.yml`. Unknown keys are errors, mistakes are reported together, each with its line, and
 Ansible evaluates none of it: values arrive in the application's environment as they stand. Editors can check the file
 against [farrier.schema.json](../../farrier.schema.json).""",
     "role-variables": """# Role variables

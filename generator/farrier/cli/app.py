@@ -133,7 +133,7 @@ def measure(
 ) -> None:
     """Measure what a request costs on a host and write workloads/ENV.yml.
 
-    Your source runs beside the live release, with the same Gunicorn, sandbox and database, and gets GET requests for the
+    Your source runs beside the live release, with the same Gunicorn, sandbox and database, and receives GET requests for the
     paths of `application.urls`, or for those of a log or a Locust file. Arguments after `--` are passed to
     ansible-playbook.
     """
@@ -249,7 +249,7 @@ def generate(
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; exit with status 1 if anything would change.")
     ] = False,
-    diff: Annotated[bool, typer.Option("--diff", help="Show what changes.")] = False,
+    diff: Annotated[bool, typer.Option("--diff", help="Show what changes; with --check, without writing it.")] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Overwrite files changed by hand; a copy of each is kept.")
     ] = False,

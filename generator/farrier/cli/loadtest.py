@@ -45,7 +45,7 @@ def loadtest(
         Path | None, typer.Option(metavar="DIR", help="Write to this directory instead of loadtests/ENV.")
     ] = None,
     foreign: Annotated[
-        bool, typer.Option("--foreign", help="Allow a --url outside this environment, at your own responsibility.")
+        bool, typer.Option("--foreign", help="Allow a --url outside this environment, at your own risk.")
     ] = False,
 ) -> None:
     """Load a host to and beyond its predicted capacity, and compare prediction and measurement.

@@ -111,8 +111,7 @@ class Application(Model):
             raise ValueError("ref is missing: a git URL needs the tag, branch or commit to deploy")
         if not self.is_git and self.ref is not None:
             raise ValueError(f"ref {self.ref!r} needs a git URL, but source is a directory")
-        check_variables(self.environment)
-        check_variables(dict.fromkeys(self.secrets, ""))
+        check_variables({*self.environment, *self.secrets})
         if both := sorted(set(self.environment) & set(self.secrets)):
             raise ValueError(f"{', '.join(both)} is under both environment and secrets; keep one")
         return self

@@ -1,6 +1,7 @@
 """An allow-list of values in the project file: names, paths, commands, numbers, facts, settings."""
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -78,22 +79,28 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-def check_variables(names: dict[str, str]) -> None:
+def _refuse(problems: Iterable[str]) -> None:
+    """All that is wrong with a value in one error."""
+    if found := "; ".join(problems):
+        raise ValueError(found)
+
+
+def check_variables(names: Iterable[str]) -> None:
     """Refuse environment variables that belong to systemd or the plan."""
-    for name in sorted(names):
-        if why := why_not_a_variable(name):
-            raise ValueError(f"{name} {why}; remove it")
+    _refuse(f"{name} {why}; remove it" for name in sorted(names) if (why := why_not_a_variable(name)))
 
 
 def _facts(value: Any) -> Any:
     """Check facts that an operator states against `facts.FACTS`."""
     if not isinstance(value, dict):
         return value
-    for name, given in value.items():
-        if name not in FACTS:
-            raise ValueError(f"{name} is not a fact; {nearest(str(name), list(FACTS))}")
-        if not is_a(FACTS[name].kind, given):
-            raise ValueError(f"{name}: {quoted(given)} is not {FACTS[name].kind}")
+    _refuse(
+        f"{name} is not a fact; {nearest(str(name), list(FACTS))}"
+        if name not in FACTS
+        else f"{name}: {quoted(given)} is not {FACTS[name].kind}"
+        for name, given in value.items()
+        if name not in FACTS or not is_a(FACTS[name].kind, given)
+    )
     return value
 
 
@@ -114,21 +121,23 @@ def _facts_schema() -> dict[str, Any]:
 Stated = Annotated[dict[str, int | float | str], BeforeValidator(_facts), WithJsonSchema(_facts_schema())]
 
 
+def _why_not_an_override(name: str, given: object) -> str | None:
+    spec = BY_NAME.get(name)
+    if spec is None:
+        return f"{name} is not a setting; {nearest(str(name), list(BY_NAME))}"
+    if name == "gunicorn.worker_class" and re.search("asgi|uvicorn", str(given), re.IGNORECASE):
+        return (
+            f"{name}: {given!r} is not supported: an ASGI worker accepts connections without limit and drains the "
+            f"socket's queue, so the plan's numbers would not hold; expected {spec.expected}"
+        )
+    return None if spec.accepts(given) else f"{name}: {given!r} is not {spec.expected}"
+
+
 def _overrides(value: Any) -> Any:
     """Check an operator's settings against `settings.SPECS`."""
     if not isinstance(value, dict):
         return value
-    for name, given in value.items():
-        spec = BY_NAME.get(name)
-        if spec is None:
-            raise ValueError(f"{name} is not a setting; {nearest(str(name), list(BY_NAME))}")
-        if name == "gunicorn.worker_class" and re.search("asgi|uvicorn", str(given), re.IGNORECASE):
-            raise ValueError(
-                f"{name}: {given!r} is not supported: an ASGI worker accepts connections without limit and drains the "
-                f"socket's queue, so the plan's numbers would not hold; expected {spec.expected}"
-            )
-        if not spec.accepts(given):
-            raise ValueError(f"{name}: {given!r} is not {spec.expected}")
+    _refuse(filter(None, (_why_not_an_override(name, given) for name, given in value.items())))
     if value.get("gunicorn.worker_class") == "sync" and value.get("gunicorn.threads", 1) != 1:
         raise ValueError(
             "gunicorn.threads above 1 makes Gunicorn use gthread, which contradicts gunicorn.worker_class sync"
