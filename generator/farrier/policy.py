@@ -132,7 +132,7 @@ NGINX_KEEPALIVE_SECONDS = 65
 """How long an idle client connection is kept: the value NGINX ships with, longer than the 60 s of common load balancers."""
 
 NGINX_CLIENT_SECONDS = 20
-"""How long a client may pause while sending header or body: slow clients cost a connection each, not a worker."""
+"""How long a client may take to send the header, and pause while it sends the body: slow clients cost a connection each, not a worker."""
 
 REQUEST_HEADER_BUFFER = 8192
 """Longest request line and header field: NGINX's own value, and the longest line that Gunicorn can be set to read (8,190 bytes

@@ -121,7 +121,7 @@ def test_reasons_say_which_figures_were_measured() -> None:
     settings = plan_all([HostFacts(host="web1", cpus=2, memory_mb=4000)], Workload(stated=names, measured=names), {})[
         "web1"
     ].settings
-    assert "a request waits 30 ms for 20.3 ms of CPU (measured)" in settings["gunicorn.threads"].reason
+    assert "a request waits 30 ms and takes 20.3 ms of CPU (measured)" in settings["gunicorn.threads"].reason
     assert settings["gunicorn.workers"].reason.endswith("at 20.3 ms of CPU each (measured), 0.3 ms of it NGINX's.")
     assert settings["gunicorn.timeout"].reason.endswith("the 3 s that a worker takes to start (measured).")
     assert settings["gunicorn.workers"].provenance is Provenance.CALCULATED

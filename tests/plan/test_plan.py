@@ -364,7 +364,7 @@ def test_a_database_on_the_same_host_counts_and_is_named() -> None:
         "2 processes of 1 thread keep 1 CPU busy: each reaches 71 % of a CPU under its GIL, together 31.6 of 31.6 requests a "
         "second at 31.6 ms of CPU each, 0.3 ms of it NGINX's and 15.3 ms of it in postgresql@15-main.service on the same host."
     )
-    assert "a request waits 6.6 ms for 16.3 ms of CPU" in found.settings["gunicorn.worker_class"].reason
+    assert "a request waits 6.6 ms and takes 16.3 ms of CPU" in found.settings["gunicorn.worker_class"].reason
     several = replace(WITH_DATABASE, other_services=("a.service", "b.service"), proxy_cpu_seconds=0)
     assert "15.3 ms of it in a.service and b.service on the same host." in (
         plan(host(cpus=1), several).settings["gunicorn.workers"].reason

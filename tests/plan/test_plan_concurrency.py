@@ -28,7 +28,7 @@ def test_gevent_is_sized_by_cpus_and_littles_law() -> None:
     (warning,) = plan(
         overrides={**GEVENT, "gunicorn.workers": 3}, workload=replace(ORDINARY, wait_seconds=0.01)
     ).warnings
-    assert warning.startswith("gevent brings nothing here: a request waits 10 ms for 20.3 ms of CPU")
+    assert warning.startswith("gevent brings nothing here: a request waits 10 ms and takes 20.3 ms of CPU")
 
 
 GEVENT_CHANGES: dict[str, Value] = {
@@ -76,7 +76,7 @@ def test_processes_are_preferred_to_threads_that_hold_each_other_up() -> None:
     assert pair(found) == (4, 3)
     assert found.capacity_rps == plan().capacity_rps
     assert found.settings["gunicorn.threads"].reason == (
-        "With 4 workers this makes 12 requests in service at once; a request waits 30 ms for 20.3 ms of CPU, and by Erlang B "
+        "With 4 workers this makes 12 requests in service at once; a request waits 30 ms and takes 20.3 ms of CPU, and by Erlang B "
         "more threads would wait for the CPU, not work. A request may compute for 100 ms without a pause, and CPython hands on "
         "the GIL every 5 ms: a thread beside it waits 5 ms each time that it goes on, 10 ms beside 2 such requests. 4 x 3 in "
         "361 MB instead of 3 x 4 in 281 MB let fewer threads wait for one that computes for 100 ms."

@@ -151,9 +151,7 @@ def _class(draft: Draft, chosen: Concurrency) -> None:
 
 def _ratio(work: Workload) -> str:
     known = work.if_measured(work.gunicorn_cpu_name, "wait_seconds")
-    return (
-        f"a request waits {milliseconds(work.wait_seconds)} for {milliseconds(work.serving_cpu_seconds)} of CPU{known}"
-    )
+    return f"a request waits {milliseconds(work.wait_seconds)} and takes {milliseconds(work.serving_cpu_seconds)} of CPU{known}"
 
 
 def _threads(draft: Draft, chosen: Concurrency) -> None:

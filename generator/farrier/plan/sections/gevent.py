@@ -120,7 +120,7 @@ def _connections(draft: Draft, chosen: Concurrency, bound: str) -> None:
         "gunicorn.worker_connections",
         chosen.threads,
         f"{number(policy.GREENLET_MARGIN)} x the {number(little, 1)} requests that Little's law finds in "
-        f"service in a worker at its capacity, as one waits {milliseconds(work.wait_seconds)} for "
+        f"service in a worker at its capacity, as one waits {milliseconds(work.wait_seconds)} and takes "
         f"{milliseconds(work.serving_cpu_seconds)} of CPU; the rest waits in the queue that all workers share"
         f"{bound}.",
         "m x (1 + W / C) x min(1, c / P), rounded up: m times what Little's law finds in service in a worker at its capacity; at "
@@ -187,6 +187,6 @@ def _warnings(draft: Draft) -> Iterator[str]:
     work = draft.workload
     if work.wait_ratio < 1:
         yield (
-            f"gevent brings nothing here: a request waits {milliseconds(work.wait_seconds)} for "
+            f"gevent brings nothing here: a request waits {milliseconds(work.wait_seconds)} and takes "
             f"{milliseconds(work.serving_cpu_seconds)} of CPU, and greenlets only help while requests wait"
         )

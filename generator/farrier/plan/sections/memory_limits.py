@@ -54,13 +54,13 @@ def _maximum(draft: Draft) -> None:
         reason = (
             f"{number(policy.MEMORY_MAX_FACTOR)} x the {mb(draft.slot_mb)} that a slot should need "
             f"({draft.cost.breakdown(draft.number('gunicorn.workers'), draft.each)}): a leak "
-            "ends in its own slot."
+            "is contained in its own slot."
         )
     draft.calculated(
         "systemd.MemoryMax",
         maximum * MB,
         reason,
-        "min(f S, M / o), rounded down to whole MB: a leak ends in its own slot, and all slots at their limit still fit",
+        "min(f S, M / o), rounded down to whole MB: a leak is contained in its own slot, and all slots at their limit still fit",
         lambda given: Working(
             (given.slot(), given.budget(), given.constant("f", "MEMORY_MAX_FACTOR"), given.copies()),
             (

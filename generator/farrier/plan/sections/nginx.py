@@ -21,12 +21,12 @@ def limits(draft: Draft) -> None:
     _files(draft)
     _headers(draft)
     _body_size(draft)
-    for name, what in (("nginx.client_header_timeout", "header"), ("nginx.client_body_timeout", "body")):
+    for name, slow in (
+        ("nginx.client_header_timeout", "has not sent its whole header by then"),
+        ("nginx.client_body_timeout", "pauses longer than this while it sends its body"),
+    ):
         draft.constant(
-            name,
-            "NGINX_CLIENT_SECONDS",
-            f"A client that pauses longer while it sends its {what} gets 408; it occupies a connection, never a "
-            "worker.",
+            name, "NGINX_CLIENT_SECONDS", f"A client that {slow} gets 408; it occupies a connection, never a worker."
         )
 
 
@@ -114,8 +114,8 @@ def _headers(draft: Draft) -> None:
     draft.constant(
         "nginx.large_client_header_buffers",
         "REQUEST_HEADER_BUFFER",
-        "A longer request line gets 414 and a longer header field 400 before they reach Gunicorn, which could be told to read "
-        f"no longer line than {number(policy.GUNICORN_REQUEST_LINE_MAXIMUM)} bytes.",
+        "A longer request line gets 414 and a longer header field 400 before they reach Gunicorn, which reads "
+        f"lines of at most {number(policy.GUNICORN_REQUEST_LINE_MAXIMUM)} bytes.",
         "bytes",
     )
     buffer = draft.number("nginx.large_client_header_buffers")
@@ -124,9 +124,9 @@ def _headers(draft: Draft) -> None:
     draft.calculated(
         "gunicorn.limit_request_line",
         line if counts else 0,
-        f"What NGINX lets through: {number(buffer)} bytes with the line's end of {policy.REQUEST_LINE_END}"
-        + ("." if counts else ", more than Gunicorn counts up to, so it counts none."),
-        "b - e, what NGINX lets through; 0, any length, where Gunicorn cannot count so far",
+        f"What NGINX lets through: {number(buffer)} bytes less the {policy.REQUEST_LINE_END} that end the line"
+        + ("." if counts else ", more than Gunicorn can limit, so it sets no limit."),
+        "b - e, what NGINX lets through; 0, any length, where Gunicorn has no limit so high",
         lambda given: Working(
             (
                 given.setting("b", "nginx.large_client_header_buffers"),
@@ -139,8 +139,8 @@ def _headers(draft: Draft) -> None:
     draft.calculated(
         "gunicorn.limit_request_field_size",
         field,
-        f"What NGINX lets through: {number(buffer)} bytes with the line's end, and the space that it puts behind the colon.",
-        "b + s, what NGINX lets through, and the space that it puts behind the colon",
+        f"What NGINX lets through: {number(buffer)} bytes including the line's end, plus the space that it puts after the colon.",
+        "b + s, what NGINX lets through, plus the space that it puts after the colon",
         lambda given: Working(
             (given.setting("b", "nginx.large_client_header_buffers"), given.constant("s", "REQUEST_FIELD_GROWS")),
             (f"{number(buffer)} + {policy.REQUEST_FIELD_GROWS} = {number(field)} bytes",),
@@ -149,14 +149,14 @@ def _headers(draft: Draft) -> None:
     draft.constant(
         "gunicorn.limit_request_fields",
         "REQUEST_FIELDS",
-        "A client's 100 and those that NGINX adds; NGINX limits their size, not their number, so more of them get 431 from "
-        "Gunicorn, and the application is not asked.",
+        "The 100 that a client may send, plus those that NGINX adds; NGINX limits their size, not their number, so more get 431 "
+        "from Gunicorn, and the request does not reach the application.",
         "fields",
     )
     draft.constant(
         "nginx.proxy_buffer_size",
         "ANSWER_HEADER_BUFFER",
-        "The header of an answer must fit into one buffer, or it is a 502; Gunicorn sets no limit, and browsers keep "
+        "A response header must fit into one buffer, or the client gets 502; Gunicorn sets no limit, and browsers keep "
         "cookies of 4 KB each.",
         "bytes",
     )

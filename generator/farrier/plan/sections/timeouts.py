@@ -66,13 +66,11 @@ def _gunicorn_timeout(draft: Draft, worker_class: str) -> None:
         )
     else:
         reason = (
-            f"Limits no request of a {worker_class} worker, only notices one that stands still; at least "
+            f"Does not limit the requests of a {worker_class} worker, only detects a worker that stalls; at least "
             f"{policy.BOOT_FACTOR} times {boot}"
         )
         if draft.greenlets:
-            reason = reason.replace(
-                "stands still;", "stands still or lets a request compute for so long without a pause;"
-            )
+            reason = reason.replace("stalls;", "stalls or lets a request compute for that long without a pause;")
 
     def working(given: Inputs) -> Working:
         least = (
