@@ -33,7 +33,7 @@ INSIDE = (22, 80, 443)
 # Host keys are made anew with each host, and all share one address: there is nothing to compare with.
 SSH_OPTIONS = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o IdentitiesOnly=yes"
 
-# Taken from the control machine where they are, for people behind a proxy of their own.
+# Taken from the control node where they are, for people behind a proxy of their own.
 FROM_THE_MACHINE = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pip.conf")
 
 

@@ -290,6 +290,7 @@ def test_a_request_is_written_as_http_has_it() -> None:
     assert head.split(b"\r\n")[0] == b"POST /notes/?page=2 HTTP/1.1"
     assert {b"Host: www.example.org", b"Content-Length: 6"} <= set(head.split(b"\r\n")[1:])
     assert body == b"text=x"
+    assert content.count(b"Host: ") == 1
     assert b"Content-Length" not in measured_process.request_content("GET", "/", None, {"Host": "x"})
 
 

@@ -345,3 +345,10 @@ def test_twice_the_same_answer_here() -> None:
         facts["cpus"] = {key: facts["cpus"][key] for key in ("online", "affinity", "quota")}
         facts["disk_mb"].pop("srv_free")
     assert first == second
+
+
+def test_the_kernels_own_limits_are_read_here() -> None:
+    """Files below /proc/sys refuse to be read by megabytes at once, which no copy of them does."""
+    kernel = probe()["kernel"]
+    assert kernel["somaxconn"] == int(Path("/proc/sys/net/core/somaxconn").read_text())
+    assert kernel["release"] == os.uname().release

@@ -85,7 +85,7 @@ def on_host(path: str, old: str, new: str, then: str = "true") -> Away:
 
 
 def in_role(path: str, *changes: tuple[str, str]) -> Away:
-    """A file of the role, on the control machine, says something else."""
+    """A file of the role, on the control node, says something else."""
 
     @contextmanager
     def away(stage: Stage) -> Iterator[None]:

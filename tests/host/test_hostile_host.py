@@ -1,4 +1,4 @@
-"""A host that somebody has taken over answers what it likes: neither its neighbour nor the control machine obeys it."""
+"""A host that somebody has taken over answers what it likes: neither its neighbour nor the control node obeys it."""
 
 import os
 import shlex
@@ -35,7 +35,7 @@ else:
 
 @dataclass
 class Trap:
-    """What a hostile host is after: a directory of the control machine, and a command to be run there."""
+    """What a hostile host is after: a directory of the control node, and a command to be run there."""
 
     secrets: Path
     ran: Path
@@ -107,9 +107,9 @@ def test_a_hostile_host_decides_nothing_for_its_neighbour_or_the_control_machine
     for number in (1, 2):
         write_release(operated, f"# beside a hostile host, {number}")
         played = attempt([*PLAY, f"playbooks/{ENVIRONMENT}.yml"], operated.project)
-        assert not trap.ran.exists(), "a command of the host's choosing ran on the control machine"
+        assert not trap.ran.exists(), "a command of the host's choosing ran on the control node"
         for place in (operated.shell, hostile.shell):
-            assert place(holding(SECRET)) == "", "a file of the control machine's came to a host"
+            assert place(holding(SECRET)) == "", "a file of the control node's came to a host"
         assert played.returncode == 0, played.stdout
         serving = "cat /srv/notes/active/release/notes/wsgi.py"
         assert f"hostile host, {number}" in operated.shell(serving)

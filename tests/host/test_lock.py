@@ -88,7 +88,7 @@ def test_check_mode_takes_no_lock_and_an_unchanged_deploy_does(operated: Deploye
 
 
 def kill_a_deploy(stack: Deployed, text: str) -> None:
-    """A deploy whose control machine is gone from one moment to the next; what it runs on the host goes on."""
+    """A deploy whose control node is gone from one moment to the next; what it runs on the host goes on."""
     write_release(stack, text)
     with playing(stack) as play:
         eventually(lambda: stack.shell("systemctl is-active notes-preflight || true").startswith("activ"), "a switch")

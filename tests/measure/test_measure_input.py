@@ -228,22 +228,6 @@ def test_what_a_vanished_process_leaves_is_told_from_a_missing_file(living: Modu
     assert not living.vanished(None)
 
 
-def test_a_request_is_written_as_http_has_it(living: ModuleType) -> None:
-    read = living.request_content("GET", "/a%20b", None, {"Host": "www.example.org", "Connection": "close"})
-    assert read.startswith(b"GET /a%20b HTTP/1.1\r\n")
-    assert read.endswith(b"\r\n\r\n")
-    assert read.count(b"Host: ") == 1
-    sent = living.request_content("POST", "/notes/", b"text=a", {"Host": "www.example.org"})
-    assert b"\r\nContent-Length: 6\r\n" in sent
-    assert sent.endswith(b"\r\n\r\ntext=a")
-
-
-def test_only_the_busiest_threads_delay_counts(living: ModuleType) -> None:
-    before = {"1": (100, 10), "2": (100, 10)}
-    assert living.delay_ns(before, {"1": (150, 400), "2": (900, 15), "3": (5, 700)}) == 5
-    assert living.delay_ns({}, {}) == 0
-
-
 @pytest.mark.parametrize("host", ["web*", "web1,web2", "web1:web2", "all[0]", "!web1", "-i", ""])
 def test_one_host_is_named_and_no_pattern(tmp_path: Path, host: str) -> None:
     project = read_project(write(tmp_path))

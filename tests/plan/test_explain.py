@@ -3,10 +3,14 @@
 from collections.abc import Mapping
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from farrier import policy
 from farrier.cli.policy_whys import whys
+from farrier.errors import DoesNotFitError
 from farrier.facts.model import HostFacts
+from farrier.plan.model import Provenance
 from farrier.plan.planner import plan_all
 from farrier.plan.what_if import Explanation, explain
 from farrier.project.workload import Workload
@@ -154,6 +158,40 @@ def test_two_names_of_one_queue_are_derived_from_each_other() -> None:
 def test_an_operators_value_is_explained_beside_farriers_own() -> None:
     found = explained("gunicorn.backlog", overrides={"gunicorn.backlog": 300})
     assert (found.setting.value, found.setting.own, found.changes) == (300, 985, ())
+
+
+@given(
+    st.floats(0.1, 64),
+    st.integers(150, 100_000),
+    st.floats(0.0005, 2),
+    st.floats(0, 5),
+    st.booleans(),
+    st.sampled_from([None, 128, 100_000]),
+    st.sampled_from([None, 600, 524_288]),
+    st.sampled_from([None, "sync", "gthread", "gevent"]),
+    st.sampled_from([STATED, frozenset({"cpu_seconds", "wait_seconds"})]),
+)
+def test_every_setting_of_every_plan_can_be_explained(
+    cpus: float,
+    memory_mb: int,
+    cpu: float,
+    wait: float,
+    preload: bool,
+    somaxconn: int | None,
+    nofile: int | None,
+    kind: str | None,
+    stated: frozenset[str],
+) -> None:
+    work = Workload(cpu_seconds=cpu, wait_seconds=wait, preload_safe=preload, stated=stated)
+    facts = HostFacts(host="web1", cpus=cpus, memory_mb=memory_mb, somaxconn=somaxconn, nofile_hard=nofile)
+    try:
+        plan = plan_all([facts], work, {"gunicorn.worker_class": kind} if kind else {})["web1"]
+    except DoesNotFitError:
+        return
+    for found in explain(plan, BY_NAME):
+        assert found.working.inputs, found.setting
+        assert found.working.steps, found.setting
+        assert found.setting.provenance is Provenance.OVERRIDE or found.setting.own == found.setting.value
 
 
 def test_every_constant_that_is_named_has_its_why() -> None:

@@ -3,7 +3,7 @@
 A plugin of pytest. Tests on the stage of the fault suite bring their rows with them; others are marked with
 `@pytest.mark.row(8, "what happens")`, and with `without="what"` when they take a protection away.
 Runs that are parts of one add their rows to the file that FARRIER_FAULT_ROWS names, and print no table of their own:
-`python tests/fault_table.py FILE` does.
+`python tests/support/fault_table.py FILE` does.
 """
 
 import json

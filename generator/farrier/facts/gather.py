@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from farrier.ansible.events import Event, Result, Start, displayable
+from farrier.ansible.events import Event, Result, Start, Unreadable, displayable
 from farrier.ansible.runner import Ansible
 from farrier.errors import FarrierError, HostError, InputError
 from farrier.facts.documents import gathered, parse, settled
@@ -19,6 +19,9 @@ from farrier.facts.files import (
 )
 from farrier.facts.model import require_supported
 from farrier.wording import shown
+
+MOST_UNREADABLE = 20
+"""Answers that cannot be read, of which a run tells."""
 
 LARGEST_ANSWER = 1_000_000
 """Characters of one host's answer as JSON; facts take a few thousand."""
@@ -65,6 +68,7 @@ class Gathering:
     gathered: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
 
     def take(self, event: Event) -> None:
         """A host's answer is kept, or why it is none."""
@@ -74,6 +78,8 @@ class Gathering:
                 self.on_event(HostEvent("start", "", "", 0, len(hosts)))
             case Result():
                 self.on_event(self._taken(event))
+            case Unreadable(why):
+                self.unreadable = [*self.unreadable, f"an answer cannot be read: {why}"][:MOST_UNREADABLE]
 
     def _taken(self, result: Result) -> HostEvent:
         host, reason = displayable(result.host), ""
@@ -144,5 +150,5 @@ def collect(
         failed=dict(sorted(run.failed.items())),
         removed=remove_others(output, run.start.inventory) if everyone else (),
         refused=tuple(sorted(run.refused)),
-        notes=ended.notes,
+        notes=(*ended.notes, *run.unreadable),
     )

@@ -88,7 +88,7 @@ def role_variables(
     role = project.role(environment_name)
     return [
         *_application(project, project.environments[environment_name], role),
-        *(_size_table(groups, role) if len(groups) > 1 else []),
+        *(_size_table(role) if len(groups) > 1 else []),
         *_sized_for(groups, role),
         *_deploys_to(plans, role),
         *_settings(groups, role),
@@ -151,7 +151,7 @@ def _application(project: Project, environment: Environment, role: str) -> list[
     return found
 
 
-def _size_table(groups: tuple[Size, ...], role: str) -> list[RoleVariable]:
+def _size_table(role: str) -> list[RoleVariable]:
     """Which row of the size table a host uses; the template writes the table itself."""
     return [
         RoleVariable(

@@ -161,7 +161,7 @@ def summary(
     warm_seconds: float,
     begun: float = 0.0,
 ) -> dict[str, Any]:
-    """All workers' samples of one step, in JSON's types, for `step_from`."""
+    """All workers' samples of one step, in JSON's types, for `answers.step`."""
     end = warm_seconds + seconds
     by_path: list[list[tuple[str, float]]] = [[] for _ in names]
     late: list[float] = []

@@ -8,7 +8,7 @@ from farrier.errors import HostError
 from farrier.wording import line, shown
 
 LARGEST_ANSWER = 4 << 20
-"""Characters of one line of the callback's: eight thousand samples of nine numbers have at most eight hundred thousand."""
+"""Characters of one host's answer as JSON: eight thousand samples of nine numbers have at most eight hundred thousand."""
 
 MOST_SAMPLES = 8000
 """What a host measures at most: 4,000 requests before the middle, and 4,000 after it."""

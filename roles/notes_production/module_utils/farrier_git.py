@@ -1,4 +1,4 @@
-"""git on the control machine: it runs nothing that a repository brings along, and failures are sentences."""
+"""git on the control node: it runs nothing that a repository brings along, and failures are sentences."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ MOST_LINKS = 40
 
 @dataclass(frozen=True)
 class Member:
-    """One file or symbolic link of the source; `private` when others on the control machine may not read it."""
+    """One file or symbolic link of the source; `private` when others on the control node may not read it."""
 
     path: str
     content: bytes = b""

@@ -26,11 +26,6 @@ USED_BY_NOBODY = {"lost+found"}
 """What a directory may hold that is just made, or a file system that is just mounted."""
 
 
-def mark_path(application: str) -> str:
-    """Where a host says whose it is."""
-    return f"/etc/{application}/deployed.json"
-
-
 def written_by_us(path: str) -> str | None:
     """The application whose role wrote a file; empty when no role did, None when there is no file."""
     try:

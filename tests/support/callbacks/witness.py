@@ -1,4 +1,4 @@
-"""Notes each task of a play when it has ended, and kills the play after one of them, as a control machine that dies would.
+"""Notes each task of a play when it has ended, and kills the play after one of them, as a control node that dies would.
 
 For tests: `WITNESS` names the file to write a line of JSON per task into; `WITNESS_KILL_AFTER` counts tasks from 1.
 """

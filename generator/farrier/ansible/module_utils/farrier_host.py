@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import re
 import subprocess
@@ -12,6 +13,9 @@ from typing import IO, Any, Iterator
 
 LARGEST_TEXT = 64 << 20
 """Bytes of a file of the kernel's or of Debian's that is read as a whole; the list of all packages has a few million."""
+
+TEXT_AT_ONCE = 1 << 16
+"""Bytes of it that are asked for at a time: files below /proc/sys refuse to be read by 4 MiB and more."""
 
 NAMED = 3
 """Words of a command that failed which are told: systemd-run gets dozens."""
@@ -45,8 +49,9 @@ def output(*command: str) -> str:
 
 def read(path: str | os.PathLike[str]) -> str:
     """The text of a file that is root's or the kernel's; empty when it is missing or not ours to read."""
-    with contextlib.suppress(OSError, ValueError), open(path, encoding="utf-8", errors="replace") as file:
-        return file.read(LARGEST_TEXT)
+    with contextlib.suppress(OSError, ValueError), open(path, "rb", buffering=0) as file:
+        parts = iter(lambda: file.read(TEXT_AT_ONCE), b"")
+        return b"".join(itertools.islice(parts, LARGEST_TEXT // TEXT_AT_ONCE)).decode("utf-8", "replace")
     return ""
 
 

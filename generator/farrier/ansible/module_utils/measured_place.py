@@ -19,7 +19,7 @@ MARK = ".farrier-measurement"
 """Stands in the directory of a measurement, which root owns; one without it is somebody else's, and stays."""
 
 EXPIRY_SECONDS = 900
-"""So long after the time for requests all is removed, whatever has become of the control machine."""
+"""So long after the time for requests all is removed, whatever has become of the control node."""
 
 
 class Failure(farrier_host.Failure):  # type: ignore[misc] # found by Ansible only, on the host

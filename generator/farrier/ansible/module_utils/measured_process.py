@@ -223,7 +223,7 @@ class References:
 
 
 def columns(samples: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    """The same with each name once: thousands of samples go to the control machine."""
+    """The same with each name once: thousands of samples go to the control node."""
     return {name: [each[name] for each in samples] for name in (samples[0] if samples else ())}
 
 

@@ -151,7 +151,7 @@ def look(wish: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     refused, warned = owner.refusals(), owner.warnings()
     installed = installed_packages(Path("/")) if wish["packages"] else {}
     missing = [name for name in wish["packages"] if name not in installed]
-    if wish["gather"] and not refused:
+    if (wish["gather"] or wish["sized_for_cpus"] is not None) and not refused:
         if hides():
             raise Failure(HIDDEN)
         facts = probe("/", wish["application"])
@@ -163,7 +163,7 @@ def look(wish: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 def main() -> None:
     """Look, and refuse or warn."""
-    needed = ["gather", "sized_for_memory_mb", "slot_memory_mb"]
+    needed = ["sized_for_memory_mb", "slot_memory_mb"]
     module = AnsibleModule(argument_spec=ARGUMENTS, required_by={"sized_for_cpus": needed}, supports_check_mode=True)
     wish = module.params
     try:
