@@ -1,13 +1,12 @@
 """Which release answers, in which slot, since when and by whom: asked of an answer, and of a playbook."""
 
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 
 from deployed import Deployed
-from operated import restarted_with, write_release
+from operated import login, restarted_with, write_release
 from testbed import ENVIRONMENT, PLAY, attempt, run
 
 pytestmark = pytest.mark.host
@@ -66,7 +65,7 @@ def test_without_gunicorns_own_header_the_application_can_lie(operated: Deployed
 def test_the_playbook_tells_what_serves_and_changes_nothing(operated: Deployed, as_root: Sequence[str]) -> None:
     said = run([*STATUS, *as_root], operated.project)
     slot, release = serving(operated)
-    by = os.environ.get("USER") or os.environ.get("LOGNAME") or "unknown"
+    by = login()
     line = (
         rf"{operated.name}: release {release} in slot {slot} since 20[-0-9]+T[:0-9]+Z by {by}; 2 of 2 workers are ready, "
         rf"0 of at most {operated.settings['gunicorn.backlog']} requests wait; answers 200 in [.0-9]+ s"

@@ -1,7 +1,6 @@
 """One play at a time changes a host; one that has died keeps nobody out."""
 
 import os
-import pwd
 import re
 import signal
 from collections.abc import Iterator
@@ -9,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from deployed import Deployed
-from operated import altered, eventually, playing, second_host, write_release
+from operated import altered, eventually, login, playing, second_host, write_release
 from testbed import ENVIRONMENT, PLAY, attempt
 
 pytestmark = pytest.mark.host
@@ -47,8 +46,7 @@ def check_two_at_once(stack: Deployed) -> None:
         eventually(lambda: "deploy" in holder(stack) or first.poll() is not None, "the first one has the lock")
         for command in ([*PLAY, f"playbooks/{ENVIRONMENT}.yml", *ELSEWHERE], [*ROLLBACK, *ELSEWHERE]):
             told = refused(stack, *command)
-            login = os.environ.get("USER") or os.environ.get("LOGNAME") or pwd.getpwuid(os.getuid()).pw_name
-            assert f"{login} on {os.uname().nodename}" in told
+            assert f"{login()} on {os.uname().nodename}" in told
             assert "has the lock for a deploy since 20" in told
             assert "notes_trial_take_lock=true" in told or "is running on this host right now" in told
         output = first.communicate()[0]

@@ -1,5 +1,7 @@
 """An operator at a deployed host: other releases, plays that run beside each other, and files changed by hand."""
 
+import os
+import pwd
 import shlex
 import subprocess
 import time
@@ -49,6 +51,11 @@ def edited(path: Path, change: Callable[[Any], object]) -> Iterator[None]:
         yield
     finally:
         path.write_text(before, encoding="utf-8")
+
+
+def login() -> str:
+    """Who deploys here, as the role names them."""
+    return os.environ.get("USER") or os.environ.get("LOGNAME") or pwd.getpwuid(os.getuid()).pw_name
 
 
 def write_release(stack: Deployed, text: str) -> None:
