@@ -178,8 +178,8 @@ GUNICORN_VERSION = "27.0.1"
 socket with two slots."""
 
 SLOT_BOOT_SECONDS = 120
-"""From a slot's start until all its workers are ready, at most: a slow application boots in 30 s, and four times that ends the
-wait for one that never will."""
+"""From a slot's start until all its workers are ready, at most: longer than applications take that import a lot and warm up, and
+an end to the wait for one that never boots."""
 
 KEEP_RELEASES = 3
 """Releases kept on a host: the active one, the previous one, and one more to roll back to."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from farrier import policy
 from farrier.facts.model import HostFacts
 from farrier.plan.model import Provenance, Setting, Working
-from farrier.plan.sized import Given, Sized
+from farrier.plan.sized import Given, Sized, fixed
 from farrier.project.workload import Workload
 from farrier.settings import Value
 from farrier.sizing.connections import Connections
@@ -105,8 +105,7 @@ class Draft:
 
     def fixed(self, name: str) -> int | None:
         """The operator's number for this setting, or None where it is free."""
-        value = self.overrides.get(name)
-        return int(value) if value is not None and not isinstance(value, str) else None
+        return fixed(self.overrides, name)
 
     def number(self, name: str) -> int:
         """The value of a setting that is a number and already decided."""

@@ -104,8 +104,8 @@ def given(cpus: float, memory_mb: int, work: Workload, overrides: Mapping[str, V
         work.serving_cpu_seconds,
         work.wait_ratio,
         cpus,
-        _fixed(overrides, "gunicorn.workers"),
-        1 if kind == "sync" else _fixed(overrides, "gunicorn.worker_connections" if gevent else "gunicorn.threads"),
+        fixed(overrides, "gunicorn.workers"),
+        1 if kind == "sync" else fixed(overrides, "gunicorn.worker_connections" if gevent else "gunicorn.threads"),
         few_threads=work.makes_convoys and not gevent,
         greenlets=gevent,
         other_cpu_seconds=work.other_cpu_seconds,
@@ -122,7 +122,8 @@ def given(cpus: float, memory_mb: int, work: Workload, overrides: Mapping[str, V
     )
 
 
-def _fixed(overrides: Mapping[str, Value], name: str) -> int | None:
+def fixed(overrides: Mapping[str, Value], name: str) -> int | None:
+    """The operator's number for a setting, or None where it is free."""
     value = overrides.get(name)
     return None if value is None or isinstance(value, str) else int(value)
 
