@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils import farrier_owner, farrier_room, farrier_sites
+from ansible.module_utils import farrier_entries, farrier_owner, farrier_room, farrier_sites
 
 from farrier.ansible.modules import farrier_preflight
 
@@ -283,3 +283,33 @@ def test_whoever_has_the_lock_of_apt_is_named(tmp_path: Path, monkeypatch: pytes
             f"web1: process {other.pid} is installing packages; the deploy waits for it for up to 10 minutes."
         ]
         other.communicate("")
+
+
+@pytest.mark.parametrize(
+    ("change", "differs"),
+    [
+        (lambda _: None, False),
+        (lambda path: path.write_text("edited"), True),
+        (lambda path: path.chmod(0o600), True),
+        (lambda path: path.unlink(), True),
+        (lambda path: (path.unlink(), path.mkdir()), True),
+        (lambda path: (path.unlink(), path.symlink_to("elsewhere")), True),
+    ],
+)
+def test_a_set_of_files_is_in_place_when_each_has_its_content_and_mode(
+    tmp_path: Path, change: Any, differs: bool
+) -> None:
+    path = tmp_path / "unit"
+    path.write_text("[Unit]\n")
+    path.chmod(0o644)
+    owner, group = path.owner(), path.group()
+    change(path)
+    entry = {name: spec.get("default") for name, spec in farrier_entries.FILES["options"].items()}
+    wanted = {**entry, "path": str(path), "content": "[Unit]\n", "owner": owner, "group": group}
+    assert farrier_preflight.differs("no-such-application", "service", [wanted]) is differs
+
+
+def test_a_set_whose_readers_have_not_read_it_is_not_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(farrier_preflight.os.path, "exists", lambda path: path == "/run/notes.nginx.pending")
+    assert farrier_preflight.differs("notes", "nginx", [])
+    assert not farrier_preflight.differs("notes", "system", [])

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.farrier_entries import Entry, compared, difference, put
+from ansible.module_utils.farrier_entries import FILES, Entry, compared, difference, put
 from ansible.module_utils.farrier_owner import written_by_us
 
 DOCUMENTATION = r"""
@@ -141,20 +141,9 @@ def replace_set(pairs: list[tuple[Entry, Entry]], command: list[str]) -> str:
 
 def main() -> None:
     """Compare, show, and unless in check mode bring the set into place."""
-    entry = {
-        "path": {"type": "path", "required": True},
-        "content": {"type": "str"},
-        "link": {"type": "str"},
-        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-        "mode": {"type": "str", "default": "0644"},
-        "owner": {"type": "str", "default": "root"},
-        "group": {"type": "str", "default": "root"},
-        "sensitive": {"type": "bool", "default": False},
-        "backup": {"type": "path"},
-    }
     module = AnsibleModule(
         argument_spec={
-            "files": {"type": "list", "elements": "dict", "required": True, "options": entry},
+            "files": {**FILES, "required": True},
             "validate": {"type": "list", "elements": "str", "default": []},
             "apply": {"type": "list", "elements": "str", "default": []},
             "pending": {"type": "path"},

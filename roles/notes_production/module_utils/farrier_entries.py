@@ -15,6 +15,22 @@ from typing import Any
 HIDDEN = "(not shown)\n"
 LARGEST = 8 << 20
 """Bytes of a file that is compared; larger ones are none that a role writes."""
+FILES: dict[str, Any] = {
+    "type": "list",
+    "elements": "dict",
+    "options": {
+        "path": {"type": "path", "required": True},
+        "content": {"type": "str"},
+        "link": {"type": "str"},
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "mode": {"type": "str", "default": "0644"},
+        "owner": {"type": "str", "default": "root"},
+        "group": {"type": "str", "default": "root"},
+        "sensitive": {"type": "bool", "default": False},
+        "backup": {"type": "path"},
+    },
+}
+"""A module's argument that is a set of files."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.farrier_configurations import in_place, wanted_files
+from ansible.module_utils.farrier_entries import FILES, compared
 from ansible.module_utils.farrier_host import Failure
 from ansible.module_utils.farrier_owner import Owner
 from ansible.module_utils.farrier_probe import HIDDEN, hides, installed_packages, probe
@@ -43,7 +45,21 @@ options:
   slots: {type: int, default: 1, description: How many slots run at once during a deploy.}
   somaxconn: {type: int, default: 0, description: "Length of queues that the kernel has to allow."}
   ports: {type: list, elements: int, default: [], description: Ports of NGINX.}
-  nginx: {type: list, elements: dict, default: [], description: "Files of NGINX as they will be, as farrier_files gets them."}
+  files:
+    description: The sets of files as they will be, each as farrier_files gets it; which of them are there already?
+    type: dict
+    suboptions:
+      system: {type: list, elements: dict, default: [], description: "The application's user and the kernel's settings."}
+      service: {type: list, elements: dict, default: [], description: "The units and the status command."}
+      metrics: {type: list, elements: dict, default: [], description: "The units of the metrics."}
+      nginx: {type: list, elements: dict, default: [], description: "NGINX, which is asked whether it would take them."}
+  configuration:
+    description: The configuration that will serve, as farrier_configuration gets it; is it in place already?
+    type: dict
+    suboptions:
+      home: {type: path, required: true, description: Directory that holds C(configurations) and C(slots).}
+      environment: {type: str, required: true, description: "Content of C(environment)."}
+      gunicorn: {type: str, required: true, description: Content of C(gunicorn.conf.py).}
 author: Farrier
 """
 
@@ -62,8 +78,12 @@ refusals: {description: Why the host is refused., returned: always, type: list, 
 facts: {description: The facts of the host., returned: when gathered, type: dict}
 packages_missing: {description: Those of the packages that are not installed., returned: success, type: list, elements: str}
 release: {description: "C(present), C(whole), C(path), C(venv) and C(active), as of farrier_release.", returned: success, type: dict}
+differs: {description: "The sets of files that are not there, or not in use yet.", returned: success, type: list, elements: str}
+configuration: {description: "As of farrier_configuration, or null where it has something to do.", returned: success, type: dict}
 ipv6: {description: Whether NGINX can listen on IPv6., returned: always, type: bool}
 """
+
+SETS = ("system", "service", "metrics", "nginx")
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "host": {"type": "str", "required": True},
@@ -84,7 +104,15 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "slots": {"type": "int", "default": 1},
     "somaxconn": {"type": "int", "default": 0},
     "ports": {"type": "list", "elements": "int", "default": []},
-    "nginx": {"type": "list", "elements": "dict", "default": []},
+    "files": {"type": "dict", "options": {name: {**FILES, "default": []} for name in SETS}},
+    "configuration": {
+        "type": "dict",
+        "options": {
+            "home": {"type": "path", "required": True},
+            "environment": {"type": "str", "required": True, "no_log": True},
+            "gunicorn": {"type": "str", "required": True},
+        },
+    },
 }
 
 OLDEST = {"Debian": (12,), "Ubuntu": (22, 4)}
@@ -140,9 +168,29 @@ def sized(wish: dict[str, Any], facts: dict[str, Any], ipv6: bool, missing: list
     ]
     others = other_application(host, wish["application"], wish["take_host"], wish["take_host_hint"])
     others = others or ports_taken(host, wish["ports"])
-    refused += others or trial(host, wish["nginx"], wish["domains"], ipv6)
+    refused += others or trial(host, (wish["files"] or {}).get("nginx", []), wish["domains"], ipv6)
     waiting = apt_warning(host) if missing else []
     return refused, [*room.warnings, *waiting, *queue_warning(host, wish["somaxconn"])]
+
+
+def differs(application: str, name: str, files: list[dict[str, Any]]) -> bool:
+    """Whether a set of files is not in place, or what reads them has not read them yet; farrier_files names what is in the way."""
+    try:
+        changed = any(not before.same_as(after) for before, after in compared(files))
+    except (ValueError, OSError):
+        return True
+    return changed or os.path.exists(f"/run/{application}.{name}.pending")
+
+
+def to_do(wish: dict[str, Any]) -> dict[str, Any]:
+    """What is there already of what the deploy would bring, so that its steps need not ask again."""
+    application, release, new = wish["application"], wish["release"], wish["configuration"]
+    sets = wish["files"] or {}
+    return {
+        "release": state_of(release) if release and release["release"] else None,
+        "differs": [name for name, files in sets.items() if differs(application, name, files)],
+        "configuration": new and in_place(application, new["home"], wanted_files(new["environment"], new["gunicorn"])),
+    }
 
 
 def look(wish: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -174,8 +222,7 @@ def main() -> None:
         module.warn(each)
     if found["refusals"]:
         module.fail_json(msg=" ".join(found["refusals"]), **found)
-    release = state_of(wish["release"]) if wish["release"] and wish["release"]["release"] else None
-    module.exit_json(changed=False, release=release, **found)
+    module.exit_json(changed=False, **found, **to_do(wish))
 
 
 if __name__ == "__main__":
