@@ -4,6 +4,7 @@ import pytest
 
 from farrier.facts.model import HostFacts
 from farrier.plan.planner import plan_all
+from farrier.plan.sized import Given, Sized
 from farrier.project.workload import Workload
 from farrier.sizing import concurrency
 from farrier.sizing.capacity import busy_cpus, slots_for
@@ -20,3 +21,22 @@ def test_a_host_of_its_own_size_costs_few_sums(memory_per_cpu: int, connections:
     ]
     plan_all(hosts, Workload(stated=STATED, database_connections=connections), {})
     assert busy_cpus.cache_info().misses < 20 * len(hosts)
+
+
+def test_a_host_is_sized_once_and_again_only_for_who_reads_its_bottleneck(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizings = 0
+    choose = Given.choose
+
+    def counted(given: Given) -> Sized | None:
+        nonlocal sizings
+        sizings += 1
+        return choose(given)
+
+    monkeypatch.setattr(Given, "choose", counted)
+    hosts = [HostFacts(host=f"web{i}", cpus=1.0 + i % 4, memory_mb=4000) for i in range(8)]
+    plans = plan_all(hosts, Workload(stated=STATED, database_connections=6_000), {})
+    assert sizings == 4
+    assert plans["web0"].bound.startswith("CPU: ")
+    read = sizings
+    assert plans["web4"].bound == plans["web0"].bound
+    assert sizings == read > 4

@@ -1,6 +1,6 @@
 """What the sizing answers: settings with provenance and reason, for one host."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
@@ -57,7 +57,8 @@ class Setting:
 class Plan:
     """Everything decided for one host. Memory in MB, rate in requests per second, latency in seconds.
 
-    `bound` names what keeps the host from carrying more, `draft` is what the settings were made from.
+    `draft` is what the settings were made from; `bottleneck` finds by sizing again what keeps the host from carrying more,
+    so it is called only where somebody reads it.
     """
 
     host: str
@@ -67,13 +68,18 @@ class Plan:
     capacity_rps: float
     predicted_memory_mb: int
     p95_seconds: float | None
-    bound: str
     warnings: tuple[str, ...]
     draft: "Draft" = field(compare=False, repr=False)
+    bottleneck: Callable[[], str] = field(compare=False, repr=False)
 
     def value(self, name: str) -> Value:
         """The value of the setting `name`."""
         return self.settings[name].value
+
+    @property
+    def bound(self) -> str:
+        """What keeps the host from carrying more."""
+        return self.bottleneck()
 
     @property
     def in_service(self) -> Value:

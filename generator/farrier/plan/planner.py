@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
 
 from farrier.errors import DoesNotFitError, FarrierError
 from farrier.facts.model import HostFacts
@@ -96,9 +97,9 @@ def _plan(facts: HostFacts, workload: Workload, overrides: Mapping[str, Value], 
         draft.capacity_rps,
         round(draft.slot_mb),
         objective.p95_at_the_peak(draft),
-        bound(draft),
         tuple(draft.warnings),
         draft,
+        cache(partial(bound, draft)),  # hosts of the same size share the answer
     )
 
 
