@@ -133,16 +133,47 @@ def host_rps(slots: int, cpu_seconds: float, wait_ratio: float, cpus: float, oth
 
 @lru_cache(maxsize=4096)
 def slots_for(share: float, wait_ratio: float, cpus: float) -> int:
-    """The fewest requests in service at once that keep `share` of the CPUs busy, or the most that can be planned."""
+    """The fewest requests in service at once that keep `share` of the CPUs busy, or the most that can be planned.
+
+    Mean value analysis (Reiser and Lavenberg 1980): what one request more keeps busy follows from the probabilities that it
+    finds all CPUs taken, or all but the last; these follow it in turn. So `busy_cpus` need not be summed for each number.
+    """
     most = policy.MAX_WORKERS * policy.MAX_THREADS  # more cannot be planned anyway
-    low = min(most, max(1, math.ceil(share * cpus * (1 + wait_ratio) * (1 - 1e-9))))  # so many, were none ever in line
-    high, step = low, 1 + math.isqrt(low) // 2
-    while high < most and busy_cpus(high, wait_ratio, cpus) < share * cpus:
-        low, high, step = high + 1, min(most, high + step), 2 * step
-    while low < high:
-        middle = (low + high) // 2
-        if busy_cpus(middle, wait_ratio, cpus) >= share * cpus:
-            high = middle
-        else:
-            low = middle + 1
-    return low
+    slots = min(
+        most, max(1, math.ceil(share * cpus * (1 + wait_ratio) * (1 - 1e-9)))
+    )  # so many, were none ever in line
+    if slots <= cpus or wait_ratio < NEVER_WAITS:
+        return slots
+    but_one = math.ceil(cpus) - 1
+    busy, taken, last_free = _occupancy(slots, wait_ratio, cpus)
+    while busy < share * cpus and slots < most:
+        idle = 1 - taken - (but_one + 1 - cpus) * last_free  # what one more finds free of the CPU that it would take
+        slots += 1
+        in_line = slots - (1 + wait_ratio) * busy - idle
+        busy = slots / (1 + wait_ratio + in_line / cpus)
+        taken = (taken + last_free) * busy / cpus
+        last_free *= wait_ratio * busy / (slots - but_one)
+    return slots
+
+
+def _occupancy(slots: int, wait_ratio: float, cpus: float) -> tuple[float, float, float]:
+    """The CPUs that more requests than CPUs keep busy, and the probabilities that all are taken, and all but the last.
+
+    The sums of `busy_cpus`, from the last CPU both ways.
+    """
+    but_one = math.ceil(cpus) - 1
+    weight, above = 1.0, 0.0
+    for k in range(but_one, slots):
+        weight *= (slots - k) / (wait_ratio * cpus)
+        above += weight
+        if weight < NOTHING * above:
+            break
+    weight, below, busy = 1.0, 1.0, float(but_one)
+    for k in range(but_one, 0, -1):
+        weight *= wait_ratio * k / (slots - k + 1)
+        below += weight
+        busy += weight * (k - 1)
+        if weight < NOTHING * below:
+            break
+    total = below + above
+    return (busy + cpus * above) / total, above / total, 1 / total
