@@ -139,9 +139,8 @@ def slots_for(share: float, wait_ratio: float, cpus: float) -> int:
     finds all CPUs taken, or all but the last; these follow it in turn. So `busy_cpus` need not be summed for each number.
     """
     most = policy.MAX_WORKERS * policy.MAX_THREADS  # more cannot be planned anyway
-    slots = min(
-        most, max(1, math.ceil(share * cpus * (1 + wait_ratio) * (1 - 1e-9)))
-    )  # so many, were none ever in line
+    never_in_line = share * cpus * (1 + wait_ratio) * (1 - 1e-9)
+    slots = min(most, max(1, math.ceil(never_in_line)))
     if slots <= cpus or wait_ratio < NEVER_WAITS:
         return slots
     but_one = math.ceil(cpus) - 1

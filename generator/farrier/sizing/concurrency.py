@@ -92,7 +92,9 @@ def choose(
     in service; where fewer than would be chosen, they are the bound.
     """
     each_mb = math.floor(available_mb / copies)  # whole, as MemoryMax will be
-    wanted = _preferred(_at_the_knee(demand, cost), demand, each_mb / policy.MEMORY_MAX_FACTOR)
+    hopeless = demand.workers is None and cost.slot_mb(_fewest_workers(demand), 1) > each_mb
+    options = () if hopeless else _at_the_knee(demand, cost)
+    wanted = _preferred(options, demand, each_mb / policy.MEMORY_MAX_FACTOR)
     chosen = _fit(wanted, demand, cost, each_mb)
     if connections is None or (chosen and chosen.slots <= connections):
         return chosen
@@ -157,7 +159,7 @@ def _sharing(demand: Demand, connections: int) -> Iterator[tuple[int, int]]:
     """Pairs with at most so many requests in service: for each number of workers, threads as far as they help."""
     enough = demand.threads or _saturating_threads(demand)
     most = min(policy.MAX_WORKERS, connections // (demand.threads or 1))
-    low = min(most, max(policy.MINIMUM_WORKERS, math.ceil(demand.cpus)))
+    low = min(most, _fewest_workers(demand))
     for workers in range(max(1, low), most + 1) if demand.workers is None else (demand.workers,):
         threads = min(enough, connections // workers)
         if threads >= (demand.threads or 1):
@@ -211,8 +213,13 @@ def _worker_range(demand: Demand, slots: int) -> tuple[int, int]:
     """The fewest and the most workers that are worth a look."""
     if demand.workers is not None:
         return demand.workers, demand.workers
-    low = max(policy.MINIMUM_WORKERS, math.ceil(demand.cpus))
+    low = _fewest_workers(demand)
     return low, min(policy.MAX_WORKERS, max(low, math.ceil(slots * 1.5)))
+
+
+def _fewest_workers(demand: Demand) -> int:
+    """A process for each CPU; with fewer, some CPU has nothing to do."""
+    return max(policy.MINIMUM_WORKERS, math.ceil(demand.cpus))
 
 
 def _threads_beside(workers: int, slots: int, demand: Demand) -> int | None:
@@ -235,17 +242,14 @@ def _fitting(demand: Demand, cost: Cost, slot_mb: int, connections: int | None) 
     """Pairs at the edge of memory or connections: for each number of workers, threads up to what fits and still helps."""
     enough = demand.threads or _saturating_threads(demand)
     slots = policy.MAX_WORKERS * policy.MAX_THREADS if connections is None else connections
-    saturating = slots_for(policy.KNEE, demand.host_wait_ratio, demand.cpus)
+    all_cpus = math.floor(policy.KNEE * demand.cpus)
     many = min(policy.MAX_WORKERS, largest_workers(slot_mb, cost, demand.threads or 1), slots)
     for workers in _worker_steps(demand, many):
-        most = min(largest_threads(slot_mb, cost, workers), slots // workers)
-        if demand.threads is not None:
-            if most >= demand.threads:
-                yield workers, demand.threads
-        elif most >= 1:
-            yield workers, min(most, enough)
-        if workers >= saturating:  # one thread each is enough for the CPUs
-            return
+        threads = min(largest_threads(slot_mb, cost, workers), slots // workers, enough)
+        if threads >= (demand.threads or 1):
+            yield workers, threads
+        if workers >= all_cpus and workers >= slots_for(policy.KNEE, demand.host_wait_ratio, demand.cpus):
+            return  # one thread each is enough for the CPUs
 
 
 def _worker_steps(demand: Demand, most: int) -> Iterator[int]:
