@@ -1,7 +1,6 @@
 """The same host sized again with more of something: what is scarce is found by trying, not by rule."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from farrier import policy
 from farrier.plan.draft import BEGINNINGS, OPERATORS, Draft
@@ -76,7 +75,7 @@ def beside_own_choice(draft: Draft) -> dict[str, Setting]:
         setting, alone = draft.settings[name], own_choice[name]
         said = ", and Farrier agrees" if alone == setting.value else f", where Farrier alone would choose {alone}"
         reason = setting.reason.replace(OPERATORS, f"{OPERATORS}{said}", 1)
-        found[name] = replace(setting, reason=reason)
+        found[name] = setting._replace(reason=reason)
     return found
 
 

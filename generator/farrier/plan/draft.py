@@ -1,7 +1,7 @@
 """A plan in the making: an operator's value takes the place of a calculated one, and what follows builds on it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from farrier import policy
@@ -91,7 +91,7 @@ class Draft:
             if setting.name in BEGINNINGS:
                 chosen = ""  # what is calculated here has begun with the operator's value
             reason = f"{OPERATORS}{chosen}: {setting.reason}"
-            setting = replace(setting, value=own, provenance=Provenance.OVERRIDE, reason=reason)
+            setting = setting._replace(value=own, provenance=Provenance.OVERRIDE, reason=reason)
         self._keep(setting, working)
 
     def _keep(self, setting: Setting, working: Workings) -> None:

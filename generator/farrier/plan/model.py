@@ -38,8 +38,7 @@ class Working(NamedTuple):
     steps: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(NamedTuple):
     """One value of the plan with what led to it; `reason` has the numbers.
 
     `own` is Farrier's choice, which is `value` unless the operator has set another.

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, GetCoreSchemaHandler, TypeAdapter, ValidatorFunctionWrapHandler
@@ -235,7 +236,7 @@ class Workload(WorkloadKeys):
         """
         return self.serving_cpu_seconds + self.other_cpu_seconds
 
-    @property
+    @cached_property
     def serving_cpu_seconds(self) -> float:
         """C: what a request takes of the CPUs inside Gunicorn and in NGINX when they are busy.
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Self
 
 from farrier import policy
@@ -19,10 +20,14 @@ class Cost:
     kind: str = "thread"
     """What a worker answers a request with: `thread`, or gevent's `greenlet`."""
 
+    @cached_property
+    def process_mb(self) -> float:
+        """One worker more costs this without its threads."""
+        return (0.0 if self.preload else self.shared_mb) + self.private_mb
+
     def worker_mb(self, threads: int) -> float:
         """One worker more costs this."""
-        shared = 0.0 if self.preload else self.shared_mb
-        return shared + self.private_mb + threads * self.thread_mb
+        return self.process_mb + threads * self.thread_mb
 
     def slot_mb(self, workers: int, threads: int) -> float:
         """One slot: the master, which holds the shared part when it preloads, and its workers."""
@@ -35,7 +40,7 @@ class Cost:
 
     def breakdown(self, workers: int, threads: int) -> str:
         """The sum of `slot_mb` written out."""
-        process = number(self.worker_mb(0))
+        process = number(self.process_mb)
         return (
             f"{number(self.shared_mb)} MB master + {workers} x ({process} MB worker + {threads} x "
             f"{number(self.thread_mb)} MB {self.kind}s) = {mb(math.ceil(self.slot_mb(workers, threads)))}"
@@ -79,4 +84,5 @@ def largest_workers(slot_mb: float, cost: Cost, threads: int) -> int:
 
 def largest_threads(slot_mb: float, cost: Cost, workers: int) -> int:
     """The most threads per worker that fit into a slot of `slot_mb`; 0 where not even one does."""
-    return max(0, math.floor((slot_mb - cost.slot_mb(workers, 0)) / (workers * cost.thread_mb)))
+    processes_mb = cost.shared_mb + workers * cost.process_mb
+    return max(0, math.floor((slot_mb - processes_mb) / (workers * cost.thread_mb)))
