@@ -117,3 +117,8 @@ def document(content: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         document = None
     return document if isinstance(document, dict) else {"": None}
+
+
+def json_document(value: object) -> bytes:
+    """JSON as it is kept in git: indented, one final newline."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

@@ -1,6 +1,5 @@
 """Turns templates into the files of a generated tree: paths and contents, in memory; nothing is written here."""
 
-import json
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -153,8 +152,3 @@ def _files(directory: Path) -> Iterator[Path]:
     for path in sorted(directory.rglob("*")):
         if path.is_file() and not any(part.endswith(("__pycache__", "_cache")) for part in path.parts):
             yield path
-
-
-def json_document(value: object) -> bytes:
-    """JSON as it is kept in git: indented, one final newline."""
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

@@ -224,13 +224,14 @@ def plan(
 
 def _plan_document(planned: "Planned", *, rules: bool) -> str:
     """The plans as JSON, with the rules of thumb if requested."""
-    from farrier.ansible.render import json_document
-    from farrier.plan.comparison import compare, with_rules
+    from farrier.files import json_document
     from farrier.plan.model import plans_document
 
     document = plans_document(planned.environment, planned.plans)
     document["hosts_without_facts"] = list(planned.without_facts)
     if rules:
+        from farrier.plan.comparison import compare, with_rules
+
         document = with_rules(document, {host: compare(plan.draft) for host, plan in planned.plans.items()})
     return json_document(document).decode()
 

@@ -17,9 +17,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from farrier.ansible.render import json_document
 from farrier.errors import InputError
-from farrier.files import STATE, document, is_file, is_hash, is_inside, is_staged, is_written, read_file, unlinked
+from farrier.files import (
+    STATE,
+    document,
+    is_file,
+    is_hash,
+    is_inside,
+    is_staged,
+    is_written,
+    json_document,
+    read_file,
+    unlinked,
+)
 from farrier.wording import shown
 
 

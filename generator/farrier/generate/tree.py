@@ -5,8 +5,9 @@ from dataclasses import asdict
 from itertools import groupby
 from pathlib import PurePosixPath
 
-from farrier.ansible.render import PACKAGE, json_document, render_tree, templates_directory
+from farrier.ansible.render import PACKAGE, render_tree, templates_directory
 from farrier.facts.model import HostFacts
+from farrier.files import json_document
 from farrier.generate.scenarios import TestScenario, scenarios
 from farrier.generate.variables import RoleVariable, differing, role_variables, sizes
 from farrier.plan.model import Plan, plans_document

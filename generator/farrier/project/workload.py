@@ -65,7 +65,7 @@ def _list_of_measurable(schema: dict[str, Any]) -> None:
     del schema["uniqueItems"]
 
 
-@validated_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@validated_dataclass(frozen=True, config=ConfigDict(extra="forbid", defer_build=True))
 class WorkloadKeys:
     """What one request costs and what is asked for; every default is that of an ordinary page of a Django application."""
 
