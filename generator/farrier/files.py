@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import re
-import secrets
 import stat
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -95,7 +94,7 @@ def unlinked(root: Path, path: str) -> Path:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file whole or not at all, through a temporary name beside it that nobody can predict; OSError."""
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    aside = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     try:
         with aside.open("xb") as file:
             file.write(content)

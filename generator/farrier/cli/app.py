@@ -278,6 +278,8 @@ def _end(error: FarrierError) -> NoReturn:
 
 def main() -> None:
     """Run the command line; every exit has a code from the table above and no traceback."""
+    # None is wanted, and looking for them takes longer than planning a host.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         app()
     except FarrierError as error:
