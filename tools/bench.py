@@ -52,6 +52,7 @@ def project_of(hosts: int, directory: Path) -> Path:
     facts.mkdir(parents=True)
     (root / "farrier.yml").write_text(PROJECT)
     (root / "requirements.txt").write_text("notes\n")
+    (root / "inventory.yml").write_text(f"web: {{hosts: {{'web[0:{hosts - 1}]': {{}}}}}}\n")
     for i in range(hosts):
         document = {
             "schema": 1,

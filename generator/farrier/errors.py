@@ -9,22 +9,26 @@ MOST_MESSAGES = 100
 """Messages of one command; a file may contain thousands of mistakes."""
 
 
+EXIT_CODES = {
+    0: "done",
+    1: "`generate --check` found a difference",
+    2: "the input is wrong: project file, workload, option, or a file that must not be overwritten",
+    3: "no plan fits a host, or an override breaks a budget",
+    4: "a host could not be reached, its facts are incomplete, or a load test was inconclusive",
+}
+"""How commands end, but for Ctrl-C, which ends them with 130."""
+
+
 class FarrierError(Exception):
     """Ends a command; `messages` are the lines shown to the user, each self-contained, printable and bounded."""
 
-    exit_code = 1
+    exit_code: int
 
     def __init__(self, *messages: str) -> None:
         if len(messages) > MOST_MESSAGES:
             messages = (*messages[: MOST_MESSAGES - 1], f"and {len(messages) - MOST_MESSAGES + 1} more")
         self.messages = tuple(printable(message, LONGEST_MESSAGE) for message in messages)
         super().__init__("\n".join(self.messages))
-
-
-class DriftError(FarrierError):
-    """`--check` found that the tree on disk differs from what would be generated."""
-
-    exit_code = 1
 
 
 class InputError(FarrierError):

@@ -37,6 +37,7 @@ def project(tmp_path: Path) -> Path:
 
 def write_project(directory: Path) -> None:
     (directory / "farrier.yml").write_text(PROJECT)
+    (directory / "inventory.yml").write_text("web: {hosts: {web1: {}, web2: {}}}\n")
     (directory / "requirements.txt").write_text("flask\n")
     (directory / "notes").mkdir()
     (directory / "notes/wsgi.py").write_text("application = None\n")
@@ -253,7 +254,7 @@ def test_what_a_project_brings_along_says_nothing_to_the_terminal(project: Path)
         (["generate", "production", "--fact", "memory_mb=150"], 3, None),
         (["generate", "production", "--output", "/proc/nowhere"], 2, None),
         (["generate", "production", "--output", "farrier.yml"], 2, None),
-        (["facts", "production"], 2, None),
+        (["facts", "production", "--from", "none"], 2, None),
         (["init", "none"], 2, "farrier: 'none' is not a directory; name the application's source directory"),
         (["init"], 2, "farrier: farrier.yml: already exists; edit it, or overwrite it with --force"),
     ],
@@ -267,7 +268,11 @@ def test_errors_are_one_line_with_their_exit_code(
 
 @pytest.mark.parametrize(
     ("arguments", "code"),
-    [(["plan", "nope"], 2), (["generate", "production", "--fact", "memory_mb=150"], 3), (["facts", "production"], 2)],
+    [
+        (["plan", "nope"], 2),
+        (["generate", "production", "--fact", "memory_mb=150"], 3),
+        (["facts", "production", "--from", "none"], 2),
+    ],
 )
 def test_the_exit_code_of_a_process_is_that_of_its_command(project: Path, arguments: list[str], code: int) -> None:
     assert fails(project, code, *arguments, by=process) == fails(project, code, *arguments)
@@ -284,12 +289,51 @@ def test_an_environment_without_facts(project: Path) -> None:
 def test_a_plan_for_a_host_that_is_only_stated(project: Path) -> None:
     """Without any host; a role is for hosts that there are."""
     (project / "farrier.yml").write_text(PROJECT.partition("    hosts:")[0])
+    (project / "inventory.yml").unlink()
     stated = ["--fact", "cpus=2", "--fact", "memory_mb=4096"]
     plan = json.loads(farrier(project, "plan", "production", "--json", *stated).stdout)
     assert list(plan["hosts"]) == ["stated"]
     assert plan["hosts"]["stated"]["settings"]["gunicorn.workers"]["value"] == 3
-    assert "has no host facts" in fails(project, 4, "generate", "production", *stated)
-    assert "has no host facts" in fails(project, 4, "plan", "production", "--fact", "cpus=2")
+    missing = "farrier: inventory 'inventory.yml' does not exist; it must be a file or directory that Ansible reads"
+    assert fails(project, 2, "generate", "production", *stated) == missing
+    assert fails(project, 2, "plan", "production", "--fact", "cpus=2") == missing
+    assert fails(project, 2, "facts", "production") == missing
+
+
+def test_stated_facts_are_those_of_the_inventorys_hosts(project: Path) -> None:
+    """For `plan` and `generate` alike, where no facts were gathered."""
+    (project / "farrier.yml").write_text(PROJECT.partition("    hosts:")[0])
+    stated = ["--fact", "cpus=2", "--fact", "memory_mb=4096"]
+    plan = json.loads(farrier(project, "plan", "production", "--json", *stated).stdout)
+    assert (list(plan["hosts"]), plan["hosts_without_facts"]) == (["web1", "web2"], [])
+    assert farrier(project, "generate", "production", *stated).stdout.splitlines()[-1].endswith("for 2 hosts")
+
+
+@pytest.mark.parametrize("command", ["plan", "generate"])
+def test_an_inventory_without_a_host_of_the_group(project: Path, command: str) -> None:
+    (project / "farrier.yml").write_text(PROJECT.replace("    hosts:", "    group: wbe\n    hosts:"))
+    assert fails(project, 2, command, "production") == (
+        "farrier: inventory 'inventory.yml' has no host that matches 'wbe'; it must have at least one"
+    )
+
+
+@pytest.mark.parametrize("command", ["plan", "generate"])
+@pytest.mark.parametrize("stated", ["{cpus: 1}", "{cpus: 1, memory_mb: 512}"])
+def test_a_mistyped_host_is_refused(project: Path, command: str, stated: str) -> None:
+    (project / "farrier.yml").write_text(f"{PROJECT}      wbe2: {stated}\n")
+    assert fails(project, 2, command, "production") == (
+        "farrier: environment production: 'wbe2' under `hosts:` is not in its inventory; did you mean web2?"
+    )
+
+
+def test_a_mistyped_host_where_only_ansible_can_read_the_inventory(project: Path) -> None:
+    (project / "inventory.yml").write_text("plugin: constructed\n")
+    assert farrier(project, "plan", "production").returncode == 0
+    (project / "farrier.yml").write_text(PROJECT + "      wbe1: {cpus: 1}\n")
+    assert fails(project, 2, "plan", "production") == (
+        "farrier: environment production: 'wbe1' under `hosts:` has neither gathered facts nor cpus and memory_mb; did you "
+        "mean web1?"
+    )
 
 
 def test_facts_from_an_unsupported_system(project: Path) -> None:

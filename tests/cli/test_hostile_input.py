@@ -67,6 +67,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "app/notes.py").write_text("application = 1\n")
     (root / "app/requirements.txt").touch()
     (root / "app/manage.py").touch()
+    (root / "hosts.yml").write_text("web: {hosts: {web1: {}}}\n")
     return root
 
 

@@ -143,6 +143,7 @@ def test_errors_are_one_line(project: Path, arguments: list[str], code: int, mes
 def test_more_sizes_than_one_picture_can_show(project: Path) -> None:  # noqa: F811
     hosts = "".join(f"      web{i}: {{cpus: {i}, memory_mb: 8000}}\n" for i in range(2, 8))
     (project / "farrier.yml").write_text(PROJECT + hosts)
+    (project / "inventory.yml").write_text("web: {hosts: {'web[1:7]': {}}}\n")
     assert fails(project, 2, "plan", "production", "--plot", "load.svg") == (
         "farrier: --plot draws up to 4 sizes of host, but there are 7; use --limit HOST"
     )

@@ -11,7 +11,6 @@ from farrier.cli.policy_whys import whys
 from farrier.facts.model import FACTS
 from farrier.settings import SPECS, SettingSpec
 from reference_pages.markdown import grouped, table, thousands
-from reference_pages.texts import EXIT_CODES
 
 
 def settings() -> Iterator[str]:
@@ -70,6 +69,5 @@ def _option(parameter: Any) -> tuple[str, str, str]:
 
 
 def exit_codes() -> Iterator[str]:
-    """Every exit code that an error has."""
-    codes = {0, *(each.exit_code for each in errors.FarrierError.__subclasses__())}
-    yield table("code", "meaning", rows=((str(code), EXIT_CODES[code]) for code in sorted(codes)))
+    """Every exit code of a command."""
+    yield table("code", "meaning", rows=((str(code), meaning) for code, meaning in errors.EXIT_CODES.items()))

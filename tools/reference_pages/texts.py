@@ -1,13 +1,5 @@
 """What the reference says beside what it takes from the code: introductions, and the meaning of keys that have none there."""
 
-EXIT_CODES = {
-    0: "done",
-    1: "`generate --check` found a difference",
-    2: "the input is wrong: project file, workload, option, or a file that must not be overwritten",
-    3: "no plan fits a host, or an override breaks a budget",
-    4: "a host could not be reached, its facts are incomplete, or a load test was inconclusive",
-}
-
 JSON_KEYS = {
     "environment": "name of the environment",
     "hosts": "the plans by host",

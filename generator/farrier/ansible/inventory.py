@@ -4,7 +4,7 @@ Anything else (programs, plugins, directories, variables in names) is left to An
 """
 
 import re
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from itertools import product
 from os import X_OK, access
@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from farrier.errors import InputError
+from farrier.wording import shown
 
 MOST_BYTES = 10 * 1000 * 1000
 MOST_HOSTS = 100_000
@@ -44,9 +47,19 @@ def hosts_of(path: Path, pattern: str = "all") -> tuple[str, ...] | None:
         return None
 
 
-def without_facts(inventory: Path, group: str, known: Container[str], limit: str = "*") -> list[str]:
-    """Hosts of a group without facts, if the inventory can be read without Ansible."""
-    return [host for host in hosts_of(inventory, group) or () if host not in known and fnmatchcase(host, limit)]
+def require_inventory(root: Path, inventory: str) -> None:
+    """InputError when there is no inventory at all."""
+    if not (root / inventory).exists():
+        raise InputError(
+            f"inventory {shown(inventory, 200)} does not exist; it must be a file or directory that Ansible reads"
+        )
+
+
+def no_hosts(inventory: str, selection: str) -> InputError:
+    """That an inventory has no host of a selection."""
+    return InputError(
+        f"inventory {shown(inventory, 200)} has no host that matches {selection}; it must have at least one"
+    )
 
 
 Groups = dict[str, tuple[set[str], set[str]]]

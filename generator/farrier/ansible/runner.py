@@ -25,6 +25,7 @@ from farrier.ansible.events import (
     one_line,
     read,
 )
+from farrier.ansible.inventory import no_hosts, require_inventory
 from farrier.errors import FarrierError, HostError, InputError
 from farrier.wording import shown
 
@@ -88,10 +89,7 @@ class Ansible:
 
     def require_inventory(self) -> None:
         """InputError when there is no inventory at all."""
-        if not (self.root / self.inventory).exists():
-            raise InputError(
-                f"inventory {self._name} does not exist; it must be a file or directory that Ansible reads"
-            )
+        require_inventory(self.root, self.inventory)
 
     def module(
         self,
@@ -127,7 +125,7 @@ class Ansible:
     def no_hosts(self, selection: str, ended: Ended, *, started: bool) -> InputError:
         """Why no host was asked; where a play has `started`, Ansible itself was content."""
         if started or any(NO_HOSTS.search(note) for note in ended.notes):
-            return InputError(f"inventory {self._name} has no host that matches {selection}; it must have at least one")
+            return no_hosts(self.inventory, selection)
         return InputError(f"inventory {self._name}: Ansible ended with code {ended.code}: {ended.cause}")
 
     @property

@@ -10,24 +10,19 @@ import typer
 from farrier.cli import measure_options
 from farrier.cli.loadtest import loadtest
 from farrier.cli.options import PROJECT, EnvironmentName, FactsDirectory, ProjectFile, StatedFacts, session_of
-from farrier.errors import FarrierError, InputError
+from farrier.errors import EXIT_CODES, FarrierError, InputError
 from farrier.policy import MEASURE_SECONDS
 from farrier.wording import counted, printable, shown
 
 if TYPE_CHECKING:
     from farrier.cli.session import Planned
 
-EXIT_CODES = """
-Exit codes: 0 done; 1 --check found a difference; 2 the input is wrong; 3 no plan fits a host; 4 a host could not be
-reached, its facts are incomplete, or a load test was inconclusive.
-"""
-
 app = typer.Typer(
     name="farrier",
     help="Sizes Gunicorn and NGINX for your hosts and writes the Ansible role that deploys them.\n\n"
     "A project takes four steps: init, facts, plan, generate; then ansible-playbook and molecule take over. "
     "`farrier plan --local` shows a plan for this machine right away.",
-    epilog=EXIT_CODES,
+    epilog=f"Exit codes: {'; '.join(f'{code} {meaning}' for code, meaning in EXIT_CODES.items())}.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

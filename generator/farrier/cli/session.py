@@ -1,16 +1,16 @@
 """What each command does, without printing: reads the input, calls the pure parts, writes the output."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from farrier.ansible.inventory import without_facts
+from farrier.ansible.inventory import hosts_of, no_hosts, require_inventory
 from farrier.errors import HostError, InputError
 from farrier.facts.documents import from_statements
 from farrier.facts.files import import_facts, read_facts, require_writable, write_atomically
-from farrier.facts.model import HostFacts
+from farrier.facts.model import INDISPENSABLE, HostFacts
 from farrier.files import unlinked
 from farrier.plan.model import Plan
 from farrier.plan.planner import plan_all
@@ -171,10 +171,11 @@ class Session:
         """The plans of an environment's hosts, for the workload's peak or another one."""
         environment = environment_of(self.project, name)
         workload = read_workload(environment, self.root)
-        known = self._facts(name, environment, directory, stated, alone=True)
-        hosts, missing = len(known), self._without_facts(environment, known, limit or "*")
+        known, missing = self._facts(name, environment, directory, stated, alone=True)
+        hosts = len(known)
         if limit is not None:
             known = {host: facts for host, facts in known.items() if fnmatchcase(host, limit)}
+            missing = [host for host in missing if fnmatchcase(host, limit)]
             if not known:
                 raise InputError(f"--limit {shown(limit)} matches no host with facts")
         return replace(_planned(name, known, workload, environment.overrides, peak_rps, hosts), without_facts=missing)
@@ -197,7 +198,7 @@ class Session:
         environment = environment_of(self.project, name)
         require_deployable(self.project.application, self.root)
         workload = read_workload(environment, self.root)
-        known = self._facts(name, environment, directory, stated)
+        known, missing = self._facts(name, environment, directory, stated)
         plans = plan_all(known.values(), workload, environment.overrides)
         files = environment_tree(self.project, name, known.values(), plans, workload)
         target = Output(output or self.root, name)
@@ -215,32 +216,53 @@ class Session:
             f"{name}: {counted(number, 'file')} of {len(files)} {differ if check else 'changed'}, "
             f"for {counted(len(plans), 'host')}"
         )
-        if missing := self._without_facts(environment, known):
+        if missing:
             summary.append(f"warning: {not_planned(name, missing)}")
         return Generated(bool(changes), diff, summary)
 
-    def _without_facts(self, environment: Environment, known: Mapping[str, HostFacts], limit: str = "*") -> list[str]:
-        return without_facts(self.root / environment.inventory, environment.group, known, limit)
-
     def _facts(
         self, name: str, environment: Environment, directory: Path | None, stated: Stated, *, alone: bool = False
-    ) -> dict[str, HostFacts]:
-        """Facts by host: gathered ones, overridden by the project file's, overridden by the command line's."""
+    ) -> tuple[dict[str, HostFacts], list[str]]:
+        """Facts by host, and the hosts of the inventory without any.
+
+        Gathered ones are overridden by the project file's, those by the command line's. Facts of all hosts that suffice by
+        themselves are planned where none are gathered: for the inventory's hosts or, `alone`, for one that is nowhere.
+        """
         everywhere = {**environment.facts, **stated}
         for_one = {host: {**environment.facts, **own, **stated} for host, own in environment.hosts.items()}
         source = directory or self.facts_directory(name)
         known = read_facts(source, everywhere, for_one) if directory or source.is_dir() else {}
+        suffice = not known and not for_one and everywhere.keys() >= {*INDISPENSABLE}
+        if not (suffice and alone):
+            require_inventory(self.root, environment.inventory)
+        listed = hosts_of(self.root / environment.inventory, environment.group)
+        if listed == ():
+            raise no_hosts(environment.inventory, shown(environment.group))
+        if suffice:
+            for_one = dict.fromkeys(listed or (["stated"] if alone else []), everywhere)
+        gathered = set(known)
         for host, own in for_one.items():
-            if host not in known and {"cpus", "memory_mb"} <= own.keys():
+            if host not in known and own.keys() >= {*INDISPENSABLE}:
                 known[host] = from_statements(host, own)
-        if alone and not known and {"cpus", "memory_mb"} <= everywhere.keys():  # a hypothetical host
-            known["stated"] = from_statements("stated", everywhere)
         if not known:
             raise HostError(
                 f"environment {name} has no host facts: {source} has none; gather them with `farrier facts {name}`, "
                 "or set cpus and memory_mb of each host under `hosts:` in the project file"
             )
-        return known
+        _require_named(environment, name, known if listed is None else gathered.union(listed), read=listed is not None)
+        return known, [host for host in listed or () if host not in known]
+
+
+def _require_named(environment: Environment, name: str, hosts: Collection[str], *, read: bool) -> None:
+    """InputError for a host that the project file states facts for, but the inventory, if it could be `read`, does not have."""
+    wrong = "is not in its inventory" if read else "has neither gathered facts nor cpus and memory_mb"
+    lines = [
+        f"environment {name}: {shown(host)} under `hosts:` {wrong}; {nearest(host, sorted(hosts))}"
+        for host in environment.hosts
+        if host not in hosts
+    ]
+    if lines:
+        raise InputError(*lines)
 
 
 def local_plan(stated: Stated, peak_rps: float | None = None) -> Planned:
