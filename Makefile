@@ -40,5 +40,5 @@ bench-threads: ## what threads do under the GIL, on one CPU; the figures behind 
 
 clean: ## remove hosts, their images, caches and the virtual environment
 	@tools/demo down
-	@if [ -d .cache/hosts ]; then python3 templates/molecule/molecule/shared/host.py clean; fi
+	@if [ -d .cache/hosts ]; then python3 templates/molecule/shared/host.py clean; fi
 	@rm -rf .venv .cache .ansible .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build

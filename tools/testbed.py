@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-HOST_TOOL = ROOT / "templates/molecule/molecule/shared/host.py"
+HOST_TOOL = ROOT / "templates/molecule/shared/host.py"
 EXAMPLE = ROOT / "examples/django"
 ENVIRONMENT = "trial"
 DOMAIN = "trial.example.org"

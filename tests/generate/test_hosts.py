@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-SHARED = Path(__file__).parents[2] / "templates" / "molecule" / "molecule" / "shared"
+SHARED = Path(__file__).parents[2] / "templates" / "molecule" / "shared"
 
 DEB822 = """\
 # http://snapshot.example/2025

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-SHARED_TESTS = Path(__file__).parents[2] / "templates" / "molecule" / "molecule" / "shared" / "tests"
+SHARED_TESTS = Path(__file__).parents[2] / "templates" / "molecule" / "shared" / "tests"
 
 PRINTED = """\
 nginx: configuration file /etc/nginx/nginx.conf test is successful

@@ -113,11 +113,11 @@ def jinja() -> Jinja:
     return environment
 
 
-def render_tree(source: Path, context: Mapping[str, object], names: Mapping[str, str]) -> dict[str, bytes]:
-    """All files below `source`: relative path → content. `names` replaces words in paths, such as `__app__`."""
+def render_tree(source: Path, context: Mapping[str, object], names: Mapping[str, str], below: str) -> dict[str, bytes]:
+    """All files of `source`, as paths `below` a folder → content. `names` replaces words in paths, such as `__app__`."""
     files: dict[str, bytes] = {}
     for path in _files(source):
-        relative = path.relative_to(source).as_posix()
+        relative = f"{below}/{path.relative_to(source).as_posix()}"
         for word, name in names.items():
             relative = relative.replace(word, name)
         content = path.read_bytes()

@@ -36,17 +36,18 @@ def environment_tree(
         "gevent": any(plan.value("gunicorn.worker_class") == "gevent" for plan in every_plan),
     }
     names = {"__app__": project.application.name, "__environment__": name}
-    files = {f"roles/{role}/{path}": content for path, content in render_tree(source / "role", context, names).items()}
+    files = render_tree(source / "role", context, names, f"roles/{role}")
     tasks = b"".join(content for path, content in files.items() if "/tasks/" in path)
     for module in sorted((PACKAGE / "ansible/modules").glob("farrier_*.py")):
         if f"{module.stem}:".encode() in tasks:
             files[f"roles/{role}/library/{module.name}"] = module.read_bytes()
     for shared in sorted((PACKAGE / "ansible/module_utils").glob("farrier_*.py")):
         files[f"roles/{role}/module_utils/{shared.name}"] = shared.read_bytes()
-    files |= render_tree(source / "playbook", context, names)
+    files |= render_tree(source / "playbooks", context, names, "playbooks")
+    files |= render_tree(source / ".config", context, names, ".config")
     for scenario in tested:
         in_scenario = context | {"scenario": _scenario_context(scenario, project.environments[name])}
-        files |= render_tree(source / "molecule", in_scenario, names | {"__scenario__": scenario.name})
+        files |= render_tree(source / "molecule", in_scenario, names | {"__scenario__": scenario.name}, "molecule")
         directory = f"molecule/{scenario.name}"
         files[f"{directory}/plan.json"] = json_document(plans_document(name, scenario.plans))
         files[f"{directory}/expect.json"] = json_document(_expectations(project, name))
