@@ -2,10 +2,14 @@
 
 import difflib
 import math
+import re
+import textwrap
 from collections.abc import Iterable, Sequence
 
 MB = 1024 * 1024
 """Bytes in a megabyte as Linux tools count it (`free -m`, systemd's `M`, NGINX's `m`)."""
+
+NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 def ceil_to(value: float, step: int) -> int:
@@ -58,6 +62,19 @@ def line(text: object, width: int) -> str:
     """Foreign text as one printable line of limited length."""
     whole = "".join(c if c.isprintable() else "?" for c in " ".join(str(text)[: 4 * width].split()))
     return whole if len(whole) <= width else whole[: width - 1] + "…"
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """A sentence in lines of at most `width`, if its words allow it; a number and what it counts stay on one line."""
+    bound = re.sub(r"(?<=\d) (?=[\w%])", NO_BREAK, text)
+    lines = textwrap.wrap(bound, width, break_long_words=False, break_on_hyphens=False)
+    return [line.replace(NO_BREAK, " ") for line in lines]
+
+
+def some(names: Sequence[str], most: int) -> str:
+    """The first few names and the number of the rest: `web1, web2 and 1,998 more`."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {number(more)} more" if more > 0 else "")
 
 
 def few(items: Sequence[str], joint: str = "; ", most: int = 5) -> str:

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,14 @@ def test_plan_shows_a_reason_beside_every_setting(project: Path) -> None:
     assert "web1: sized for 2 CPUs and 3,936 MB; carries 98.5 requests a second in 281 MB" in text
     assert "gunicorn.backlog" in text
     assert "warning: the cost of a request is assumed, not measured" in text
+
+
+def test_the_table_parts_no_number_from_its_unit_and_separates_thousands(project: Path) -> None:
+    lines = farrier(project, "plan", "production").stdout.splitlines()
+    reasons = [line.split("│")[3].strip() for line in lines if line.count("│") == 3]
+    parted = [pair for pair in pairwise(reasons) if re.search(r"\d$", pair[0]) and re.match(r"[\w%]", pair[1])]
+    assert (len(reasons) > 60, parted) == (True, [])
+    assert [line.split("│")[1].strip() for line in lines if line.startswith("nginx.worker_connections")] == ["6,400"]
 
 
 def test_plan_for_this_machine_needs_no_project(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Turns templates into the files of a generated tree: paths and contents, in memory; nothing is written here."""
 
+import json
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -12,10 +13,10 @@ from jinja2 import StrictUndefined, Template, TemplateError
 
 from farrier import policy
 from farrier.ansible.trust import Expression, Free, is_evaluated, unsafe
+from farrier.wording import wrapped
 
 SUFFIX = ".tmpl"
 PACKAGE = Path(__file__).parents[1]
-NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 def templates_directory() -> Path:
@@ -80,13 +81,10 @@ class _BlockDumper(_Dumper):
 
 
 def comment(sentences: object, indent: int = 0, width: int = 100) -> str:
-    """Sentences as comment lines; a number and what it counts stay on one line."""
+    """Sentences as comment lines."""
     prefix = " " * indent + "# "
-    lines: list[str] = []
-    for sentence in [sentences] if isinstance(sentences, str) else list(sentences):  # type: ignore[call-overload]
-        bound = re.sub(r"(?<=\d) (?=[\w%])", NO_BREAK, sentence)
-        lines += textwrap.wrap(bound, width - len(prefix), break_long_words=False, break_on_hyphens=False)
-    return "\n".join(prefix + line for line in lines).replace(NO_BREAK, " ")
+    each = [sentences] if isinstance(sentences, str) else list(sentences)  # type: ignore[call-overload]
+    return "\n".join(prefix + line for sentence in each for line in wrapped(sentence, width - len(prefix)))
 
 
 def jinja() -> Jinja:

@@ -99,8 +99,7 @@ def facts(
         hosts = session.import_facts(environment, source)
         typer.echo(f"{counted(len(hosts), 'host')} imported from {source} into {session.facts_directory(environment)}")
         return
-    with gathering() as progress:
-        result = session.collect(environment, limit, tuple(context.args), progress.show)
+    result = session.collect(environment, limit, tuple(context.args), gathering())
     for host in result.removed:
         typer.echo(f"{host}: no longer in the inventory; facts removed")
     typer.echo(
@@ -138,8 +137,7 @@ def measure(
     from farrier.measure.workload_file import facts as measured_facts
 
     source, how = Source(access_log, locustfile, methods), How(host, seconds, tuple(context.args), local)
-    with measuring() as progress:
-        measured, path, named = session_of(project).measure(environment, source, how, progress.show)
+    measured, path, named = session_of(project).measure(environment, source, how, measuring())
     for line in measured_facts(measured):
         typer.echo(line)
     typer.echo(f"\nwritten  {path}" + ("" if named else f"; name it in {project}: `workload: {path}`"))

@@ -7,7 +7,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from farrier.cli.plan_table import FULL_TABLES, console_for, print_environment, print_heading, print_warnings
+from farrier.cli.plan_table import FULL_TABLES, Sentence, console_for, print_environment, print_heading, print_warnings
 from farrier.cli.policy_whys import whys
 from farrier.generate.variables import sizes
 from farrier.plan.comparison import Comparison, compare
@@ -63,7 +63,7 @@ def _print_explanation(console: Console, found: Explanation) -> None:
 
 def _rows(table: Table, label: str, lines: Sequence[str]) -> None:
     for i, line in enumerate(lines):
-        table.add_row(label if i == 0 else "", Text(line))
+        table.add_row(label if i == 0 else "", Sentence(line))
 
 
 def _input(one: Input) -> str:

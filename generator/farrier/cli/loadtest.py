@@ -58,10 +58,7 @@ def loadtest(
     from farrier.loadtest.run import Wish
 
     wish = Wish(url, seconds, steps, up_to, workers, workers_from, foreign)
-    with measuring() as progress:
-        found, written = session_of(project).loadtest(
-            environment, host, wish, output, tuple(context.args), progress.show
-        )
+    found, written = session_of(project).loadtest(environment, host, wish, output, tuple(context.args), measuring())
     print_loadtest(found)
     typer.echo(f"\nwritten  {written[0]} and {written[1]}")
     if found.verdict.limited:

@@ -1,20 +1,20 @@
 """Terminal output: plans as tables, progress while facts are gathered."""
 
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 from farrier.generate.variables import Size, sizes
-from farrier.plan.model import Plan, Setting
+from farrier.plan.derivation import written
+from farrier.plan.model import Plan
 from farrier.project.workload import Workload
-from farrier.settings import BY_NAME
-from farrier.wording import MB, counted, mb, milliseconds, number
+from farrier.wording import counted, mb, milliseconds, number, some, wrapped
 
 if TYPE_CHECKING:
     from farrier.facts.gather import HostEvent
@@ -26,6 +26,16 @@ FULL_TABLES = 5
 """Sizes shown with all settings; for more, only a summary is readable."""
 
 STYLES = {"default": "dim", "fact": "cyan", "measured": "green", "calculated": "", "override": "yellow"}
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A text in a cell of a table, in which no line ends between a number and its unit."""
+
+    text: str
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Text("\n".join(wrapped(self.text, options.max_width)), end="")
 
 
 def console_for(*, stderr: bool = False) -> Console:
@@ -74,7 +84,7 @@ def _workload_sentence(workload: Workload) -> str:
 def print_heading(console: Console, size: Size) -> None:
     """The hosts, what they are sized for, their capacity and their bottleneck."""
     plan = size.plan
-    hosts = ", ".join(size.hosts[:6]) + (f" and {len(size.hosts) - 6} more" if len(size.hosts) > 6 else "")
+    hosts = some(size.hosts, 6)
     console.print(
         Text.assemble(
             "\n",
@@ -98,23 +108,11 @@ def _print_size(console: Console, size: Size) -> None:
     for setting in size.plan.settings.values():
         table.add_row(
             setting.name,
-            _value(setting),
+            written(setting.name, setting.value),
             Text(setting.provenance.value, STYLES[setting.provenance.value]),
-            setting.reason,
+            Sentence(setting.reason),
         )
     console.print(table)
-
-
-def _value(setting: Setting) -> str:
-    """The value with its unit, as a person reads it."""
-    unit = BY_NAME[setting.name].unit
-    if unit == "bytes" and isinstance(setting.value, int):
-        return mb(setting.value / MB) if setting.value >= MB else f"{number(setting.value)} bytes"
-    if unit == "seconds":
-        return f"{setting.value} s"
-    if isinstance(setting.value, bool):
-        return "on" if setting.value else "off"
-    return str(setting.value)
 
 
 def _print_summary(console: Console, groups: tuple[Size, ...]) -> None:
@@ -124,9 +122,8 @@ def _print_summary(console: Console, groups: tuple[Size, ...]) -> None:
         table.add_column(column, no_wrap=True, justify="left" if column == "hosts" else "right")
     for size in groups:
         plan = size.plan
-        hosts = size.hosts[0] + (f" and {len(size.hosts) - 1} more" if len(size.hosts) > 1 else "")
         pair = f"{plan.value('gunicorn.workers')} x {plan.in_service}"
-        table.add_row(hosts, number(plan.cpus), mb(plan.memory_mb), pair, number(plan.capacity_rps, 1))
+        table.add_row(some(size.hosts, 1), number(plan.cpus), mb(plan.memory_mb), pair, number(plan.capacity_rps, 1))
     console.print(table)
 
 
@@ -140,38 +137,7 @@ def _warnings(plans: Mapping[str, Plan]) -> Iterator[str]:
         if len(names) == len(plans):
             yield warning
         else:
-            yield f"{', '.join(names[:5])}{' and others' if len(names) > 5 else ''}: {warning}"
-
-
-class Gathering:
-    """Shows hosts as they answer."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-
-    def show(self, event: "HostEvent") -> None:
-        """One line for each finished host, with a counter."""
-        if event.kind == "start":
-            self.console.print(f"contacting {counted(event.total, 'host')}")
-            return
-        text = "facts gathered" if event.kind == "gathered" else f"{event.kind}: {event.reason}"
-        style = "" if event.kind == "gathered" else "red"
-        self.console.print(Text.assemble(f"[{event.done}/{event.total}] {event.host}: ", (text, style)))
-
-
-class Measuring:
-    """Shows each step of a measurement, and the application's output when it fails."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.begun = monotonic()
-
-    def show(self, event: "MeasureEvent") -> None:
-        """One line for each step, with the seconds so far."""
-        if event.kind == "output":
-            self.console.print(Text(event.text, "dim"), soft_wrap=True)
-        else:
-            self.console.print(f"{monotonic() - self.begun:4.0f} s  {event.text}")
+            yield f"{some(names, 5)}: {warning}"
 
 
 def print_loadtest(found: "Found") -> None:
@@ -192,13 +158,28 @@ def print_loadtest(found: "Found") -> None:
             console.print(sentence)
 
 
-@contextmanager
-def measuring() -> Iterator[Measuring]:
-    """Progress on standard error."""
-    yield Measuring(console_for(stderr=sys.stderr is not None))
+def gathering() -> "Callable[[HostEvent], None]":
+    """Shows hosts as they answer, with a counter; on standard error, so that standard output stays for results."""
+    console = console_for(stderr=sys.stderr is not None)
+
+    def show(event: "HostEvent") -> None:
+        if event.kind == "start":
+            console.print(f"contacting {counted(event.total, 'host')}")
+            return
+        text, style = ("facts gathered", "") if event.kind == "gathered" else (f"{event.kind}: {event.reason}", "red")
+        console.print(Text.assemble(f"[{event.done}/{event.total}] {event.host}: ", (text, style)))
+
+    return show
 
 
-@contextmanager
-def gathering() -> Iterator[Gathering]:
-    """Progress on standard error, so that standard output stays for results."""
-    yield Gathering(console_for(stderr=sys.stderr is not None))
+def measuring() -> "Callable[[MeasureEvent], None]":
+    """Shows each step of a measurement with the seconds so far, and the application's output when it fails."""
+    console, begun = console_for(stderr=sys.stderr is not None), monotonic()
+
+    def show(event: "MeasureEvent") -> None:
+        if event.kind == "output":
+            console.print(Text(event.text, "dim"), soft_wrap=True)
+        else:
+            console.print(f"{monotonic() - begun:4.0f} s  {event.text}")
+
+    return show

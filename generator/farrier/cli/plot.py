@@ -12,7 +12,7 @@ from farrier.loadtest.plots import require_matplotlib
 from farrier.plan.curves import Curve, Picture, picture
 from farrier.plan.model import Plan
 from farrier.project.workload import Workload
-from farrier.wording import counted, mb, milliseconds, number, shown
+from farrier.wording import counted, mb, milliseconds, number, shown, some
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -95,9 +95,8 @@ def _panel(axes: "Axes", size: Size, work: Workload, found: Picture) -> None:
     axes.set_ylabel("predicted p95 in ms")
     axes.grid(visible=True, which="major", color="#e4e4e4", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    hosts = ", ".join(size.hosts[:4]) + (f" and {len(size.hosts) - 4} more" if len(size.hosts) > 4 else "")
     axes.set_title(
-        f"{hosts}: {counted(size.plan.cpus, 'CPU')}, {mb(size.plan.memory_mb)}; a request takes "
+        f"{some(size.hosts, 4)}: {counted(size.plan.cpus, 'CPU')}, {mb(size.plan.memory_mb)}; a request takes "
         f"{milliseconds(work.gunicorn_cpu_seconds)} of CPU and waits {milliseconds(work.wait_seconds)}",
         loc="left", fontsize=10,
     )  # fmt: skip

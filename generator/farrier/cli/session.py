@@ -18,7 +18,7 @@ from farrier.project.model import Environment, Project
 from farrier.project.reading import environment_of, read_measured, read_project, read_workload
 from farrier.project.workload import Workload
 from farrier.settings import Value
-from farrier.wording import counted, nearest, number, shown
+from farrier.wording import counted, nearest, number, shown, some
 
 if TYPE_CHECKING:
     from farrier.facts.gather import CollectResult, HostEvent
@@ -42,10 +42,9 @@ class Generated:
 
 def not_planned(environment: str, hosts: Sequence[str]) -> str:
     """That an inventory has hosts which no plan is for, and what to do."""
-    names = ", ".join(shown(host).strip("'") for host in hosts[:5])
-    more = f" and {len(hosts) - 5} more" if len(hosts) > 5 else ""
+    names = [shown(host).strip("'") for host in hosts]
     return (
-        f"{names}{more} {'is' if len(hosts) == 1 else 'are'} in the inventory of {environment} but without facts, so "
+        f"{some(names, 5)} {'is' if len(hosts) == 1 else 'are'} in the inventory of {environment} but without facts, so "
         f"not planned; gather them with `farrier facts {environment}`"
     )
 

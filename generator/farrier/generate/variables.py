@@ -1,13 +1,13 @@
 """The only place that maps settings to the role's variables, and hosts of different size to one role."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from farrier import policy
 from farrier.ansible.trust import Expression, Free
 from farrier.plan.model import Plan
-from farrier.project.model import Environment, Project
+from farrier.project.model import Application, Environment, Project
 from farrier.settings import SPECS, SettingSpec
 from farrier.settings import Value as SettingValue
 
@@ -87,68 +87,33 @@ def role_variables(
     """Every public variable of an environment's role, in the order of its defaults file."""
     role = project.role(environment_name)
     return [
-        *_application(project, project.environments[environment_name], role),
+        *_application(project.application, project.environments[environment_name], role),
         *(_size_table(role) if len(groups) > 1 else []),
-        *_sized_for(groups, role),
-        *_deploys_to(plans, role),
+        *_sized_for(list(plans), groups, role),
         *_settings(groups, role),
     ]
 
 
-def _application(project: Project, environment: Environment, role: str) -> list[RoleVariable]:
-    app = project.application
-
+def _application(app: Application, environment: Environment, role: str) -> Iterator[RoleVariable]:
     def variable(name: str, value: JsonValue, kind: str, meaning: str) -> RoleVariable:
         return RoleVariable(f"{role}_{name}", value, kind, meaning, "Application", (meaning + ".",))
 
-    found = [
-        variable(
-            "domains",
-            [environment.domain, *environment.aliases],
-            "list",
-            "Host names that NGINX serves; the first one is used for health checks",
-        ),
-        variable(
-            "environment",
-            {key: Free(text) for key, text in (app.environment | environment.environment).items()},
-            "dict",
-            "Environment variables of the application that are not secret",
-        ),
-        variable(
-            "pip_environment",
-            {},
-            "dict",
-            "Environment variables for pip, such as https_proxy or a PIP_INDEX_URL with a password; keep them in Ansible vault",
-        ),
-        variable(
-            "keep_releases",
-            policy.KEEP_RELEASES,
-            "int",
-            "Releases kept on the host, including the active one",
-        ),
-        variable(
-            "take_lock",
-            False,
-            "bool",
-            "Take the lock from another play, which must be dead; for a single run, with -e",
-        ),
-        variable(
-            "take_host",
-            False,
-            "bool",
-            "Take over a host of another environment or project, and whatever is in the way; for a single run, with -e",
-        ),
-    ]
+    domains = [environment.domain, *environment.aliases]
+    yield variable("domains", domains, "list", "Host names that NGINX serves; the first one is used for health checks")
+    public: dict[str, str] = {key: Free(text) for key, text in (app.environment | environment.environment).items()}
+    yield variable("environment", public, "dict", "Environment variables of the application that are not secret")
+    meaning = "Environment variables for pip, such as https_proxy or a PIP_INDEX_URL with a password; keep them in Ansible vault"
+    yield variable("pip_environment", {}, "dict", meaning)
+    yield variable("keep_releases", policy.KEEP_RELEASES, "int", "Releases kept on the host, including the active one")
+    meaning = "Take the lock from another play, which must be dead; for a single run, with -e"
+    yield variable("take_lock", False, "bool", meaning)
+    meaning = (
+        "Take over a host of another environment or project, and whatever is in the way; for a single run, with -e"
+    )
+    yield variable("take_host", False, "bool", meaning)
     if environment.metrics_directory is not None:
-        found.append(
-            variable(
-                "metrics_directory",
-                environment.metrics_directory,
-                "str",
-                "Directory where node_exporter looks for metrics files",
-            )
-        )
-    return found
+        meaning = "Directory where node_exporter looks for metrics files"
+        yield variable("metrics_directory", environment.metrics_directory, "str", meaning)
 
 
 def _size_table(role: str) -> list[RoleVariable]:
@@ -165,81 +130,38 @@ def _size_table(role: str) -> list[RoleVariable]:
     ]
 
 
-def _sized_for(groups: tuple[Size, ...], role: str) -> list[RoleVariable]:
-    found = []
-    for name, kind, meaning in (
-        (
-            "sized_for_cpus",
-            "float",
-            "Usable CPUs that the values below were calculated for; a smaller host is refused",
-        ),
-        (
-            "sized_for_memory_mb",
-            "int",
-            "Usable memory in MB that the values below were calculated for; a smaller host is refused",
-        ),
-        (
-            "slot_memory_mb",
-            "int",
-            "Memory in MB that a slot should need; a host whose other services leave less is refused",
-        ),
-    ):
-        found.append(
-            RoleVariable(
-                f"{role}_{name}",
-                _value(groups, name, role),
-                kind,
-                meaning,
-                "Sized for",
-                (meaning + ".",),
-            )
-        )
-    return found
-
-
-def _deploys_to(plans: Mapping[str, Plan], role: str) -> list[RoleVariable]:
-    """The hosts the role deploys to, and whether it accepts smaller ones."""
+def _sized_for(hosts: list[str], groups: tuple[Size, ...], role: str) -> Iterator[RoleVariable]:
+    """What the sizes were calculated for, the hosts the role deploys to, and whether it accepts smaller ones."""
 
     def variable(name: str, value: JsonValue, kind: str, meaning: str) -> RoleVariable:
         return RoleVariable(f"{role}_{name}", value, kind, meaning, "Sized for", (meaning + ".",))
 
-    return [
-        variable("planned_hosts", list(plans), "list", "The planned hosts; any other is refused"),
-        variable(
-            "accept_smaller_host",
-            False,
-            "bool",
-            "Deploy to a host smaller than planned; for a single run, with -e",
-        ),
-    ]
+    for name, kind, meaning in (
+        ("sized_for_cpus", "float", "Usable CPUs that the values below were calculated for; a smaller host is refused"),
+        ("sized_for_memory_mb", "int", "Usable memory in MB that the values below were calculated for; a smaller host is refused"),
+        ("slot_memory_mb", "int", "Memory in MB that a slot should need; a host whose other services leave less is refused"),
+    ):  # fmt: skip
+        yield variable(name, _value(groups, name, role), kind, meaning)
+    yield variable("planned_hosts", hosts, "list", "The planned hosts; any other is refused")
+    meaning = "Deploy to a host smaller than planned; for a single run, with -e"
+    yield variable("accept_smaller_host", False, "bool", meaning)
 
 
-def _settings(groups: tuple[Size, ...], role: str) -> list[RoleVariable]:
-    found = []
+def _settings(groups: tuple[Size, ...], role: str) -> Iterator[RoleVariable]:
     for spec in SPECS:
-        if len(groups) == 1:
-            reason: tuple[str, ...] = (groups[0].plan.settings[spec.name].reason,)
-        else:
-            distinct: dict[str, list[str]] = {}
-            for size in groups:
-                distinct.setdefault(size.plan.settings[spec.name].reason, []).append(size.name)
-            reason = (
-                tuple(distinct)
-                if len(distinct) == 1
-                else tuple(f"{', '.join(names)}: {text}" for text, names in distinct.items())
-            )
-        found.append(
-            RoleVariable(
-                f"{role}_{spec.variable}",
-                _value(groups, spec.variable, role),
-                "str" if _is_memory(spec) else spec.type.__name__,
-                spec.meaning[:1].upper() + spec.meaning[1:] + _unit(spec),
-                spec.section,
-                reason,
-                spec.choices,
-            )
+        sizes_of: dict[str, list[str]] = {}
+        for size in groups:
+            sizes_of.setdefault(size.plan.settings[spec.name].reason, []).append(size.name)
+        each = tuple(f"{', '.join(names)}: {reason}" for reason, names in sizes_of.items())
+        yield RoleVariable(
+            f"{role}_{spec.variable}",
+            _value(groups, spec.variable, role),
+            "str" if _is_memory(spec) else spec.type.__name__,
+            spec.meaning[:1].upper() + spec.meaning[1:] + _unit(spec),
+            spec.section,
+            each if len(sizes_of) > 1 else tuple(sizes_of),
+            spec.choices,
         )
-    return found
 
 
 def _unit(spec: SettingSpec) -> str:
