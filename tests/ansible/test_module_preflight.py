@@ -51,6 +51,7 @@ def told(**changes: Any) -> tuple[list[str], list[str]]:
 
 def test_a_host_as_it_was_planned_is_neither_refused_nor_warned_of() -> None:
     assert told() == ([], [])
+    assert told(facts=changed("system", version="trixie/sid")) == ([], []), "newer than every release"
 
 
 @pytest.mark.parametrize(

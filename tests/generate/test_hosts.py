@@ -9,6 +9,8 @@ from types import ModuleType
 
 import pytest
 
+from farrier.ansible.module_utils.farrier_systems import RELEASES
+
 SHARED = Path(__file__).parents[2] / "templates" / "molecule" / "shared"
 
 DEB822 = """\
@@ -164,6 +166,10 @@ def test_the_tag_changes_with_the_recipe_and_with_nothing_else(image: ModuleType
 
 def test_the_image_holds_nothing_that_a_role_has_to_install(image: ModuleType) -> None:
     assert not {"nginx", "nginx-light", "python3-venv", "python3-pip"} & set(image.PACKAGES)
+
+
+def test_there_is_an_image_of_every_debian_that_is_supported(image: ModuleType) -> None:
+    assert {f"debian{version}": name for version, name in RELEASES["Debian"].items()} == image.SUITES
 
 
 def test_an_unknown_system_is_refused_with_the_known_ones(image: ModuleType, tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """Turns templates into the files of a generated tree: paths and contents, in memory; nothing is written here."""
 
-import json
-import re
 import textwrap
 from collections.abc import Iterator, Mapping
 from functools import cache

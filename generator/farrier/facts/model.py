@@ -6,14 +6,12 @@ from dataclasses import dataclass, field, replace
 from math import ceil, isfinite
 from typing import Any, NamedTuple, Self
 
+from farrier.ansible.module_utils.farrier_systems import SUPPORTED, is_supported
 from farrier.errors import InputError
 from farrier.wording import quoted, shown
 
 SCHEMA = 1
 """Version of the fact document that this Farrier writes and reads."""
-
-OLDEST_RELEASES = {"Debian": (12,), "Ubuntu": (22, 4)}
-"""Supported distributions with their oldest release: older ones lack a supported Python and systemd."""
 
 OLDEST_SYSTEMD = 247
 """The oldest systemd that supports all directives of the units (`ProcSubset=` came with 247)."""
@@ -258,18 +256,16 @@ def require_supported(facts: HostFacts) -> None:
     where = f"host {facts.host}{f' ({facts.origin})' if facts.origin else ''}: "
     problems = []
     name, version = facts.distribution, facts.version or ""
-    oldest = OLDEST_RELEASES.get(name or "")
-    release = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
-    # Debian's testing and unstable have no version number; they are newer than every release.
-    if name is not None and (oldest is None or (release and release < oldest)):
+    if name is not None and not is_supported(name, version):
         problems.append(
-            f"{where}the system is {shown(f'{name} {version}'.strip())}; it must be Debian 12 or newer, or Ubuntu "
-            "22.04 or newer"
+            f"{where}the system is {shown(f'{name} {version}'.strip())}; it must be {', or '.join(SUPPORTED)}"
         )
     if facts.systemd is not None and facts.systemd < OLDEST_SYSTEMD:
         problems.append(f"{where}systemd is {facts.systemd}; it must be {OLDEST_SYSTEMD} or newer")
     python = re.match(r"(\d+)\.(\d+)", facts.python or "")
     if python and (int(python[1]), int(python[2])) < OLDEST_PYTHON:
-        problems.append(f"{where}Python is {shown(facts.python)}; it must be 3.9 or newer")
+        problems.append(
+            f"{where}Python is {shown(facts.python)}; it must be {'.'.join(map(str, OLDEST_PYTHON))} or newer"
+        )
     if problems:
         raise InputError(*problems)

@@ -12,6 +12,8 @@ from farrier.project.model import Project
 from farrier.project.workload import Workload
 from farrier.settings import Value
 
+AS_NEW_AS_DEBIAN_13 = {"Debian": 13, "Ubuntu": 24}
+
 
 @dataclass(frozen=True)
 class TestHost:
@@ -100,10 +102,8 @@ def _differences(defaults: Mapping[str, JsonValue], plan: Plan, role: str) -> di
 
 def _system(facts: list[HostFacts]) -> str:
     """The test image whose systemd and Python match the hosts', or come closest."""
-    for known in facts:
-        release = (known.version or "").partition(".")[0]
-        if known.distribution == "Debian" and release.isdigit() and int(release) >= 13:
-            return "debian13"
-        if known.distribution == "Ubuntu" and release.isdigit() and int(release) >= 24:
-            return "debian13"
-    return "debian12"
+    releases = ((known.distribution, (known.version or "").partition(".")[0]) for known in facts)
+    is_new = any(
+        release.isdigit() and int(release) >= AS_NEW_AS_DEBIAN_13.get(name or "", 1000) for name, release in releases
+    )
+    return "debian13" if is_new else "debian12"

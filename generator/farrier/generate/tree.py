@@ -5,6 +5,7 @@ from dataclasses import asdict
 from itertools import groupby
 from pathlib import PurePosixPath
 
+from farrier.ansible.module_utils.farrier_systems import RELEASES
 from farrier.ansible.render import PACKAGE, render_tree, templates_directory
 from farrier.facts.model import HostFacts
 from farrier.files import json_document
@@ -63,6 +64,7 @@ def _context(project: Project, name: str) -> dict[str, object]:
     environment = project.environments[name]
     role = project.role(name)
     return {
+        "systems": RELEASES,
         "prefix": role,
         "role": role,
         "app": application_context(project, environment),

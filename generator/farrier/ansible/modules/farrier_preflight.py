@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from ansible.module_utils.farrier_owner import Owner
 from ansible.module_utils.farrier_probe import HIDDEN, hides, installed_packages, probe
 from ansible.module_utils.farrier_room import Room, check_disk
 from ansible.module_utils.farrier_sites import has_ipv6, other_application, ports_taken, trial
+from ansible.module_utils.farrier_systems import SUPPORTED, is_supported
 from ansible.module_utils.farrier_venv import state_of
 
 DOCUMENTATION = r"""
@@ -115,7 +115,6 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     },
 }
 
-OLDEST = {"Debian": (12,), "Ubuntu": (22, 4)}
 APT_LOCK = "/var/lib/dpkg/lock-frontend"
 SOMAXCONN = "/proc/sys/net/core/somaxconn"
 
@@ -123,12 +122,10 @@ SOMAXCONN = "/proc/sys/net/core/somaxconn"
 def system_refusals(host: str, system: dict[str, Any]) -> list[str]:
     """Whether this role knows the system, and systemd runs it."""
     name, version = system.get("distribution"), str(system.get("version") or "")
-    numbers = tuple(int(each) for each in re.findall(r"\d+", version)[:2])
     refused = []
-    if numbers < OLDEST.get(name or "", (10**6,)):
+    if not is_supported(name, version):
         refused.append(
-            f"{host} runs {name or 'an unknown system'} {version}. This role supports Debian 12 or newer and Ubuntu "
-            "22.04 or newer."
+            f"{host} runs {name or 'an unknown system'} {version}. This role supports {' and '.join(SUPPORTED)}."
         )
     if system.get("init") != "systemd":
         refused.append(f"{host} is not run by systemd, which manages the socket and the slots.")
