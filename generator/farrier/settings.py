@@ -1,16 +1,17 @@
 """The settings a plan can hold: one row each, the only place that knows their type, bounds and unit."""
 
+import re
 from dataclasses import dataclass
+from functools import cached_property
 
 Value = int | str | bool
 
 
 @dataclass(frozen=True)
 class SettingSpec:
-    """One setting: `variable` is its name in the role without the prefix, `unit` what a plain number means."""
+    """One setting; `unit` is what a plain number means."""
 
     name: str
-    variable: str
     type: type
     minimum: int = 0
     maximum: int = 0
@@ -21,9 +22,14 @@ class SettingSpec:
     @property
     def section(self) -> str:
         """The program it belongs to, as a heading: Gunicorn, systemd, kernel, NGINX, Farrier."""
-        return {"gunicorn": "Gunicorn", "nginx": "NGINX", "farrier": "Farrier"}.get(
-            self.name.partition(".")[0], self.name.partition(".")[0]
-        )
+        owner = self.name.partition(".")[0]
+        return {"gunicorn": "Gunicorn", "nginx": "NGINX", "farrier": "Farrier"}.get(owner, owner)
+
+    @cached_property
+    def variable(self) -> str:
+        """Its name in the role, without the prefix: `systemd.TimeoutStopSec` → `systemd_timeout_stop_sec`."""
+        snake = re.sub("(?<=[a-z])(?=[A-Z])", "_", self.name).lower().replace(".", "_")
+        return snake.removeprefix("farrier_")
 
     @property
     def expected(self) -> str:
@@ -45,7 +51,7 @@ class SettingSpec:
 
 
 def _count(name: str, low: int, high: int, meaning: str, unit: str = "") -> SettingSpec:
-    return SettingSpec(name, _variable(name), int, low, high, unit=unit, meaning=meaning)
+    return SettingSpec(name, int, low, high, unit=unit, meaning=meaning)
 
 
 def _seconds(name: str, meaning: str, low: int = 1) -> SettingSpec:
@@ -56,21 +62,9 @@ def _bytes(name: str, meaning: str) -> SettingSpec:
     return _count(name, 1_048_576, 2**50, meaning, "bytes")
 
 
-def _variable(name: str) -> str:
-    """`systemd.TimeoutStopSec` → `systemd_timeout_stop_sec`, `kernel.net.core.somaxconn` → `kernel_net_core_somaxconn`."""
-    owner, _, rest = name.partition(".")
-    if owner == "farrier":
-        return rest
-    snake = "".join(
-        f"_{c.lower()}" if c.isupper() and i and not rest[i - 1].isupper() else c.lower() for i, c in enumerate(rest)
-    )
-    return f"{owner}_{snake}".replace(".", "_")
-
-
 SPECS: tuple[SettingSpec, ...] = (
     SettingSpec(
         "gunicorn.worker_class",
-        "gunicorn_worker_class",
         str,
         choices=("sync", "gthread", "gevent"),
         meaning="kind of worker: one request at a time (sync) or one per thread (gthread); gevent only where you set it",
@@ -84,12 +78,7 @@ SPECS: tuple[SettingSpec, ...] = (
         "connections a gthread worker accepts at once; requests in service at once of a gevent worker",
     ),
     _count("gunicorn.backlog", 1, 65_535, "requests that may wait in the kernel's accept queue"),
-    SettingSpec(
-        "gunicorn.preload_app",
-        "gunicorn_preload_app",
-        bool,
-        meaning="import the application once, before the workers are forked",
-    ),
+    SettingSpec("gunicorn.preload_app", bool, meaning="import the application once, before the workers are forked"),
     _seconds("gunicorn.timeout", "longest request of a sync worker; longest silence of any other worker"),
     _seconds("gunicorn.graceful_timeout", "time for running requests to finish when a slot stops"),
     _seconds("gunicorn.keepalive", "idle time of a connection from NGINX; 0 closes it after each response", 0),
@@ -112,16 +101,12 @@ SPECS: tuple[SettingSpec, ...] = (
     _count("kernel.net.core.somaxconn", 1, 2**31 - 1, "the kernel's upper limit for every accept queue"),
     _count("nginx.worker_processes", 1, 512, "NGINX's worker processes"),
     _count(
-        "nginx.worker_connections",
-        64,
-        1_000_000,
-        "connections of each NGINX worker, to clients and Gunicorn together",
+        "nginx.worker_connections", 64, 1_000_000, "connections of each NGINX worker, to clients and Gunicorn together"
     ),
     _count("nginx.worker_rlimit_nofile", 128, 1_048_576, "open files of each NGINX worker"),
     _seconds("nginx.proxy_connect_timeout", "time to connect to Gunicorn's socket"),
     _seconds(
-        "nginx.proxy_send_timeout",
-        "longest pause while a request is sent to Gunicorn, including its wait in the queue",
+        "nginx.proxy_send_timeout", "longest pause while a request is sent to Gunicorn, including its wait in the queue"
     ),
     _seconds("nginx.proxy_read_timeout", "longest pause before Gunicorn responds, including the wait in the queue"),
     _count("nginx.client_max_body_size", 1_024, 2**40, "largest request body", "bytes"),
@@ -146,7 +131,6 @@ SPECS: tuple[SettingSpec, ...] = (
     _seconds("farrier.retry_after", "Retry-After of the 503 responses when the queue is full"),
     SettingSpec(
         "farrier.switch",
-        "switch",
         str,
         choices=("overlap", "stop-start"),
         meaning="whether a deploy starts the new slot beside the old one (overlap) or after it (stop-start)",

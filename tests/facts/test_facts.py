@@ -219,7 +219,7 @@ def test_supported_systems(distribution: str | None, version: str | None) -> Non
 
 
 def test_an_operators_facts_win_and_are_known_as_such() -> None:
-    host = parse(setup(), "web1", "x").with_overrides({"cpus": 2, "memory_mb": 512.0, "somaxconn": 128})
+    host = parse(setup(), "web1", "x", {"cpus": 2, "memory_mb": 512.0, "somaxconn": 128})
     assert hash(host.size), "hosts of one size share a plan"
     assert (host.cpus, host.memory_mb, host.somaxconn) == (2.0, 512, 128)
     assert type(host.memory_mb) is int
@@ -244,15 +244,14 @@ def test_a_host_of_which_only_statements_exist() -> None:
 
 
 def test_impossible_statements_are_refused() -> None:
-    host = parse(document(), "web1", "x")
     with pytest.raises(InputError) as caught:
-        host.with_overrides({"cpus": 0, "memory_mb": None})
+        parse(document(), "web1", "x", {"cpus": 0, "memory_mb": 0.5})
     assert caught.value.messages == (
-        "host web1: the stated fact cpus is 0; it must be a number above 0 to 4096",
-        "host web1: the stated fact memory_mb is null; leave it out",
+        "host web1 (x): the stated fact cpus is 0; it must be a number above 0 to 4096",
+        "host web1 (x): the stated fact memory_mb is 0.5; it must be a whole number from 1 to 67108864",
     )
-    with pytest.raises(InputError, match=r"^host web1: the stated fact 'cpu' is not a fact; known are cpus, "):
-        host.with_overrides({"cpu": 1})
+    with pytest.raises(InputError, match=r"^host web1 \(x\): the stated fact 'cpu' is not a fact; known are cpus, "):
+        parse(document(), "web1", "x", {"cpu": 1})
 
 
 def test_figures_that_hardly_moved_stay_as_they_were() -> None:

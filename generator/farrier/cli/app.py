@@ -181,7 +181,7 @@ def plan(
 ) -> None:
     """Show every setting of every host, with its provenance and reason."""
     from farrier.cli.option_values import parse_peak, parse_settings, parse_stated
-    from farrier.cli.session import local_plan
+    from farrier.cli.session import local_plan, not_planned
 
     own, peak = parse_stated(stated or [], cpus, memory), parse_peak(peak_rps)
     settings = parse_settings(explain or [])
@@ -210,7 +210,7 @@ def plan(
 
         print_plans(planned.environment, planned.plans, planned.workload)
     if planned.without_facts and not as_json:
-        typer.echo(f"warning: {planned.not_planned}")
+        typer.echo(f"warning: {not_planned(planned.environment, planned.without_facts)}")
     if plot is not None:
         typer.echo(f"written {plot}", err=True)
 

@@ -59,11 +59,6 @@ class Planned:
     without_facts: Sequence[str] = ()
     """Hosts of its inventory that were not planned because they have no facts."""
 
-    @property
-    def not_planned(self) -> str:
-        """Says which hosts were not planned, and what to do."""
-        return not_planned(self.environment, self.without_facts)
-
 
 class Session:
     """One command's view of a project: its file, and paths relative to it."""
@@ -268,8 +263,8 @@ def local_plan(stated: Stated, peak_rps: float | None = None) -> Planned:
     """A plan for this machine, for the default workload."""
     from farrier.facts.local import local_facts
 
-    facts = local_facts()
-    return _planned("local", {facts.host: facts.with_overrides(stated) if stated else facts}, Workload(), {}, peak_rps)
+    facts = local_facts(stated)
+    return _planned("local", {facts.host: facts}, Workload(), {}, peak_rps)
 
 
 def _planned(
@@ -280,12 +275,12 @@ def _planned(
     peak_rps: float | None,
     hosts: int = 1,
 ) -> Planned:
-    if peak_rps is None:
-        plans = plan_all(facts.values(), workload, overrides, hosts)
-        return Planned(name, plans, workload)
-    before = "no peak" if workload.peak_rps is None else f"a peak of {number(workload.peak_rps)}"
-    note = f"planned for --peak-rps {number(peak_rps)}; the workload itself has {before}"
-    workload = replace(workload, peak_rps=peak_rps, stated=workload.stated | {"peak_rps"})
+    notes: tuple[str, ...] = ()
+    if peak_rps is not None:
+        before = "no peak" if workload.peak_rps is None else f"a peak of {number(workload.peak_rps)}"
+        notes = (f"planned for --peak-rps {number(peak_rps)}; the workload itself has {before}",)
+        workload = replace(workload, peak_rps=peak_rps, stated=workload.stated | {"peak_rps"})
     plans = plan_all(facts.values(), workload, overrides, hosts)
-    noted = {host: replace(plan, warnings=(*plan.warnings, note)) for host, plan in plans.items()}
-    return Planned(name, noted, workload)
+    if notes:
+        plans = {host: replace(plan, warnings=plan.warnings + notes) for host, plan in plans.items()}
+    return Planned(name, plans, workload)

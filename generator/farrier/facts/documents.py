@@ -24,7 +24,8 @@ from farrier.facts.model import (
 from farrier.facts.setup import SETUP_UNKNOWN, from_setup, setup_part
 from farrier.wording import quoted, shown
 
-STATED = "the stated fact "
+SECTIONS = tuple(dict.fromkeys(fact.place.partition(".")[0] for fact in FACTS.values()))
+"""Parts of a fact document that hold facts."""
 
 MOST_OTHERS = 2000
 """Most other services in a document; a host has hundreds at most."""
@@ -50,7 +51,9 @@ def parse(document: object, host: str, origin: str, stated: Mapping[str, object]
         missing = SETUP_UNKNOWN
     values, impossible = check(raw, where)
     problems += [*impossible, *contradictions(values, where)]
-    said, impossible = check({name: (name, value) for name, value in (stated or {}).items()}, where + STATED)
+    said, impossible = check(
+        {name: (name, value) for name, value in (stated or {}).items()}, f"{where}the stated fact "
+    )
     problems += impossible
     if problems:
         raise InputError(*few(problems, where))
@@ -74,17 +77,17 @@ def gathered(answer: object, host: str, origin: str) -> dict[str, Any]:
     where = f"host {host} ({origin}): "
     if not isinstance(answer, dict):
         raise HostError(f"{where}the answer is {quoted(answer)}; it must be an object with facts")
-    sections = list(dict.fromkeys(fact.place.partition(".")[0] for fact in FACTS.values()))
-    absent = [name for name in ("schema", *sections) if answer.get(name) is None]
+    absent = [name for name in ("schema", *SECTIONS) if answer.get(name) is None]
     if absent:
         raise HostError(
             *few([f"{where}{name} is missing from the answer; gather the facts again" for name in absent], where)
         )
+    document = {**answer, "host": host}
     try:
-        parse({**answer, "host": host}, host, origin)
+        parse(document, host, origin)
     except InputError as error:
         raise HostError(*error.messages) from error
-    return own_part({**answer, "host": host})
+    return own_part(document)
 
 
 def few(problems: list[str], where: str) -> list[str]:
@@ -101,9 +104,8 @@ def from_statements(host: str, stated: Mapping[str, object]) -> HostFacts:
 
 def incomplete(name: str, raw: Raw, where: str) -> str:
     """Why a host cannot be sized, and both remedies."""
-    label = raw[name][0] if name in raw else FACTS[name].place
     what = "the usable CPUs are" if name == "cpus" else "the usable memory is"
-    return f"{where}{what} unknown: {label} is missing or null; gather the facts again, or set `{name}`"
+    return f"{where}{what} unknown: {raw[name][0]} is missing or null; gather the facts again, or set `{name}`"
 
 
 def contradictions(values: Mapping[str, object], where: str) -> list[str]:
@@ -126,27 +128,30 @@ def from_document(document: Mapping[str, object], host: str, where: str) -> tupl
     name = document.get("host", host)
     if name != host:
         problems.append(f"{where}host is {quoted(name)}; it must be the name of its file, {shown(host)}")
-    raw: dict[str, tuple[str, object]] = {}
-    for section in dict.fromkeys(fact.place.partition(".")[0] for fact in FACTS.values()):
-        content = document.get(section)
-        if content is not None and not isinstance(content, dict):
-            problems.append(f"{where}{section} is {quoted(content)}; it must be an object")
-            continue
-        for fact_name, fact in FACTS.items():
-            if content and fact.place.startswith(section + "."):
-                raw[fact_name] = (fact.place, content.get(fact.place.partition(".")[2]))
+    problems += [
+        f"{where}{section} is {quoted(document[section])}; it must be an object"
+        for section in SECTIONS
+        if not isinstance(document.get(section), dict | None)
+    ]
+    raw = {name: (fact.place, at(document, fact.place)) for name, fact in FACTS.items()}
     others, wrong = other_services(document.get("others"), where)
     return raw, others, problems + wrong
+
+
+def at(document: Mapping[str, object], place: str) -> object:
+    """What a document has at a place such as `cpus.usable`."""
+    section, _, key = place.partition(".")
+    content = document.get(section)
+    return content.get(key) if isinstance(content, dict) else None
 
 
 def other_services(rows: object, where: str) -> tuple[tuple[Other, ...], list[str]]:
     """The services beside the application, and a sentence for each invalid entry."""
     if rows is None:
         return (), []
-    if not isinstance(rows, list):
-        return (), [f"{where}others is {quoted(rows)}; it must be a list of services"]
-    if len(rows) > MOST_OTHERS:
-        return (), [f"{where}others is {quoted(rows)}; it must be a list of at most {MOST_OTHERS} services"]
+    if not isinstance(rows, list) or len(rows) > MOST_OTHERS:
+        most = f"at most {MOST_OTHERS} " if isinstance(rows, list) else ""
+        return (), [f"{where}others is {quoted(rows)}; it must be a list of {most}services"]
     services, problems = [], []
     amount = Number(MEMORY_MB, whole=False)
     for number, row in enumerate(rows):

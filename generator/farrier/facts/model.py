@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from math import ceil, isfinite
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from farrier.ansible.module_utils.farrier_systems import SUPPORTED, is_supported
 from farrier.errors import InputError
@@ -187,7 +187,7 @@ class HostFacts:
     disk_total_mb: int | None = None
     origin: str = ""
     """Where they came from, for messages: a file, or `this machine`."""
-    stated: frozenset[str] = field(default=frozenset())
+    stated: frozenset[str] = frozenset()
     """The facts set by the operator."""
     missing: tuple[Missing, ...] = ()
 
@@ -201,17 +201,6 @@ class HostFacts:
         """CPUs as counted by a program that ignores quotas: the machine's, and at least the usable ones."""
         return max(self.cpus_online or 0, self.cpus_affinity or 0, ceil(self.cpus))
 
-    def with_overrides(self, stated: Mapping[str, object]) -> Self:
-        """These facts with the operator's values in place of theirs. InputError for a wrong name or value."""
-        where = f"host {self.host}: the stated fact "
-        values, problems = check({name: (name, value) for name, value in stated.items()}, where)
-        nulls = [name for name, value in stated.items() if value is None]
-        problems += [f"{where}{name} is null; leave it out" for name in nulls]
-        if problems:
-            raise InputError(*problems)
-        known = self.stated.union(values)
-        return replace(self, **values, stated=known, missing=still_missing(self.missing, known))
-
 
 def check(raw: Raw, where: str) -> tuple[dict[str, Any], list[str]]:
     """The facts with valid values, and a sentence for each invalid one; null is left out."""
@@ -219,8 +208,7 @@ def check(raw: Raw, where: str) -> tuple[dict[str, Any], list[str]]:
     problems = []
     for name, (label, value) in raw.items():
         if name not in FACTS:
-            known = ", ".join(FACTS)
-            problems.append(f"{where}{shown(label)} is not a fact; known are {known}")
+            problems.append(f"{where}{shown(label)} is not a fact; known are {', '.join(FACTS)}")
         elif value is not None:
             kind = FACTS[name].kind
             if not is_a(kind, value):
