@@ -26,22 +26,15 @@ STAGED = re.compile("[0-9]{1,6}")
 def read_file(path: Path) -> bytes | None:
     """A file's content; None where there is none, InputError if it is something else, such as a link or a FIFO."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with opened(path, os.O_NOFOLLOW) as file:
+            content = file.read(LARGEST_FILE + 1)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise InputError(f"{path}: cannot be read as a file: {error.strerror}") from None
-    try:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            kind = "Is a directory" if stat.S_ISDIR(status.st_mode) else "Not a regular file"
-            raise InputError(f"{path}: cannot be read as a file: {kind}")
-        if status.st_size > LARGEST_FILE:
-            raise InputError(f"{path}: cannot be read as a file: larger than {LARGEST_FILE} bytes")
-        with os.fdopen(os.dup(handle), "rb") as file:
-            return file.read(LARGEST_FILE)
-    finally:
-        os.close(handle)
+    if len(content) > LARGEST_FILE:
+        raise InputError(f"{path}: cannot be read as a file: larger than {LARGEST_FILE} bytes")
+    return content
 
 
 def is_inside(path: object) -> bool:
@@ -73,9 +66,9 @@ def is_hash(value: object) -> bool:
     return isinstance(value, str) and MANIFEST_HASH.fullmatch(value) is not None
 
 
-def opened(path: Path) -> BinaryIO:
+def opened(path: Path, more_flags: int = 0) -> BinaryIO:
     """Open a project's file for reading; OSError if it is not a regular file, such as a FIFO, which would block forever."""
-    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK | more_flags))  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise OSError(errno.EINVAL, "Not a regular file", str(path))

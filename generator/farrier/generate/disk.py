@@ -67,21 +67,17 @@ class Output:
         recorded = self._recorded(self.root / self.manifest)
         shared = {path for other in self._others for path in other}
         written: dict[str, bytes] = {}
+        removed: list[str] = []
         foreign: list[str] = []
-        for path, content in files.items():
-            current = self._read(path)
+        for path in [*files, *sorted(set(recorded) - set(files) - shared)]:
+            current, content = self._read(path), files.get(path)
             if current == content:
                 continue
-            written[path] = content
+            if content is None:
+                removed.append(path)
+            else:
+                written[path] = content
             if current is not None and not self._is_own(path, current, recorded):
-                foreign.append(path)
-        removed = []
-        for path in sorted(set(recorded) - set(files) - shared):
-            current = self._read(path)
-            if current is None:
-                continue
-            removed.append(path)
-            if not self._is_own(path, current, recorded):
                 foreign.append(path)
         return Changes(written, tuple(removed), tuple(sorted(foreign)))
 
@@ -227,8 +223,7 @@ class Output:
         return unlinked(self.root, path)
 
     def _read(self, path: str) -> bytes | None:
-        target = self._target(path)
-        return read_file(target)
+        return read_file(self._target(path))
 
 
 def _hash(content: bytes) -> str:

@@ -65,12 +65,7 @@ def _requirements(application: Application, source: Path) -> str | None:
         return None
     there = next((name for name in REQUIREMENTS if (source / name).is_file()), None)
     export = next((command for name, command in EXPORTS.items() if (source / name).is_file()), None)
-    if there:
-        right = f"name {there}"
-    elif export:
-        right = f"write it with `{export}`"
-    else:
-        right = "write it with `pip freeze > requirements.txt`"
+    right = f"name {there}" if there else f"write it with `{export or 'pip freeze > requirements.txt'}`"
     return f"application.requirements: {shown(named)} is not in {source}; {right}"
 
 
@@ -157,33 +152,24 @@ def _names(tree: ast.Module) -> tuple[set[str], bool]:
 
 def _asgi(tree: ast.Module, name: str) -> str | None:
     """The framework whose ASGI application `name` is, by the module's last assignment to it."""
-    makers = {
-        alias.asname or alias.name: f"{node.module.partition('.')[0]}'s {alias.name}"
-        for node in tree.body
-        if isinstance(node, ast.ImportFrom) and node.module
-        for alias in node.names
-        if alias.name in ASGI.get(node.module.partition(".")[0], ())
-    }
-    modules = {
-        alias.asname or alias.name: alias.name
-        for node in tree.body
-        if isinstance(node, ast.Import)
-        for alias in node.names
-        if alias.name in ASGI
-    }
-    found = None
+    origins: dict[str, str] = {}
+    made: ast.expr | None = None
     for node in tree.body:
-        if not isinstance(node, ast.Assign | ast.AnnAssign):
-            continue
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-        if not any(isinstance(target, ast.Name) and target.id == name for target in targets):
-            continue
-        made = node.value.func if isinstance(node.value, ast.Call) else None
-        found = makers.get(made.id) if isinstance(made, ast.Name) else None
-        if isinstance(made, ast.Attribute) and isinstance(made.value, ast.Name):
-            package = modules.get(made.value.id, "")
-            found = f"{package}'s {made.attr}" if made.attr in ASGI.get(package, ()) else None
-    return found
+        if isinstance(node, ast.ImportFrom) and node.module:
+            package = node.module.partition(".")[0]
+            origins |= {alias.asname or alias.name: f"{package}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            origins |= {alias.asname or alias.name: alias.name for alias in node.names}
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+                made = node.value.func if isinstance(node.value, ast.Call) else None
+    of = made.value if isinstance(made, ast.Attribute) else made
+    origin = origins.get(of.id, "") if isinstance(of, ast.Name) else ""
+    package, _, maker = (
+        f"{origin}.{made.attr}".partition(".") if isinstance(made, ast.Attribute) else origin.partition(".")
+    )
+    return f"{package}'s {maker}" if maker in ASGI.get(package, ()) else None
 
 
 def _static(application: Application, source: Path) -> str | None:

@@ -65,10 +65,8 @@ def discover(directory: Path) -> Discovery:
         _django(directory, sources, seen)
     else:
         _flask(directory, sources, seen)
-    for candidate in REQUIREMENTS:
-        if (directory / candidate).is_file():
-            seen.put("requirements", candidate, candidate)
-            break
+    if there := next((name for name in REQUIREMENTS if (directory / name).is_file()), None):
+        seen.put("requirements", there, there)
     else:
         seen.hints["requirements"] = f"none of {', '.join(REQUIREMENTS)} exists"
     _health(directory, sources, seen)
@@ -133,14 +131,10 @@ def _django(directory: Path, sources: dict[Path, str], seen: Discovery) -> None:
     named = re.search(r"""DJANGO_SETTINGS_MODULE["'],\s*["']([\w.]+)["']""", sources.get(directory / "manage.py", ""))
     settings = named[1] if named else None
     if settings:
-        seen.name = settings.partition(".")[0].replace("_", "-").lower()
-        if (
-            not re.match(NAME, seen.name)
-            or len(seen.name) > 30
-            or why_not_a_name(seen.name)
-            or seen.name in ("config", "settings", "project", "core")
-        ):
-            seen.name = _name(directory)
+        name = settings.partition(".")[0].replace("_", "-").lower()
+        tells = name not in ("config", "settings", "project", "core")
+        if tells and re.match(NAME, name) and len(name) <= 30 and not why_not_a_name(name):
+            seen.name = name
         seen.found.append(f"Django, settings {settings}, named in manage.py")
     wsgi = sorted(path for path in sources if path.name == "wsgi.py")
     if wsgi:
@@ -194,10 +188,8 @@ def _assignments(texts: list[str]) -> dict[str, ast.expr]:
 
 def _last_text(node: ast.expr | None) -> str | None:
     """The last literal text of an expression: `BASE_DIR / "static_root"` → `static_root`."""
-    texts = (
-        [n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)] if node else []
-    )
-    return texts[-1] if texts else None
+    literals = [n.value for n in ast.walk(node) if isinstance(n, ast.Constant)] if node else []
+    return next((text for text in reversed(literals) if isinstance(text, str)), None)
 
 
 def _flask(directory: Path, sources: dict[Path, str], seen: Discovery) -> None:
@@ -251,11 +243,10 @@ def _flask_entry(tree: ast.Module) -> str | None:
 
 def _health(directory: Path, sources: dict[Path, str], seen: Discovery) -> None:
     for path, text in sources.items():
-        if "path(" in text or "route(" in text or "@app." in text:
-            found = HEALTH.search(text)
-            if found:
-                seen.put("health_path", f"/{found[1]}", f"/{found[1]} in {path.relative_to(directory)}")
-                return
+        routes = any(mark in text for mark in ("path(", "route(", "@app."))
+        if routes and (found := HEALTH.search(text)):
+            seen.put("health_path", f"/{found[1]}", f"/{found[1]} in {path.relative_to(directory)}")
+            return
     seen.hints["health_path"] = "no route such as health/; / will be used"
 
 

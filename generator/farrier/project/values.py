@@ -104,6 +104,10 @@ def _facts(value: Any) -> Any:
     return value
 
 
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "additionalProperties": False, "properties": properties}
+
+
 def _facts_schema() -> dict[str, Any]:
     def one(kind: Number | Text) -> dict[str, Any]:
         if isinstance(kind, Text):
@@ -111,11 +115,7 @@ def _facts_schema() -> dict[str, Any]:
         low = {"minimum": kind.least} if kind.above is None else {"exclusiveMinimum": kind.above}
         return {"type": "integer" if kind.whole else "number", "maximum": kind.most, **low}
 
-    return {
-        "type": "object",
-        "additionalProperties": False,
-        "properties": {name: {**one(fact.kind), "description": fact.meaning} for name, fact in FACTS.items()},
-    }
+    return _object({name: {**one(fact.kind), "description": fact.meaning} for name, fact in FACTS.items()})
 
 
 Stated = Annotated[dict[str, int | float | str], BeforeValidator(_facts), WithJsonSchema(_facts_schema())]
@@ -151,19 +151,10 @@ def _overrides_schema() -> dict[str, Any]:
             return {"type": "boolean", "description": spec.meaning}
         if spec.choices:
             return {"enum": list(spec.choices), "description": spec.meaning}
-        unit = f" ({spec.unit})" if spec.unit else ""
-        return {
-            "type": "integer",
-            "minimum": spec.minimum,
-            "maximum": spec.maximum,
-            "description": spec.meaning + unit,
-        }
+        meaning = f"{spec.meaning} ({spec.unit})" if spec.unit else spec.meaning
+        return {"type": "integer", "minimum": spec.minimum, "maximum": spec.maximum, "description": meaning}
 
-    return {
-        "type": "object",
-        "additionalProperties": False,
-        "properties": {spec.name: one(spec) for spec in SPECS},
-    }
+    return _object({spec.name: one(spec) for spec in SPECS})
 
 
 Overrides = Annotated[dict[str, Value], BeforeValidator(_overrides), WithJsonSchema(_overrides_schema())]

@@ -22,6 +22,7 @@ _INT = re.compile(r"[-+]?(0|[1-9][0-9]*)\Z")
 _FLOAT = re.compile(r"[-+]?((0|[1-9][0-9]*)?\.[0-9]+|(0|[1-9][0-9]*)\.?)([eE][-+]?[0-9]+)?\Z")
 _NULL = {"", "~", "null", "Null", "NULL"}
 _BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "map", "seq")}
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _LINE_BREAKS = re.compile("[\u0085\u2028\u2029]")
 
@@ -100,11 +101,7 @@ class _Reader:
             raise InputError(
                 f"{self.name}:{line}: aliases make the document endless or larger than {MAXIMUM_NODES:,} values"
             )
-        if not node.tag.startswith("tag:yaml.org,2002:") or node.tag.rpartition(":")[2] not in (
-            "str",
-            "map",
-            "seq",
-        ):
+        if node.tag not in _TAGS:
             raise InputError(
                 f"{self.name}:{line}: tag {shown(node.tag)} is not supported; write the value without a tag"
             )
@@ -112,7 +109,8 @@ class _Reader:
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path, above)
         if isinstance(node, yaml.SequenceNode):
-            return [self._value(item, (*path, i), above) for i, item in enumerate(self._items(node, path))]
+            self.lines |= {(*path, i): item.start_mark.line + 1 for i, item in enumerate(node.value)}
+            return [self._value(item, (*path, i), above) for i, item in enumerate(node.value)]
         self._text(node)
         return _scalar(node)
 
@@ -124,11 +122,6 @@ class _Reader:
                 f"{self.name}:{node.start_mark.line + 1}: {shown(found.group())} is half of a surrogate pair; write the whole character"
             )
         return text
-
-    def _items(self, node: yaml.SequenceNode, path: Path) -> list[yaml.Node]:
-        for i, item in enumerate(node.value):
-            self.lines[(*path, i)] = item.start_mark.line + 1
-        return list(node.value)
 
     def _mapping(self, node: yaml.MappingNode, path: Path, above: frozenset[int]) -> dict[str, object]:
         result: dict[str, object] = {}
