@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from farrier.cli import measure_options
 from farrier.cli.loadtest import loadtest
+from farrier.cli.measure import measure
 from farrier.cli.options import PROJECT, EnvironmentName, FactsDirectory, ProjectFile, StatedFacts, session_of
 from farrier.errors import EXIT_CODES, FarrierError, InputError
-from farrier.policy import MEASURE_SECONDS
 from farrier.wording import counted, printable, shown
 
 if TYPE_CHECKING:
     from farrier.cli.session import Planned
+
+FOR_ANSIBLE = {"allow_extra_args": True, "ignore_unknown_options": False}
+"""Settings of commands that pass on what stands after `--`."""
 
 app = typer.Typer(
     name="farrier",
@@ -72,7 +74,7 @@ def init(
     typer.echo(f"written  {printable(str(project), 1000)}; next: farrier facts {environment}")
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": False})
+@app.command(context_settings=FOR_ANSIBLE)
 def facts(
     context: typer.Context,
     environment: EnvironmentName,
@@ -112,38 +114,8 @@ def facts(
     result.raise_for_failed()
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": False})
-def measure(
-    context: typer.Context,
-    environment: EnvironmentName,
-    *,
-    project: ProjectFile = PROJECT,
-    host: measure_options.HostName = None,
-    local: measure_options.Local = False,
-    seconds: measure_options.Seconds = MEASURE_SECONDS,
-    access_log: measure_options.AccessLog = None,
-    locustfile: measure_options.LocustFile = None,
-    methods: measure_options.Methods = None,
-) -> None:
-    """Measure what a request costs on a host and write workloads/ENV.yml.
-
-    Your source runs beside the live release, with the same Gunicorn, sandbox and database, and receives GET requests for the
-    paths of `application.urls`, or for those of a log or a Locust file. Arguments after `--` are passed to
-    ansible-playbook.
-    """
-    from farrier.cli.plan_table import measuring
-    from farrier.measure.run import How
-    from farrier.measure.sources import Source
-    from farrier.measure.workload_file import facts as measured_facts
-
-    source, how = Source(access_log, locustfile, methods), How(host, seconds, tuple(context.args), local)
-    measured, path, named = session_of(project).measure(environment, source, how, measuring())
-    for line in measured_facts(measured):
-        typer.echo(line)
-    typer.echo(f"\nwritten  {path}" + ("" if named else f"; name it in {project}: `workload: {path}`"))
-
-
-app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": False})(loadtest)
+app.command(context_settings=FOR_ANSIBLE)(measure)
+app.command(context_settings=FOR_ANSIBLE)(loadtest)
 
 
 @app.command()

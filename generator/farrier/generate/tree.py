@@ -10,7 +10,7 @@ from farrier.ansible.render import PACKAGE, render_tree, templates_directory
 from farrier.facts.model import HostFacts
 from farrier.files import json_document
 from farrier.generate.scenarios import TestScenario, scenarios
-from farrier.generate.variables import RoleVariable, differing, role_variables, sizes
+from farrier.generate.variables import differing, role_variables, sizes
 from farrier.plan.model import Plan, plans_document
 from farrier.project.model import Environment, Project
 from farrier.project.workload import Workload
@@ -28,7 +28,7 @@ def environment_tree(
     every_plan = [*plans.values(), *(plan for scenario in tested for plan in scenario.plans.values())]
     context = _context(project, name) | {
         "variables": variables,
-        "sections": _sections(variables),
+        "sections": [(name, list(members)) for name, members in groupby(variables, key=lambda v: v.section)],
         "sizes": groups,
         "differing": differing(groups),
         "memory_assumed": workload.memory_is_assumed
@@ -122,11 +122,6 @@ def own_paths(project: Project) -> list[str]:
     return sorted(found)
 
 
-def _sections(variables: list[RoleVariable]) -> list[tuple[str, list[RoleVariable]]]:
-    """The variables grouped under headings, in their order."""
-    return [(section, list(members)) for section, members in groupby(variables, key=lambda v: v.section)]
-
-
 def _scenario_context(scenario: TestScenario, environment: Environment) -> dict[str, object]:
     return {
         "groups": list(environment.groups),
@@ -143,7 +138,7 @@ def _expectations(project: Project, name: str) -> dict[str, object]:
         "app": app.name,
         "domain": environment.domain,
         "health_path": app.health_path,
-        "static": {"url": app.static.url, "directory": app.static.directory} if app.static else None,
+        "static": app.static.model_dump(include={"url", "directory"}) if app.static else None,
         "user": app.name,
         "release_root": f"/srv/{app.name}",
         "tls": environment.tls is not None,
