@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from itertools import product
+from math import prod
 from os import X_OK, access
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def _from_either(text: str) -> Groups:
 
 def _from_yaml(text: str) -> Groups:
     found: Groups = {}
-    rest = [(name, content) for name, content in _mapping(_tree(text)).items()]
+    rest = list(_mapping(_tree(text)).items())
     if any(name == "plugin" for name, _ in rest):
         raise Unknown
     while rest:
@@ -165,10 +166,7 @@ def _expanded(name: str) -> Iterator[str]:
     pieces = RANGE.split(address[0] if address else name)
     texts, ranges = pieces[::4], list(zip(pieces[1::4], pieces[2::4], pieces[3::4], strict=True))
     steps = [list(_range(*each)) for each in ranges]
-    total = 1
-    for step in steps:
-        total *= len(step)
-    if total > MOST_HOSTS:
+    if prod(map(len, steps)) > MOST_HOSTS:
         raise Unknown
     for chosen in product(*steps):
         yield "".join(part for pair in zip(texts, [*chosen, ""], strict=True) for part in pair)

@@ -44,8 +44,7 @@ def _show_version(value: bool) -> None:
 def options(
     *,
     _version: Annotated[
-        bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """Options of every command."""
@@ -121,8 +120,7 @@ app.command(context_settings=FOR_ANSIBLE)(loadtest)
 @app.command()
 def plan(
     environment: Annotated[
-        str | None,
-        typer.Argument(metavar="ENV", help="An environment of the project file, such as production."),
+        str | None, typer.Argument(metavar="ENV", help="An environment of the project file, such as production.")
     ] = None,
     *,
     project: ProjectFile = PROJECT,
@@ -142,8 +140,7 @@ def plan(
     ] = None,
     rules: Annotated[bool, typer.Option("--rules", help="Compare with common rules of thumb, such as 2n + 1.")] = False,
     plot: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Plot predicted latency against load to this .svg or .png file."),
+        Path | None, typer.Option(metavar="FILE", help="Plot predicted latency against load to this .svg or .png file.")
     ] = None,
     cpus: Annotated[str | None, typer.Option(metavar="N", help="Plan as if the hosts had N CPUs.")] = None,
     memory: Annotated[str | None, typer.Option(metavar="MB", help="Plan as if the hosts had this much memory.")] = None,
@@ -209,8 +206,7 @@ def generate(
     facts_directory: FactsDirectory = None,
     stated: StatedFacts = None,
     output: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Write to this directory instead of beside the project file."),
+        Path | None, typer.Option(metavar="DIR", help="Write to this directory instead of beside the project file.")
     ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; exit with status 1 if anything would change.")

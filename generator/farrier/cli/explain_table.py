@@ -19,12 +19,7 @@ from farrier.wording import counted, mb, milliseconds, number
 
 
 def print_sheets(
-    environment: str,
-    plans: Mapping[str, Plan],
-    workload: Workload,
-    settings: Sequence[str],
-    *,
-    rules: bool,
+    environment: str, plans: Mapping[str, Plan], workload: Workload, settings: Sequence[str], *, rules: bool
 ) -> None:
     """For each size of host the rules, if asked for, and the derivations of `settings`."""
     console = console_for()

@@ -25,9 +25,7 @@ FactsDirectory = Annotated[
 StatedFacts = Annotated[
     list[str] | None,
     typer.Option(
-        "--fact",
-        metavar="NAME=VALUE",
-        help="Set a fact for all hosts, such as cpus=2 or memory_mb=3936; repeatable.",
+        "--fact", metavar="NAME=VALUE", help="Set a fact for all hosts, such as cpus=2 or memory_mb=3936; repeatable."
     ),
 ]
 

@@ -175,14 +175,7 @@ class Session:
         return replace(_planned(name, known, workload, environment.overrides, peak_rps, hosts), without_facts=missing)
 
     def generate(
-        self,
-        name: str,
-        directory: Path | None,
-        stated: Stated,
-        output: Path | None,
-        *,
-        check: bool,
-        force: bool,
+        self, name: str, directory: Path | None, stated: Stated, output: Path | None, *, check: bool, force: bool
     ) -> Generated:
         """Write the generated tree to disk, or compare it with what is there."""
         from farrier.generate.disk import Output

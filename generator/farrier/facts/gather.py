@@ -10,13 +10,7 @@ from farrier.ansible.events import Event, Result, Start, Unreadable, displayable
 from farrier.ansible.runner import Ansible
 from farrier.errors import FarrierError, HostError, InputError
 from farrier.facts.documents import gathered, parse, settled
-from farrier.facts.files import (
-    earlier,
-    remove_others,
-    require_writable,
-    valid_host_name,
-    write_atomically,
-)
+from farrier.facts.files import earlier, remove_others, require_writable, valid_host_name, write_atomically
 from farrier.facts.model import require_supported
 from farrier.wording import shown
 

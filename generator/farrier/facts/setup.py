@@ -25,13 +25,7 @@ SETUP_FACTS = {
 }
 """Ansible's names for the facts, the best first: nproc respects the affinity, vcpus counts the whole machine."""
 
-SETUP_SIGNS = (
-    "gather_subset",
-    "ansible_memtotal_mb",
-    "memtotal_mb",
-    "ansible_hostname",
-    "ansible_distribution",
-)
+SETUP_SIGNS = ("gather_subset", "ansible_memtotal_mb", "memtotal_mb", "ansible_hostname", "ansible_distribution")
 """A file with one of these is from Ansible's setup module, even if it gathered only a subset."""
 
 SETUP_UNKNOWN = (

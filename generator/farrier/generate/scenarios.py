@@ -54,15 +54,11 @@ def scenarios(
     ) -> TestScenario:
         hosts = [_facts(f"{project.application.name}-{name}-{i + 1}", *limit) for i, limit in enumerate(limits)]
         planned = plan_all(hosts, workload, {**overrides, **extra}, len(known))
-        return TestScenario(
-            name,
-            system or _system(known),
-            tuple(
-                TestHost(host, *limits[i], _differences(defaults, planned[host], role))
-                for i, host in enumerate(f.host for f in hosts)
-            ),
-            planned,
+        tested = tuple(
+            TestHost(each.host, *limit, _differences(defaults, planned[each.host], role))
+            for each, limit in zip(hosts, limits, strict=True)
         )
+        return TestScenario(name, system or _system(known), tested, planned)
 
     found = [scenario(environment_name, None, _limits(plans), {})]
     for name, own in project.scenarios.items():
@@ -75,10 +71,7 @@ def scenarios(
 def _facts(name: str, cpus: float, limit_mb: int) -> HostFacts:
     """Facts of a test host before it exists: its limits, minus what its own system uses."""
     return HostFacts(
-        host=name,
-        cpus=cpus,
-        memory_mb=limit_mb - policy.SCENARIO_SYSTEM_MB,
-        nofile_hard=policy.SCENARIO_NOFILE,
+        host=name, cpus=cpus, memory_mb=limit_mb - policy.SCENARIO_SYSTEM_MB, nofile_hard=policy.SCENARIO_NOFILE
     )
 
 

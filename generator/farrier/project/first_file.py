@@ -12,6 +12,7 @@ from farrier.errors import InputError
 from farrier.files import write_whole
 from farrier.project.discover import Discovery, discover
 from farrier.project.model import Application, Environment, Project
+from farrier.project.reading import KEYS
 from farrier.project.yaml_lines import load
 from farrier.wording import shown
 
@@ -66,7 +67,7 @@ def write_project_file(
         write_whole(target, text.encode())
     except OSError as error:
         raise InputError(f"{target}: cannot be written: {error.strerror}") from None
-    return list(seen.found), list(seen.missing)
+    return seen.found, seen.missing
 
 
 def _wrong(model: type[BaseModel], document: Mapping[str, object], key: str) -> bool:
@@ -81,10 +82,7 @@ def _wrong(model: type[BaseModel], document: Mapping[str, object], key: str) -> 
 
 def _require(what: str, model: type[BaseModel], document: Mapping[str, object], value: str, key: str) -> None:
     if _wrong(model, document, key):
-        right = model.model_fields[key].description
-        right = (
-            "a name of lower-case letters, digits and single hyphens, such as production" if model is Project else right
-        )
+        right = KEYS[key] if key in KEYS else model.model_fields[key].description
         raise InputError(f"{what}: {shown(value)} is not valid in a project file; expected {right}")
 
 
@@ -105,17 +103,7 @@ def _source(directory: Path, target: Path) -> str:
 def _document(seen: Discovery, source: str, environment: str, domain: str, inventory: str) -> str:
     application = {"name": seen.name, "source": source, **seen.keys}
     lines = [HEADER.format(environment=environment), "application:"]
-    for key in (
-        "name",
-        "source",
-        "wsgi",
-        "requirements",
-        "health_path",
-        "migrate",
-        "static",
-        "environment",
-        "secrets",
-    ):
+    for key in ("name", "source", "wsgi", "requirements", "health_path", "migrate", "static", "environment", "secrets"):
         if key in application:
             lines.append(_indented({key: application[key]}, 2))
         elif key in seen.hints:

@@ -33,11 +33,7 @@ class Static(Model):
     """Files that NGINX serves itself."""
 
     url: Annotated[
-        str,
-        Field(
-            pattern=r"^/(\.?[A-Za-z0-9_~-][A-Za-z0-9._~-]*/)+$",
-            description="the URL prefix, such as /static/",
-        ),
+        str, Field(pattern=r"^/(\.?[A-Za-z0-9_~-][A-Za-z0-9._~-]*/)+$", description="the URL prefix, such as /static/")
     ]
     directory: InnerPath = Field(description="their directory inside the release, such as static_root")
     command: Command | None = Field(
@@ -58,8 +54,7 @@ class Application(Model):
         None, description="the tag, branch or commit to deploy from a git URL, such as v1.2.0"
     )
     wsgi: Annotated[
-        str,
-        Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_.]*(\(\))?$"),
+        str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_.]*(\(\))?$")
     ] = Field(description="module:callable, such as notes.wsgi:application")
     requirements: InnerPath = Field("requirements.txt", description="the requirements or lock file inside the source")
     health_path: UrlPath = Field(
@@ -79,8 +74,7 @@ class Application(Model):
         description="environment variables with text values, quoted where YAML would read something else",
     )
     secrets: list[VariableName] = Field(
-        default_factory=list,
-        description="names of environment variables whose values come from Ansible vault",
+        default_factory=list, description="names of environment variables whose values come from Ansible vault"
     )
 
     @field_validator("name")
@@ -134,14 +128,8 @@ AbsolutePath = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9_][A-Za-z0-9._-]*)+$"
 class Tls(Model):
     """Certificate and key that already exist on the host."""
 
-    certificate: Annotated[
-        AbsolutePath,
-        Field(description="absolute path of the certificate chain on the host"),
-    ]
-    key: Annotated[
-        AbsolutePath,
-        Field(description="absolute path of the private key on the host"),
-    ]
+    certificate: Annotated[AbsolutePath, Field(description="absolute path of the certificate chain on the host")]
+    key: Annotated[AbsolutePath, Field(description="absolute path of the private key on the host")]
 
 
 class Environment(Model):
@@ -151,8 +139,7 @@ class Environment(Model):
         description="the path of an Ansible inventory, relative to farrier.yml, such as inventories/production.yml"
     )
     group: HostsPattern = Field(
-        "all",
-        description="the inventory group to deploy to, or an Ansible host pattern, such as web:!db",
+        "all", description="the inventory group to deploy to, or an Ansible host pattern, such as web:!db"
     )
     domain: HostName = Field(
         description="a host name in lower case (an internationalised one as xn--...), such as www.example.org"
@@ -162,8 +149,7 @@ class Environment(Model):
         default_factory=dict, description="variables added to the application's"
     )
     workload: WorkloadOrPath = Field(
-        default_factory=Workload,
-        description="a mapping, or the path of a YAML file with these keys",
+        default_factory=Workload, description="a mapping, or the path of a YAML file with these keys"
     )
     overrides: Overrides = Field(default_factory=dict, description="settings by name, such as gunicorn.workers: 3")
     facts: Stated = Field(default_factory=dict, description="facts for all hosts, such as memory_mb: 3936")

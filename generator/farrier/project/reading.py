@@ -39,9 +39,7 @@ def read_workload(environment: Environment, root: FilePath, *, optional: bool = 
     if optional and not (root / given).exists():
         return Workload()
     return _validated(
-        Workload,
-        root / given,
-        "`workload:` in the project file names it; `farrier measure` writes workloads/ENV.yml",
+        Workload, root / given, "`workload:` in the project file names it; `farrier measure` writes workloads/ENV.yml"
     )
 
 
@@ -83,28 +81,27 @@ def _validated(model: type[M], path: FilePath, hint: str) -> M:
 def _line(model: Holder, details: ErrorDetails, document: Document, path: FilePath) -> str:
     """One mistake as a line: `farrier.yml:12: application.name: 'Notes' ...`."""
     key = _key(details, document.data)
-    where = f"{path}:{document.line(key)}"
     what = ".".join(printable(str(part), 60) for part in key)
-    prefix = f"{where}: {what}: " if what else f"{where}: "
+    prefix = f"{path}:{document.line(key)}: " + (f"{what}: " if what else "")
     kind, given = details["type"], details["input"]
     expected = _expected(model, key)
     right = f"; expected {expected}" if expected else ""
     if kind == "missing":
         return f"{prefix}is missing{right}"
     if kind in {"extra_forbidden", "unexpected_keyword_argument"}:
-        return f"{prefix}unknown key; {_known_keys(model, key)}"
+        return f"{prefix}unknown key; known are {', '.join(_at(model, key[:-1])[0].__pydantic_fields__)}"
     if kind == "value_error":
         message = str(details.get("ctx", {}).get("error", details["msg"]))
         return f"{prefix}{message}" if isinstance(given, dict) else f"{prefix}{shown(given)} {message}"
     if isinstance(given, str) and len(given) < 254 and not given.isascii() and key[-1:] == ("domain",):
         return f"{prefix}{shown(given)} must be written as {_punycode(given)}"
     if details["loc"][-1] == "[key]":
-        right = f"; expected {_KEYS.get(str(key[-2]), _KEYS['environment'])}"
+        right = f"; expected {KEYS.get(str(key[-2]), KEYS['environment'])}"
     reason = _REASONS.get(kind, details["msg"].removeprefix("Input "))
     return f"{prefix}{shown(given)} {reason}{right}"
 
 
-_KEYS = {
+KEYS = {
     "environments": "a name of lower-case letters, digits and single hyphens, such as production",
     "scenarios": "a name of lower-case letters, digits and single hyphens, such as small",
     "urls": "a path that begins with a slash, such as /notes/?page=2",
@@ -186,8 +183,3 @@ def _expected(model: Holder, key: Path) -> str | None:
     last = str(key[-1]) if key else ""
     field = holder.__pydantic_fields__.get(last) or (holder.__pydantic_fields__.get(name) if name else None)
     return field.description if field else None
-
-
-def _known_keys(model: Holder, key: Path) -> str:
-    holder, _ = _at(model, key[:-1])
-    return f"known are {', '.join(holder.__pydantic_fields__)}"
