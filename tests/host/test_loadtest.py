@@ -182,7 +182,11 @@ def test_an_interrupted_run_sends_nothing_more_and_leaves_nothing_behind(stack: 
             2,
             "'www.example.net' is neither in the inventory of trial nor one of its domains",
         ),
-        (("--url", "http://127.0.0.1:9"), 4, "http://127.0.0.1:9 gives no good response: "),
+        (
+            ("--url", "http://127.0.0.1:9"),
+            4,
+            "http://127.0.0.1:9 cannot be reached: connection refused; nothing was sent",
+        ),
         (("--host", "web9"), 2, "--host 'web9' is not planned in trial; known are known-cost"),
     ],
 )

@@ -1,5 +1,6 @@
 """Runs a load test on one host of an environment: Ansible watches the host while the generator sends, rate by rate."""
 
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -26,6 +27,9 @@ from farrier.project.model import Project
 from farrier.wording import counted, milliseconds, nearest, number, shown
 
 PORTS = {"http": 80, "https": 443}
+
+CONNECT_SECONDS = 10
+"""How long the first connection may take."""
 
 IN_FLIGHT_MINIMUM = 4000
 """Most requests in flight, unless the backlog is longer: a queue must be able to fill."""
@@ -69,6 +73,16 @@ def target_url(project: Project, name: str, wish: Wish, found: Mapping[str, Any]
     return f"{parts.scheme}://{bracketed}" + (f":{port}" if port else "")
 
 
+def require_reachable(url: str) -> None:
+    """HostError where no connection can be made: all that a load test would show is how often."""
+    parts = urlsplit(url)
+    try:
+        socket.create_connection((parts.hostname, parts.port or PORTS[parts.scheme]), CONNECT_SECONDS).close()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise HostError(f"{url} cannot be reached: {reason}; nothing was sent") from None
+
+
 def run_loadtest(
     project: Project,
     name: str,
@@ -90,6 +104,8 @@ def run_loadtest(
     ansible.require_inventory()
     found = look(ansible, told.host)
     url = target_url(project, name, wish, found)
+    if wish.workers or wish.workers_from is None:  # workers elsewhere may reach what this machine does not
+        require_reachable(url)
     steps = rates(told.capacity_rps, wish.steps, wish.up_to)
     job = Job(
         url=url,
