@@ -41,7 +41,7 @@ PURE = {
     *("facts/model.py", "facts/documents.py", "facts/setup.py", "generate/variables.py", "measure/answer.py"),
     *(f"project/{name}.py" for name in ("model", "values", "git_url", "reserved", "workload")),
 }
-STARTS_PROCESSES = {"ansible/runner.py", "measure/sources.py", "loadtest/generator.py", "loadtest/process.py"}
+STARTS_PROCESSES = {"ansible/runner.py", "measure/sources.py", "loadtest/load_generator.py", "loadtest/process.py"}
 
 
 def modules() -> list[Path]:

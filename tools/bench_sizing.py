@@ -15,7 +15,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from farrier.loadtest.process import Generator
+from farrier.loadtest.process import LoadGenerator
 from sizing.records import Record, Records
 from sizing.report import DEFAULT_CONNECTIONS, THUMB, rules, write_report
 from sizing.rig import GENERATOR_CPU, Configuration, Rig, load, probe, rig
@@ -98,7 +98,7 @@ class Run:
         """Farrier's choice."""
         return chosen(self.records.plan(self.work.name) or {})
 
-    def screen(self, generator: Generator) -> None:
+    def screen(self, generator: LoadGenerator) -> None:
         """Farrier's choice, the rules and the grid, once each; whoever cannot be the best is left early."""
         work = self.bench.workload()
         cpu, wait = work["cpu_seconds"], work["wait_seconds"]
@@ -131,7 +131,7 @@ class Run:
         if not self.records.find(self.work.name, "screen", configuration):
             self._keep("screen", 0, configuration, rate, bound=True)
 
-    def _screen(self, generator: Generator, configuration: Configuration, start: float | None) -> float:
+    def _screen(self, generator: LoadGenerator, configuration: Configuration, start: float | None) -> float:
         """The highest rate; without a `start` only for who holds the objective near the best one's."""
         known = self.records.find(self.work.name, "screen", configuration)
         if known:
@@ -149,11 +149,11 @@ class Run:
         self._keep("screen", 0, configuration, rate)
         return rate
 
-    def _probe(self, generator: Generator, number: int = 0) -> Callable[[float], Probe]:
+    def _probe(self, generator: LoadGenerator, number: int = 0) -> Callable[[float], Probe]:
         """Within one round all configurations meet the same arrivals."""
         return lambda rate: probe(generator, rate, self.work, f"round {number}")
 
-    def finals(self, generator: Generator, rounds: int) -> None:
+    def finals(self, generator: LoadGenerator, rounds: int) -> None:
         """Farrier's choice and those that came close, interleaved; then latency at a share of the best one's rate."""
         name = self.work.name
         finalists = self.finalists()
@@ -175,7 +175,7 @@ class Run:
         close = [each for each in others if each.rate >= CLOSE * self.best] or others[:1]
         return [self.own, *(record.configuration for record in close[:MOST_FINALISTS])]
 
-    def _at_rest(self, generator: Generator, finalists: list[Configuration], rounds: int) -> None:
+    def _at_rest(self, generator: LoadGenerator, finalists: list[Configuration], rounds: int) -> None:
         name = self.work.name
         rate = REST * max(self.records.rate(name, each) or 0.0 for each in finalists)
         for number in range(rounds):
@@ -187,7 +187,7 @@ class Run:
                 p95 = load(generator, rate, self.work, f"round {number}").latency.p95
                 self._keep("rest", number, configuration, rate, p95_seconds=p95 or inf)
 
-    def _saturated(self, generator: Generator, rounds: int) -> None:
+    def _saturated(self, generator: LoadGenerator, rounds: int) -> None:
         name = self.work.name
         self.bench.configure(self.own)
         for number in range(len(self.records.find(name, "saturated")), rounds):

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from ansible.module_utils import farrier_host, measured_place, measured_process, measured_services
 from ansible.module_utils.farrier_beneath import Refused
-from ansible.module_utils.measured_place import Failure, Place
+from ansible.module_utils.measured_place import MeasurementFailure, Place
 from ansible.module_utils.measured_unit import Unit
 
 SLEEPER = [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"]
@@ -129,7 +129,7 @@ def test_marks_are_those_of_living_children_whatever_lies_beside_them(
     for content in ("[1]", "[" * 9**5, "{"):
         (runtime / "master").write_text(content)
         with pytest.raises(
-            Failure, match=r"the application overwrites .*/master, where Gunicorn's master leaves a note"
+            MeasurementFailure, match=r"the application overwrites .*/master, where Gunicorn's master leaves a note"
         ):
             unit.of_master()
 
@@ -160,12 +160,12 @@ def test_what_root_leaves_for_the_workers_goes_through_no_link(tmp_path: Path) -
             measured_process.References(runtime, [pid])
     with (runtime / "references-10").open("wb") as file:
         file.truncate(1 << 40)
-    with pytest.raises(Failure, match="something else writes into the file"):
+    with pytest.raises(MeasurementFailure, match="something else writes into the file"):
         measured_process.References(runtime, [10])
     with pytest.raises(ProcessLookupError):
         measured_process.References(runtime, [11])
     (runtime / "references-wanted").mkdir()
-    with pytest.raises(Failure, match="the application puts a directory where its workers look"):
+    with pytest.raises(MeasurementFailure, match="the application puts a directory where its workers look"):
         measured_process.References(runtime, [7])
 
 
@@ -199,7 +199,7 @@ def test_what_no_measurement_has_made_is_left_alone(tmp_path: Path, monkeypatch:
     message = (
         f"{tmp_path}/notes-measure is there and belongs to no measurement: rename it, or the application that it is of"
     )
-    with pytest.raises(Failure) as caught:
+    with pytest.raises(MeasurementFailure) as caught:
         found.clean()
     assert str(caught.value) == message
     assert (tmp_path / "notes-measure/releases").is_dir()
@@ -207,10 +207,10 @@ def test_what_no_measurement_has_made_is_left_alone(tmp_path: Path, monkeypatch:
     found.require_own()
     (tmp_path / "notes-measure").rename(tmp_path / "elsewhere")
     (tmp_path / "notes-measure").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(Failure, match="belongs to no measurement"):
+    with pytest.raises(MeasurementFailure, match="belongs to no measurement"):
         found.require_own()
     own = "/etc/systemd/system/farrier-measure-notes.service"
-    with pytest.raises(Failure, match=f"{own} is a unit of somebody else's"):
+    with pytest.raises(MeasurementFailure, match=f"{own} is a unit of somebody else's"):
         place(monkeypatch, tmp_path / "other", own).require_own()
     place(monkeypatch, tmp_path / "other", "/run/systemd/transient/farrier-measure-notes.service").require_own()
 
@@ -271,7 +271,7 @@ def test_root_runs_nothing_of_a_release(tmp_path: Path, sandbox: list[str]) -> N
     unit = Living(tmp_path)
     unit.params = {"sandbox": sandbox}
     with pytest.raises(
-        Failure, match="the sandbox names no user of the application's own, and root runs nothing of it"
+        MeasurementFailure, match="the sandbox names no user of the application's own, and root runs nothing of it"
     ):
         unit.__enter__()
 

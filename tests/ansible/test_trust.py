@@ -15,8 +15,8 @@ from farrier.ansible.render import yaml_block, yaml_unsafe, yaml_value
 from farrier.ansible.trust import Expression, unsafe
 from farrier.facts.model import HostFacts
 from farrier.generate.tree import environment_tree
-from farrier.measure.run import How, _write
-from farrier.measure.sources import Source, asked_for
+from farrier.measure.run import MeasureOptions, _write
+from farrier.measure.sources import RequestSource, asked_for
 from farrier.plan.planner import plan_all
 from farrier.project.model import Project
 from farrier.project.workload import Workload
@@ -147,8 +147,8 @@ def test_measure_writes_the_environment_with_the_tag(tmp_path: Path) -> None:
     application = PROJECT.application.model_copy(update={"environment": HOSTILE})
     project = PROJECT.model_copy(update={"application": application, "environments": {"production": own}})
     (tmp_path / "inventory.yml").touch()
-    how = How(None, 60)
-    asked = asked_for(PROJECT, Source(None, None, None))
+    how = MeasureOptions(None, 60)
+    asked = asked_for(PROJECT, RequestSource(None, None, None))
     _write(tmp_path, project, "production", tmp_path, asked, how)
     (play,) = yaml.load((tmp_path / "measure.yml").read_text(), TagLoader)  # noqa: S506 - a safe loader
     assert play["vars"]["notes_production_environment"] == TAGGED

@@ -58,7 +58,7 @@ def generator_of(parent: int) -> list[int]:
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             words = path.read_text().rpartition(")")[2].split()
-            if int(words[1]) == parent and b"loadtest.generator" in (path.parent / "cmdline").read_bytes():
+            if int(words[1]) == parent and b"loadtest.load_generator" in (path.parent / "cmdline").read_bytes():
                 found.append(int(path.parent.name))
         except OSError:
             continue
@@ -138,7 +138,9 @@ def test_workers_on_hosts_of_a_group_find_the_generator_through_ssh_and_are_remo
     # The port is one of this machine: the worker on the host itself finds nobody there, which tells its requests apart.
     assert int(row["good"]) + int(row["other_errors"]) == int(row["offered"])
     assert int(row["good"]) == pytest.approx(int(row["offered"]) / 2, rel=0.5)
-    left = "ls -d /home/*/.cache/farrier-loadtest-* 2>&1 | grep -v 'No such'; pgrep -f '[l]oadtest.generator'; true"
+    left = (
+        "ls -d /home/*/.cache/farrier-loadtest-* 2>&1 | grep -v 'No such'; pgrep -f '[l]oadtest.load_generator'; true"
+    )
     assert stack.shell(left) == ""
 
 

@@ -23,10 +23,10 @@ from cryptography.x509.oid import NameOID
 
 from farrier.ansible.render import PACKAGE
 from farrier.errors import HostError
-from farrier.loadtest.job import Job, Request
-from farrier.loadtest.process import Generator
+from farrier.loadtest.job import Job, WeightedRequest
+from farrier.loadtest.process import LoadGenerator
 from farrier.loadtest.remote_workers import FILES, free_port
-from farrier.loadtest.rows import Row, Usage
+from farrier.loadtest.rows import StepResult, Usage
 
 pytestmark = pytest.mark.clock
 
@@ -86,7 +86,7 @@ class Server:
                     await asyncio.sleep(60)
                 if path == "/close":
                     break
-                status = {"/503": b"503 Full", "/302": b"302 Found\r\nLocation: /503"}.get(path, b"200 OK")
+                status = {"/503": b"503 Full", "/302": b"302 LoadtestResult\r\nLocation: /503"}.get(path, b"200 OK")
                 writer.write(HEAD.replace(b"200 OK", status).replace(b"\r\nContent", b"\r\nSet-Cookie: a=b\r\nContent"))
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             pass
@@ -104,7 +104,7 @@ def job(server: Server, path: str = "/", *, timeout_seconds: float = 2.0, worker
     return Job(
         f"http://127.0.0.1:{server.port}",
         "www.example.org",
-        (Request("GET", path),),
+        (WeightedRequest("GET", path),),
         timeout_seconds=timeout_seconds,
         workers=workers,
     )
@@ -118,7 +118,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 10) -> bool:
 
 
 def test_slow_answers_delay_no_later_request(server: Server) -> None:
-    with Generator(job(server, "/slow")) as generator:
+    with LoadGenerator(job(server, "/slow")) as generator:
         step = generator.step(50, seconds=2, warm_seconds=0.5)
     times = [moment for moment, _, _ in server.came]
     # A closed loop of any ten clients would send 12 a second.
@@ -135,7 +135,7 @@ def test_slow_answers_delay_no_later_request(server: Server) -> None:
 def test_arrivals_are_poisson_and_the_same_again_with_the_same_seed(server: Server) -> None:
     offered = []
     for _ in range(2):
-        with Generator(job(server)) as generator:
+        with LoadGenerator(job(server)) as generator:
             offered.append(generator.step(300, seconds=1.5).offered)
     assert offered[0] == offered[1]
     gaps = [b[0] - a[0] for a, b in zip(server.came[: offered[0]], server.came[1 : offered[0]], strict=False)]
@@ -148,9 +148,9 @@ def test_arrivals_are_poisson_and_the_same_again_with_the_same_seed(server: Serv
 
 def test_each_failure_is_counted_by_its_kind_and_asked_for_once(server: Server) -> None:
     kinds = {"/503": "503", "/302": "302", "/close": "reset", "/hang": "timeout", "/half": "timeout"}
-    paths = tuple(Request("GET", path) for path in kinds)
+    paths = tuple(WeightedRequest("GET", path) for path in kinds)
     failing = Job(f"http://127.0.0.1:{server.port}", "www.example.org", paths, timeout_seconds=0.5)
-    with Generator(failing) as generator:
+    with LoadGenerator(failing) as generator:
         step = generator.step(150, seconds=1)
     for path, kind in kinds.items():
         outcome = step.paths[f"GET {path}"]
@@ -161,13 +161,13 @@ def test_each_failure_is_counted_by_its_kind_and_asked_for_once(server: Server) 
 
 
 def test_a_request_sent_at_the_last_moment_has_as_long_as_any_other(server: Server) -> None:
-    with Generator(job(server, "/hang", timeout_seconds=0.5)) as generator:
+    with LoadGenerator(job(server, "/hang", timeout_seconds=0.5)) as generator:
         step = generator.step(1000, seconds=0.5)  # the last of them half a millisecond before the end
     assert step.kinds == {"timeout": step.offered}
 
 
 def test_connections_are_kept_and_cookies_are_not(server: Server) -> None:
-    with Generator(job(server, "/503")) as generator:
+    with LoadGenerator(job(server, "/503")) as generator:
         step = generator.step(100, seconds=1)
     assert server.connections < step.offered / 4
     assert not any("cookie" in headers for _, _, headers in server.came)
@@ -176,7 +176,7 @@ def test_connections_are_kept_and_cookies_are_not(server: Server) -> None:
 
 def test_a_refusing_port_is_told_from_no_answer_and_does_not_end_the_run() -> None:
     closed = Job("http://127.0.0.1:9", "www.example.org", max_rps=100)
-    with Generator(closed) as generator:
+    with LoadGenerator(closed) as generator:
         assert set(generator.step(50, seconds=1).kinds) == {"refused"}
         with pytest.raises(HostError, match="rps: 101 is not above 0 and up to 100, the bound of this run"):
             generator.step(101, seconds=1)
@@ -187,11 +187,11 @@ def test_a_step_waits_for_its_answers_and_spares_the_next_one(server: Server) ->
     mixed = Job(
         f"http://127.0.0.1:{server.port}",
         "www.example.org",
-        (Request("GET", "/hang"), Request("GET", "/quick")),
+        (WeightedRequest("GET", "/hang"), WeightedRequest("GET", "/quick")),
         timeout_seconds=30,
         drain_seconds=0.5,
     )
-    with Generator(mixed) as generator:
+    with LoadGenerator(mixed) as generator:
         first = generator.step(60, seconds=1)
         second = generator.step(60, seconds=1)
     for step in (first, second):
@@ -204,19 +204,19 @@ def test_a_step_waits_for_its_answers_and_spares_the_next_one(server: Server) ->
 
 def test_the_bound_of_requests_under_way_is_kept_and_shown(server: Server) -> None:
     bounded = Job(
-        f"http://127.0.0.1:{server.port}", "x", (Request("GET", "/slow"),), max_in_flight=10, timeout_seconds=2
+        f"http://127.0.0.1:{server.port}", "x", (WeightedRequest("GET", "/slow"),), max_in_flight=10, timeout_seconds=2
     )
-    with Generator(bounded) as generator:
+    with LoadGenerator(bounded) as generator:
         step = generator.step(100, seconds=1)
     assert step.in_flight == 10
     assert step.kinds["unsent"] + step.kinds["200"] == step.offered
-    limited = Row(step, Usage(), 0.1).limited
+    limited = StepResult(step, Usage(), 0.1).limited
     assert limited is not None
     assert "could not be sent" in limited
 
 
 def test_a_generator_that_stands_still_counts_it_as_latency_and_as_its_own_limit(server: Server) -> None:
-    with Generator(job(server)) as generator:
+    with LoadGenerator(job(server)) as generator:
 
         def stall() -> None:
             time.sleep(0.8)
@@ -231,13 +231,13 @@ def test_a_generator_that_stands_still_counts_it_as_latency_and_as_its_own_limit
     assert step.lateness_p95_seconds > 0.2
     assert step.latency.p95 is not None
     assert step.latency.p95 > 0.2
-    limited = Row(step, Usage(), 0.1).limited
+    limited = StepResult(step, Usage(), 0.1).limited
     assert limited is not None
     assert "late (p95)" in limited
 
 
 def test_workers_share_the_rate_and_report_together(server: Server) -> None:
-    with Generator(job(server, workers=2)) as generator:
+    with LoadGenerator(job(server, workers=2)) as generator:
         first = generator.step(200, seconds=1)
         second = generator.step(20, seconds=0.5)
     assert first.workers == 2
@@ -251,11 +251,11 @@ def test_a_worker_elsewhere_needs_no_more_than_its_few_files(server: Server, tmp
         (tmp_path / "farrier" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(PACKAGE / name, tmp_path / "farrier" / name)
     port = free_port()
-    command = [sys.executable, "-m", "farrier.loadtest.generator", "--remote-worker", "127.0.0.1", str(port)]
+    command = [sys.executable, "-m", "farrier.loadtest.load_generator", "--remote-worker", "127.0.0.1", str(port)]
     elsewhere = {**os.environ, "PYTHONPATH": str(tmp_path)}
     with subprocess.Popen(command, cwd=tmp_path, env=elsewhere, stdin=subprocess.DEVNULL) as worker:
         whole = replace(job(server), workers=1, remote_workers=1, bind_port=port)
-        with Generator(whole) as generator:
+        with LoadGenerator(whole) as generator:
             step = generator.step(100, seconds=1)
         assert step.workers == 2
         assert step.kinds == {"200": step.offered}
@@ -263,11 +263,14 @@ def test_a_worker_elsewhere_needs_no_more_than_its_few_files(server: Server, tmp
 
 
 def alive(marker: str) -> list[int]:
-    """Generator processes that were started with this in their environment."""
+    """Load generator processes that were started with this in their environment."""
     found = []
     for path in Path("/proc").glob("[0-9]*/environ"):
         try:
-            if marker.encode() in path.read_bytes() and b"loadtest.generator" in (path.parent / "cmdline").read_bytes():
+            if (
+                marker.encode() in path.read_bytes()
+                and b"loadtest.load_generator" in (path.parent / "cmdline").read_bytes()
+            ):
                 found.append(int(path.parent.name))
         except OSError:
             continue
@@ -277,8 +280,8 @@ def alive(marker: str) -> list[int]:
 def test_it_dies_with_its_parent_in_the_middle_of_a_step_with_all_workers(server: Server) -> None:
     marker = f"FARRIER_TEST={os.getpid()}-{server.port}"
     program = (
-        "from farrier.loadtest.job import Job\nfrom farrier.loadtest.process import Generator\n"
-        f"with Generator(Job('http://127.0.0.1:{server.port}', 'x', workers=2)) as generator:\n"
+        "from farrier.loadtest.job import Job\nfrom farrier.loadtest.process import LoadGenerator\n"
+        f"with LoadGenerator(Job('http://127.0.0.1:{server.port}', 'x', workers=2)) as generator:\n"
         "    generator.step(50, seconds=60)\n"
     )
     name, _, value = marker.partition("=")
@@ -291,7 +294,7 @@ def test_it_dies_with_its_parent_in_the_middle_of_a_step_with_all_workers(server
 
 def test_its_time_is_bounded(server: Server) -> None:
     short = Job(f"http://127.0.0.1:{server.port}", "x", max_seconds=2)
-    with Generator(short) as generator:
+    with LoadGenerator(short) as generator:
         generator.step(20, seconds=1)
         assert generator.process.wait(10) == 0
         with pytest.raises(HostError, match="ended by itself"):
@@ -303,7 +306,7 @@ def test_a_worker_that_is_lost_ends_the_run_with_a_reason(server: Server) -> Non
     name, _, value = marker.partition("=")
     os.environ[name] = value
     try:
-        with Generator(Job(f"http://127.0.0.1:{server.port}", "x", workers=2, drain_seconds=0.5)) as generator:
+        with LoadGenerator(Job(f"http://127.0.0.1:{server.port}", "x", workers=2, drain_seconds=0.5)) as generator:
             workers = [pid for pid in alive(marker) if pid != generator.process.pid]
             os.kill(workers[0], signal.SIGKILL)
             with pytest.raises(HostError, match="1 of 2 workers exited"):
@@ -351,11 +354,11 @@ def test_tls_names_the_host_and_verifies_only_where_it_is_told_to(tmp_path: Path
     server = Server(context)
     try:
         trusting = Job(f"https://127.0.0.1:{server.port}", "www.example.org", verify_tls=False)
-        with Generator(trusting) as generator:
+        with LoadGenerator(trusting) as generator:
             step = generator.step(40, seconds=0.5)
         assert step.kinds == {"200": step.offered}
         assert set(names) == {"www.example.org"}
-        with Generator(replace(trusting, verify_tls=True)) as generator:
+        with LoadGenerator(replace(trusting, verify_tls=True)) as generator:
             assert set(generator.step(40, seconds=0.5).kinds) == {"tls"}
     finally:
         server.stop()
@@ -364,6 +367,6 @@ def test_tls_names_the_host_and_verifies_only_where_it_is_told_to(tmp_path: Path
 def test_a_name_that_leads_nowhere_is_said() -> None:
     with (
         pytest.raises(HostError, match="the load generator ended by itself"),
-        Generator(Job("http://nowhere.invalid", "x")),
+        LoadGenerator(Job("http://nowhere.invalid", "x")),
     ):
         pass

@@ -13,13 +13,13 @@ import yaml
 
 from farrier.errors import InputError
 from farrier.loadtest import answers
-from farrier.loadtest.page import Found, page, sentences
-from farrier.loadtest.rows import Row, Running, Usage
-from farrier.loadtest.run import Wish, target_url
+from farrier.loadtest.page import LoadtestResult, page, sentences
+from farrier.loadtest.rows import Running, StepResult, Usage
+from farrier.loadtest.run import LoadtestOptions, target_url
 from farrier.loadtest.schedule import Prediction, longest_seconds, rates, warm_seconds
 from farrier.loadtest.step import Latency, Outcome, Samples, Step, summary, unpacked
 from farrier.loadtest.tables import FIELDS, cells, csv_text, errors
-from farrier.loadtest.usage import Sample, offset_seconds, running, usage
+from farrier.loadtest.usage import HostSample, offset_seconds, running, usage
 from farrier.loadtest.verdict import judge
 from farrier.project.model import Project
 
@@ -65,7 +65,7 @@ def row(
     workers: int = 2,
     predicted: float = 0.1,
     **changes: Any,
-) -> Row:
+) -> StepResult:
     """A step of 20 s whose share `good` succeeded, `behind` of the answers came after its window."""
     offered = round(rps * 20)
     kinds = {"200": round(offered * good), "503": offered - round(offered * good)}
@@ -86,7 +86,7 @@ def row(
         begun=0.0,
     )
     spent = Usage(rate * cpu + rps * nginx + others, rate * cpu, rps * nginx, workers)
-    return Row(replace(step, **changes), spent, predicted)
+    return StepResult(replace(step, **changes), spent, predicted)
 
 
 def test_rates_go_from_a_quarter_of_the_capacity_to_beyond_it() -> None:
@@ -197,7 +197,7 @@ def test_what_a_request_costs_other_services_is_named_by_service() -> None:
 
 def test_another_plan_than_the_one_that_predicts_is_said_first() -> None:
     rows = (row(12.5, workers=3), row(30, workers=3, p95=0.5))
-    found = Found("production", TOLD, rows, "Sends", "now", runs=Running(3, 4, 500))
+    found = LoadtestResult("production", TOLD, rows, "Sends", "now", runs=Running(3, 4, 500))
     said = sentences(found)
     assert said[0] == (
         "the host does not run this plan: 3 x 4 (backlog 500) running, 2 x 3 (backlog 400) planned; deploy, or "
@@ -262,7 +262,7 @@ def test_a_run_that_the_generator_limited_is_no_result(changes: dict[str, Any], 
     verdict = judge(rows, TOLD)
     assert not verdict.is_result
     assert verdict.carried_rps is None
-    found = Found("production", TOLD, rows, "Sends something", "2026-01-01 12:00 UTC")
+    found = LoadtestResult("production", TOLD, rows, "Sends something", "2026-01-01 12:00 UTC")
     assert sentences(found) == (
         f"inconclusive: the load generator was the limit: at 25 requests a second {reason}; add workers with --workers",
     )
@@ -284,7 +284,7 @@ def test_chance_does_not_make_a_rate_look_not_carried() -> None:
 
 
 def test_the_csv_has_a_line_for_each_step_and_leaves_the_unknown_empty() -> None:
-    unknown = Row(
+    unknown = StepResult(
         row(60, kinds={"503": 700, "502": 2, "504": 3, "timeout": 4, "reset": 5, "404": 6}).step, Usage(), float("inf")
     )
     lines = list(csv.DictReader(io.StringIO(csv_text([row(12.5), unknown]))))
@@ -308,7 +308,9 @@ def test_the_report_is_one_file_and_what_others_wrote_is_escaped() -> None:
     outcome = Outcome(5, {"200": 5}, Latency(0.1, 0.1, 0.1, 0.1, 0.1))
     rows = (row(12.5, paths={evil: outcome, "GET /": outcome}), row(60, behind=0.3, good=0.8))
     text = page(
-        Found("<b>production</b>", TOLD, rows, f"Sends {evil}", "2026-01-01 12:00 UTC", ("<i>note</i>",), (50, 60))
+        LoadtestResult(
+            "<b>production</b>", TOLD, rows, f"Sends {evil}", "2026-01-01 12:00 UTC", ("<i>note</i>",), (50, 60)
+        )
     )
     for tag in ("<script", "<b>production", "<i>note", "<link", "<img", "<metadata", "<!DOCTYPE svg"):
         assert tag not in text
@@ -327,7 +329,8 @@ def test_the_report_is_one_file_and_what_others_wrote_is_escaped() -> None:
 def test_what_the_host_spent_is_read_between_two_samples() -> None:
     # Twice a second: one CPU busy, of it the slot 0.8 and NGINX 0.1; a worker is missing for a moment.
     noted = [
-        Sample(100 + i / 2, i / 2, 0.8 * i / 2, 0.1 * i / 2, 1 if i == 5 else 2, 77, i / 2, 0, {}) for i in range(20)
+        HostSample(100 + i / 2, i / 2, 0.8 * i / 2, 0.1 * i / 2, 1 if i == 5 else 2, 77, i / 2, 0, {})
+        for i in range(20)
     ]
     found = usage(noted, 101.25, 4)
     assert found.host == pytest.approx(1.0)
@@ -344,7 +347,7 @@ def test_what_the_host_spent_is_read_between_two_samples() -> None:
 
 def test_samples_tell_of_the_machine_and_of_other_services() -> None:
     noted = [
-        Sample(100 + i / 2, i / 2, 0.3 * i, 0, 2, 77, 0.9 * i, 0.05 * i, {"db.service": 0.1 * i} if i else {})
+        HostSample(100 + i / 2, i / 2, 0.3 * i, 0, 2, 77, 0.9 * i, 0.05 * i, {"db.service": 0.1 * i} if i else {})
         for i in range(20)
     ]
     found = usage(noted, 101.5, 4)
@@ -380,12 +383,15 @@ INVENTORY = {"address": "192.0.2.10", "names": ["web1", "web2", "192.0.2.10", "2
     ],
 )
 def test_what_belongs_to_the_environment_may_be_loaded(url: str) -> None:
-    assert target_url(PROJECT, "production", Wish(url), INVENTORY) == url.lower().rstrip("/")
+    assert target_url(PROJECT, "production", LoadtestOptions(url), INVENTORY) == url.lower().rstrip("/")
 
 
 def test_without_a_url_it_is_the_hosts_own_address() -> None:
-    assert target_url(PROJECT, "production", Wish(), INVENTORY) == "http://192.0.2.10"
-    assert target_url(PROJECT, "shop", Wish(), {**INVENTORY, "address": "2001:db8::1"}) == "https://[2001:db8::1]"
+    assert target_url(PROJECT, "production", LoadtestOptions(), INVENTORY) == "http://192.0.2.10"
+    assert (
+        target_url(PROJECT, "shop", LoadtestOptions(), {**INVENTORY, "address": "2001:db8::1"})
+        == "https://[2001:db8::1]"
+    )
 
 
 @pytest.mark.parametrize(
@@ -395,8 +401,8 @@ def test_what_belongs_to_others_is_refused_without_the_word_for_it(url: str) -> 
     with pytest.raises(
         InputError, match=r"is neither in the inventory of production nor one of its domains; use --foreign"
     ):
-        target_url(PROJECT, "production", Wish(url), INVENTORY)
-    assert target_url(PROJECT, "production", Wish(url, foreign=True), INVENTORY) == url
+        target_url(PROJECT, "production", LoadtestOptions(url), INVENTORY)
+    assert target_url(PROJECT, "production", LoadtestOptions(url, foreign=True), INVENTORY) == url
 
 
 @pytest.mark.parametrize(
@@ -405,7 +411,7 @@ def test_what_belongs_to_others_is_refused_without_the_word_for_it(url: str) -> 
 )  # fmt: skip
 def test_a_url_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(InputError, match="must be scheme, host and port"):
-        target_url(PROJECT, "production", Wish(url, foreign=True), INVENTORY)
+        target_url(PROJECT, "production", LoadtestOptions(url, foreign=True), INVENTORY)
 
 
 def test_the_template_of_the_report_is_packaged() -> None:

@@ -12,9 +12,9 @@ from farrier.ansible.runner import Asked
 from farrier.errors import FarrierError, HostError, InputError
 from farrier.loadtest import answers, process
 from farrier.loadtest.job import Job
-from farrier.loadtest.page import Found, page, sentences
-from farrier.loadtest.process import Generator
-from farrier.loadtest.rows import Row
+from farrier.loadtest.page import LoadtestResult, page, sentences
+from farrier.loadtest.process import LoadGenerator
+from farrier.loadtest.rows import StepResult
 from farrier.loadtest.step import Samples, summary, unpacked
 from farrier.loadtest.tables import cells, csv_text
 from farrier.loadtest.watch import Watch
@@ -57,8 +57,10 @@ def whole(watched: Any, step: Any) -> tuple[str, ...]:
     watch = Watch(lambda phase: answers.watched(watched, "web1"))
     watch.end()
     taken = answers.step(step)
-    rows = (Row(taken, watch.usage(taken), TOLD.p95_seconds(taken.offered_rps)),)
-    found = Found("production", TOLD, rows, "Sends", "now", (), watch.memory_mb, watch.running, watch.machine_cpus)
+    rows = (StepResult(taken, watch.usage(taken), TOLD.p95_seconds(taken.offered_rps)),)
+    found = LoadtestResult(
+        "production", TOLD, rows, "Sends", "now", (), watch.memory_mb, watch.running, watch.machine_cpus
+    )
     csv_text(rows)
     cells(rows[0])
     return sentences(found)
@@ -66,7 +68,7 @@ def whole(watched: Any, step: Any) -> tuple[str, ...]:
 
 def test_the_recorded_answers_are_taken() -> None:
     assert whole(WATCHED, STEP)[:1] == ("no rate was carried; at most 8.8 good responses a second; predicted 49.8",)
-    assert page(Found("production", TOLD, (), "Sends", "now"))
+    assert page(LoadtestResult("production", TOLD, (), "Sends", "now"))
 
 
 def test_mutated_answers_of_the_watch_and_the_generator() -> None:
@@ -179,7 +181,7 @@ def test_a_generator_that_answers_strangely_is_named(
     program.write_text(f"#!/bin/sh\nexec {sys.executable} {tmp_path}/answer.py\n")
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
-    with pytest.raises(FarrierError) as caught, Generator(Job("http://127.0.0.1:9", "www.example.org")):
+    with pytest.raises(FarrierError) as caught, LoadGenerator(Job("http://127.0.0.1:9", "www.example.org")):
         pass
     assert caught.value.messages == (message,)
     assert caught.value.exit_code == 4

@@ -7,7 +7,7 @@ import pytest
 
 from farrier.errors import HostError
 from farrier.loadtest import run
-from farrier.loadtest.run import Wish, require_reachable, run_loadtest
+from farrier.loadtest.run import LoadtestOptions, require_reachable, run_loadtest
 from test_load_report import INVENTORY, PROJECT, TOLD
 
 
@@ -18,10 +18,17 @@ def test_a_refused_first_connection_ends_the_load_test(tmp_path: Path, monkeypat
     with socket.socket() as bound:  # a port that is taken, so that nobody else listens there, and refuses
         bound.bind(("127.0.0.1", 0))
         port = bound.getsockname()[1]
-        wish = Wish(f"http://127.0.0.1:{port}", foreign=True)
+        options = LoadtestOptions(f"http://127.0.0.1:{port}", foreign=True)
         with pytest.raises(HostError) as caught:
             run_loadtest(
-                PROJECT, "production", tmp_path, TOLD, timeout_seconds=1, wish=wish, extra=(), on_event=events.append
+                PROJECT,
+                "production",
+                tmp_path,
+                TOLD,
+                timeout_seconds=1,
+                options=options,
+                extra=(),
+                on_event=events.append,
             )
     assert caught.value.messages == (
         f"http://127.0.0.1:{port} cannot be reached: connection refused; nothing was sent",

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from farrier.errors import InputError
-from farrier.measure.access_log import Entry, asked_in_log, entry
+from farrier.measure.access_log import LogLine, asked_in_log, entry
 from farrier.measure.requests import clean, kind
-from farrier.measure.sources import Source, asked_for, lines, recorded
+from farrier.measure.sources import RequestSource, asked_for, lines, recorded
 from farrier.project.reading import read_project
 
 PROJECT = """\
@@ -41,12 +41,12 @@ def counted(*text: str) -> dict[str, float]:
 
 
 def test_both_formats_are_read() -> None:
-    assert entry(combined("GET /a?b=c HTTP/1.1", 302)) == Entry("GET /a?b=c HTTP/1.1", 302, by_nginx=False)
-    assert entry(timed("GET /a?b=c HTTP/2.0", 302)) == Entry("GET /a?b=c HTTP/2.0", 302, by_nginx=False)
-    assert entry(timed("GET /static/x.css HTTP/2.0", 304, "-")) == Entry(
+    assert entry(combined("GET /a?b=c HTTP/1.1", 302)) == LogLine("GET /a?b=c HTTP/1.1", 302, by_nginx=False)
+    assert entry(timed("GET /a?b=c HTTP/2.0", 302)) == LogLine("GET /a?b=c HTTP/2.0", 302, by_nginx=False)
+    assert entry(timed("GET /static/x.css HTTP/2.0", 304, "-")) == LogLine(
         "GET /static/x.css HTTP/2.0", 304, by_nginx=True
     )
-    assert entry('203.0.113.9 - eve\\x22] [22/Nov/2026:06:25:01 +0000] "GET / HTTP/1.1" 200 5 "-" "-"') == Entry(
+    assert entry('203.0.113.9 - eve\\x22] [22/Nov/2026:06:25:01 +0000] "GET / HTTP/1.1" 200 5 "-" "-"') == LogLine(
         "GET / HTTP/1.1", 200, by_nginx=False
     )
 
@@ -255,14 +255,14 @@ def test_the_source_of_the_requests_is_chosen(tmp_path: Path) -> None:
     project = read_project(tmp_path / "farrier.yml")
     log = tmp_path / "access.log"
     log.write_text(combined("GET /logged/ HTTP/1.1") + combined("HEAD / HTTP/1.1"))
-    assert asked_for(project, Source()).names == {"/stated/": 2.0}
-    assert asked_for(project, Source(access_log=log)).names == {"/logged/": 1.0, "HEAD /": 1.0}
-    assert asked_for(project, Source(access_log=log, methods="get")).names == {"/logged/": 1.0}
+    assert asked_for(project, RequestSource()).names == {"/stated/": 2.0}
+    assert asked_for(project, RequestSource(access_log=log)).names == {"/logged/": 1.0, "HEAD /": 1.0}
+    assert asked_for(project, RequestSource(access_log=log, methods="get")).names == {"/logged/": 1.0}
     with pytest.raises(InputError, match="--methods 'FETCH': must be some of GET, HEAD, OPTIONS, POST"):
-        asked_for(project, Source(access_log=log, methods="GET,fetch"))
+        asked_for(project, RequestSource(access_log=log, methods="GET,fetch"))
     with pytest.raises(InputError, match="--methods POST: an access log does not record bodies; use a Locust file"):
-        asked_for(project, Source(access_log=log, methods="GET,POST"))
+        asked_for(project, RequestSource(access_log=log, methods="GET,POST"))
     with pytest.raises(InputError, match="--methods is for --locustfile and --access-log"):
-        asked_for(project, Source(methods="GET"))
+        asked_for(project, RequestSource(methods="GET"))
     with pytest.raises(InputError, match="use one of them"):
-        asked_for(project, Source(access_log=log, locustfile=log))
+        asked_for(project, RequestSource(access_log=log, locustfile=log))

@@ -8,7 +8,7 @@ import pytest
 from farrier.errors import InputError
 from farrier.measure.locust_file import asked_by_users
 from farrier.measure.requests import Request
-from farrier.measure.sources import Source, asked_for, record
+from farrier.measure.sources import RequestSource, asked_for, record
 from farrier.project.reading import read_project
 
 pytestmark = pytest.mark.programs
@@ -112,7 +112,7 @@ def test_a_file_without_use_is_refused(tmp_path: Path, text: str, message: str) 
     path = tmp_path / "my_users.py"
     path.write_text(text)
     with pytest.raises(InputError) as error:
-        asked_for(read_project(tmp_path / "farrier.yml"), Source(locustfile=path))
+        asked_for(read_project(tmp_path / "farrier.yml"), RequestSource(locustfile=path))
     assert message in str(error.value)
     with pytest.raises(InputError, match="no such file; name a Locust file"):
         record(tmp_path / "nowhere.py")

@@ -12,7 +12,7 @@ from farrier.ansible.module_utils.measured_process import columns
 from farrier.ansible.modules.application_measurement import MOST_REQUESTS
 from farrier.errors import FarrierError, HostError
 from farrier.measure.evaluate import evaluate
-from farrier.measure.run import MeasureEvent, Measuring, phase_tasks
+from farrier.measure.run import MeasureEvent, MeasureRun, phase_tasks
 from farrier.measure.workload_file import compared, facts, pace_of, workload_text
 from farrier.project.workload import KEYS, WORKLOAD, Workload
 from farrier.project.yaml_lines import load
@@ -155,10 +155,10 @@ def test_names_and_versions_with_line_breaks_write_no_keys_of_their_own() -> Non
     assert loaded.reference.on == "web1 with Python 3.11 cpu_seconds: 7, x: {"
 
 
-def a_run() -> tuple[Measuring, list[MeasureEvent]]:
+def a_run() -> tuple[MeasureRun, list[MeasureEvent]]:
     """A run that has begun with its first phase."""
     events: list[MeasureEvent] = []
-    run = Measuring(events.append, {task: phase for phase, task in phase_tasks(60).items()})
+    run = MeasureRun(events.append, {task: phase for phase, task in phase_tasks(60).items()})
     run.take(Start(["web1"], ["web1"]))
     run.take(Task("One request after the other, after boots and warm traffic: 36 s"))
     return run, events

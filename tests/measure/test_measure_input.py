@@ -17,7 +17,7 @@ import farrier
 from farrier.errors import HostError, InputError
 from farrier.facts.model import HostFacts
 from farrier.measure.requests import of_urls
-from farrier.measure.run import How, _require_systemd, _write, measure, most_threads
+from farrier.measure.run import MeasureOptions, _require_systemd, _write, measure, most_threads
 from farrier.plan.model import Provenance
 from farrier.plan.planner import plan_all
 from farrier.project.reading import read_project, read_workload
@@ -139,7 +139,7 @@ def test_measured_preload_is_measured_in_the_plan() -> None:
 
 def test_the_playbook_measures_on_one_host_and_always_cleans_up(tmp_path: Path) -> None:
     project = read_project(write(tmp_path))
-    _write(tmp_path, project, "production", tmp_path, ASKED, How(None, 60))
+    _write(tmp_path, project, "production", tmp_path, ASKED, MeasureOptions(None, 60))
     (play,) = yaml.safe_load((tmp_path / "measure.yml").read_text())
     assert play["hosts"] == "all[0]"
     block = play["tasks"][-1]
@@ -154,7 +154,7 @@ def test_the_playbook_measures_on_one_host_and_always_cleans_up(tmp_path: Path) 
     packing = next(task for task in play["tasks"] if task["name"] == "Pack the source")
     assert (packing["become"], packing["vars"]["ansible_become"]) == (False, False)
     assert "ansible_pipelining" not in play["vars"]
-    _write(tmp_path, project, "production", tmp_path, ASKED, How("web2", 60, local=True))
+    _write(tmp_path, project, "production", tmp_path, ASKED, MeasureOptions("web2", 60, local=True))
     (clean,) = yaml.safe_load((tmp_path / "clean.yml").read_text())
     assert (clean["hosts"], clean["vars"]["ansible_connection"]) == ("web2", "local")
     assert clean["vars"]["ansible_pipelining"] is True
@@ -232,10 +232,10 @@ def test_what_a_vanished_process_leaves_is_told_from_a_missing_file(living: Modu
 def test_one_host_is_named_and_no_pattern(tmp_path: Path, host: str) -> None:
     project = read_project(write(tmp_path))
     with pytest.raises(InputError, match="must be the name of one inventory host"):
-        measure(project, "production", tmp_path, ASKED, How(host, 60), print)
+        measure(project, "production", tmp_path, ASKED, MeasureOptions(host, 60), print)
 
 
 def test_a_missing_inventory_is_named(tmp_path: Path) -> None:
     project = read_project(write(tmp_path))
     with pytest.raises(InputError, match=r"inventory 'hosts\.yml' does not exist"):
-        measure(project, "production", tmp_path, ASKED, How(None, 60), print)
+        measure(project, "production", tmp_path, ASKED, MeasureOptions(None, 60), print)

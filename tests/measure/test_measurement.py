@@ -8,7 +8,7 @@ from farrier.ansible.module_utils.measured_process import columns
 from farrier.errors import DoesNotFitError, InputError
 from farrier.measure.evaluate import evaluate, memory_of, thread_mb
 from farrier.measure.machine_speed import Pace, follows_speed, pace
-from farrier.measure.result import Memory
+from farrier.measure.result import WorkerMemory
 from farrier.measure.workload_file import (
     compared,
     facts,
@@ -278,13 +278,13 @@ def test_paths_of_one_kind_are_measured_together() -> None:
 
 
 def test_memory_counts_shared_pages_once() -> None:
-    assert memory_of(PLAIN_MEMORY) == Memory(31.0, 22.0)
-    assert memory_of(PRELOADED_MEMORY) == Memory(8.0, 40.0)
+    assert memory_of(PLAIN_MEMORY) == WorkerMemory(31.0, 22.0)
+    assert memory_of(PRELOADED_MEMORY) == WorkerMemory(8.0, 40.0)
 
 
 def test_memory_with_preload_adds_up_to_what_was_seen() -> None:
     # The thread that was busy takes 0.5 of the 8 MB of its worker, and sizing.memory counts it with the threads.
-    assert evaluate(found(), WEIGHTS).memory == Memory(7.5, 40.0)
+    assert evaluate(found(), WEIGHTS).memory == WorkerMemory(7.5, 40.0)
 
 
 def test_memory_without_preload_adds_up_to_what_was_seen() -> None:
@@ -292,7 +292,7 @@ def test_memory_without_preload_adds_up_to_what_was_seen() -> None:
     document["preload"] = {"failed": "the application does not start"}
     measured = evaluate(document, WEIGHTS)
     # One worker of one thread costs all three figures in sizing.memory: 8.5 + 22 + 0.5 = the 31 MB that were seen.
-    assert measured.memory == Memory(8.5, 22.0)
+    assert measured.memory == WorkerMemory(8.5, 22.0)
     assert not measured.preload_safe
     assert preload_sentence(measured) == "preload is not safe: with preload the application does not start"
 

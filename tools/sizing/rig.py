@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 
 import testbed
-from farrier.loadtest.job import Job, Request
-from farrier.loadtest.process import Generator
+from farrier.loadtest.job import Job, WeightedRequest
+from farrier.loadtest.process import LoadGenerator
 from farrier.loadtest.step import Step
 from sizing.search import Probe
 from sizing.workloads import Work
@@ -141,27 +141,27 @@ class Rig:
         return int(self.host.shell(script)) * PAGE_MB
 
     @contextmanager
-    def load(self) -> Iterator[Generator]:
+    def load(self) -> Iterator[LoadGenerator]:
         """The generator on its own CPU."""
         job = Job(
             url=f"http://127.0.0.1:{self.host.http_port}",
             host=DOMAIN,
-            requests=tuple(Request("GET", path, weight) for path, weight in self.work.urls.items()),
+            requests=tuple(WeightedRequest("GET", path, weight) for path, weight in self.work.urls.items()),
             drain_seconds=DRAIN_SECONDS,
             max_seconds=MOST_SECONDS,
         )
-        with Generator(job, cpu=GENERATOR_CPU) as generator:
+        with LoadGenerator(job, cpu=GENERATOR_CPU) as generator:
             yield generator
 
 
-def probe(generator: Generator, rate: float, work: Work, chance: str) -> Probe:
+def probe(generator: LoadGenerator, rate: float, work: Work, chance: str) -> Probe:
     """One rate, and whether 95 % were answered within the objective and none failed."""
     step = load(generator, rate, work, chance)
     p95 = step.latency.p95 or inf
     return Probe(rate, p95, step.good == step.offered and p95 <= work.objective_seconds)
 
 
-def load(generator: Generator, rate: float, work: Work, chance: str) -> Step:
+def load(generator: LoadGenerator, rate: float, work: Work, chance: str) -> Step:
     """One rate for as long as its p95 needs."""
     least, most = work.probe_seconds
     seconds = min(most, max(least, PROBE_REQUESTS / rate))

@@ -55,10 +55,10 @@ def loadtest(
     """
     from farrier.cli.plan_table import measuring, print_loadtest
     from farrier.errors import HostError
-    from farrier.loadtest.run import Wish
+    from farrier.loadtest.run import LoadtestOptions
 
-    wish = Wish(url, seconds, steps, up_to, workers, workers_from, foreign)
-    found, written = session_of(project).loadtest(environment, host, wish, output, tuple(context.args), measuring())
+    options = LoadtestOptions(url, seconds, steps, up_to, workers, workers_from, foreign)
+    found, written = session_of(project).loadtest(environment, host, options, output, tuple(context.args), measuring())
     print_loadtest(found)
     typer.echo(f"\nwritten  {written[0]} and {written[1]}")
     if found.verdict.limited:

@@ -49,11 +49,12 @@ def measure(
     ansible-playbook.
     """
     from farrier.cli.plan_table import measuring
-    from farrier.measure.run import How
-    from farrier.measure.sources import Source
+    from farrier.measure.run import MeasureOptions
+    from farrier.measure.sources import RequestSource
     from farrier.measure.workload_file import facts as measured_facts
 
-    source, how = Source(access_log, locustfile, methods), How(host, seconds, tuple(context.args), local)
+    source = RequestSource(access_log, locustfile, methods)
+    how = MeasureOptions(host, seconds, tuple(context.args), local)
     measured, path, named = session_of(project).measure(environment, source, how, measuring())
     for line in measured_facts(measured):
         typer.echo(line)

@@ -18,7 +18,7 @@ from farrier.wording import counted, mb, milliseconds, number, some, wrapped
 
 if TYPE_CHECKING:
     from farrier.facts.gather import HostEvent
-    from farrier.loadtest.page import Found
+    from farrier.loadtest.page import LoadtestResult
     from farrier.measure.run import MeasureEvent
 
 WIDTH_WITHOUT_TERMINAL = 120
@@ -140,7 +140,7 @@ def _warnings(plans: Mapping[str, Plan]) -> Iterator[str]:
             yield f"{some(names, 5)}: {warning}"
 
 
-def print_loadtest(found: "Found") -> None:
+def print_loadtest(found: "LoadtestResult") -> None:
     """The steps as a table, and the result; an inconclusive run shows its steps alone."""
     from farrier.loadtest.page import sentences
     from farrier.loadtest.tables import HEADINGS, cells

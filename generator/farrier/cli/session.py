@@ -22,11 +22,11 @@ from farrier.wording import counted, nearest, number, shown, some
 
 if TYPE_CHECKING:
     from farrier.facts.gather import CollectResult, HostEvent
-    from farrier.loadtest.page import Found
-    from farrier.loadtest.run import Wish
+    from farrier.loadtest.page import LoadtestResult
+    from farrier.loadtest.run import LoadtestOptions
     from farrier.measure.result import Measured
-    from farrier.measure.run import How, MeasureEvent
-    from farrier.measure.sources import Source
+    from farrier.measure.run import MeasureEvent, MeasureOptions
+    from farrier.measure.sources import RequestSource
 
 Stated = Mapping[str, float | int | str]
 
@@ -95,7 +95,7 @@ class Session:
         return import_facts(source, unlinked(self.root, f"facts/{name}"))
 
     def measure(
-        self, name: str, source: "Source", how: "How", on_event: "Callable[[MeasureEvent], None]"
+        self, name: str, source: "RequestSource", how: "MeasureOptions", on_event: "Callable[[MeasureEvent], None]"
     ) -> "tuple[Measured, Path, bool]":
         """Measure the application on a host and write the workload file; returns its path, and whether the project names it."""
         from farrier.measure.evaluate import evaluate
@@ -125,11 +125,11 @@ class Session:
         self,
         name: str,
         host: str | None,
-        wish: "Wish",
+        options: "LoadtestOptions",
         output: Path | None,
         extra: Sequence[str],
         on_event: "Callable[[MeasureEvent], None]",
-    ) -> "tuple[Found, tuple[Path, Path]]":
+    ) -> "tuple[LoadtestResult, tuple[Path, Path]]":
         """Load one host beyond its predicted capacity, and write the report and its figures; returns their paths."""
         from farrier.loadtest.page import page
         from farrier.loadtest.plots import require_matplotlib
@@ -150,7 +150,7 @@ class Session:
             self.root,
             prediction(chosen, planned.plans[chosen].draft),
             timeout_seconds=float(planned.workload.client_timeout_seconds),
-            wish=wish,
+            options=options,
             extra=extra,
             on_event=on_event,
         )

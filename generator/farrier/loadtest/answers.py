@@ -7,7 +7,7 @@ from typing import Any
 
 from farrier.errors import HostError, InputError
 from farrier.loadtest.step import KIND, Latency, Outcome, Step
-from farrier.loadtest.usage import Sample
+from farrier.loadtest.usage import HostSample
 from farrier.wording import quoted, shown
 
 MOST_SAMPLES = 20_000
@@ -85,11 +85,11 @@ def watched(answer: object, host: str) -> dict[str, Any]:
         raise HostError(f"host {shown(host)}: what its watch answered cannot be used: {error}") from error
 
 
-def _samples(columns: Mapping[str, Any]) -> list[Sample]:
+def _samples(columns: Mapping[str, Any]) -> list[HostSample]:
     """The samples, of which a host sends the values of each figure together; none before the watch has ended."""
     if not columns:
         return []
-    names = [field.name for field in fields(Sample)]
+    names = [field.name for field in fields(HostSample)]
     values = [_value(columns, name) for name in names]
     for name, column in zip(names, values, strict=True):
         check = CHECKS.get(name, amount)
@@ -97,7 +97,7 @@ def _samples(columns: Mapping[str, Any]) -> list[Sample]:
             raise Wrong(f"samples.{name} is {quoted(column)}")
         for value in column:
             check(value, f"samples.{name}")
-    return [Sample(**dict(zip(names, row, strict=True))) for row in zip(*values, strict=True)]
+    return [HostSample(**dict(zip(names, row, strict=True))) for row in zip(*values, strict=True)]
 
 
 def _services(value: object, name: str) -> None:

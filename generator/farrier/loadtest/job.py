@@ -9,7 +9,7 @@ SENT_LATE_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
-class Request:
+class WeightedRequest:
     """One kind of request; of all arrivals its share is `weight` among the weights."""
 
     method: str = "GET"
@@ -33,7 +33,7 @@ class Job:
 
     url: str
     host: str
-    requests: tuple[Request, ...] = (Request(),)
+    requests: tuple[WeightedRequest, ...] = (WeightedRequest(),)
     verify_tls: bool = True
     timeout_seconds: float = 30.0
     drain_seconds: float | None = None
@@ -63,5 +63,5 @@ class Job:
 
 def job_from(document: Mapping[str, Any]) -> Job:
     """The job that `Job.document` has written; TypeError for a field that is none."""
-    requests = tuple(Request(**each) for each in document.get("requests", ({},)))
+    requests = tuple(WeightedRequest(**each) for each in document.get("requests", ({},)))
     return Job(**{**document, "requests": requests})

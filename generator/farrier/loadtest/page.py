@@ -8,7 +8,7 @@ from markupsafe import Markup
 from farrier.ansible.render import jinja, templates_directory
 from farrier.loadtest import bounds
 from farrier.loadtest.plots import svg
-from farrier.loadtest.rows import Row, Running
+from farrier.loadtest.rows import Running, StepResult
 from farrier.loadtest.schedule import Prediction
 from farrier.loadtest.tables import HEADINGS, cells, errors
 from farrier.loadtest.verdict import Verdict, judge, memory_sentence, undeployed
@@ -16,12 +16,12 @@ from farrier.wording import milliseconds, number
 
 
 @dataclass(frozen=True)
-class Found:
+class LoadtestResult:
     """A finished load test: its rows, the prediction, and what to say about the run itself."""
 
     environment: str
-    told: Prediction
-    rows: tuple[Row, ...]
+    prediction: Prediction
+    rows: tuple[StepResult, ...]
     sent: str
     """What was sent where, as announced."""
     when: str
@@ -33,12 +33,12 @@ class Found:
     @property
     def verdict(self) -> Verdict:
         """The verdict over the rows."""
-        return judge(self.rows, self.told, self.runs, self.machine_cpus)
+        return judge(self.rows, self.prediction, self.runs, self.machine_cpus)
 
 
-def sentences(found: Found) -> tuple[str, ...]:
+def sentences(found: LoadtestResult) -> tuple[str, ...]:
     """The result in sentences; a single one if the generator was the limit."""
-    verdict, told = found.verdict, found.told
+    verdict, prediction = found.verdict, found.prediction
     if verdict.limited:
         return (f"inconclusive: the load generator was the limit: {verdict.limited}; add workers with --workers",)
     carried = "no rate was carried"
@@ -47,18 +47,18 @@ def sentences(found: Found) -> tuple[str, ...]:
     most = f"at most {number(verdict.capacity_rps, 1)} good responses a second"
     if not verdict.saturated:
         most = "the limit was not reached"
-    first = undeployed(told, found.runs)
-    lines = [*([first] if first else []), f"{carried}; {most}; predicted {number(told.capacity_rps, 1)}"]
-    if told.objective_seconds is not None:
-        objective = milliseconds(told.objective_seconds)
+    first = undeployed(prediction, found.runs)
+    lines = [*([first] if first else []), f"{carried}; {most}; predicted {number(prediction.capacity_rps, 1)}"]
+    if prediction.objective_seconds is not None:
+        objective = milliseconds(prediction.objective_seconds)
         lines.append(
             f"p95 objective of {objective}: met at every rate"
             if verdict.broken_rps is None
             else f"p95 objective of {objective}: missed at {number(verdict.broken_rps, 1)} requests a second; "
-            f"predicted from {number(told.rate_within(told.objective_seconds), 1)} on"
+            f"predicted from {number(prediction.rate_within(prediction.objective_seconds), 1)} on"
         )
     if found.memory_mb is not None:
-        lines.append(memory_sentence(*found.memory_mb, told))
+        lines.append(memory_sentence(*found.memory_mb, prediction))
     if verdict.off:
         lines.append("measurement and prediction differ:")
         lines += verdict.off
@@ -67,7 +67,7 @@ def sentences(found: Found) -> tuple[str, ...]:
     return (*lines, *found.notes)
 
 
-def page(found: Found) -> str:
+def page(found: LoadtestResult) -> str:
     """The report."""
     verdict = found.verdict
     failures = [(number(row.step.offered_rps, 1), errors(row)) for row in found.rows]
@@ -79,12 +79,12 @@ def page(found: Found) -> str:
         .from_string(template)
         .render(
             environment=found.environment,
-            told=found.told,
+            prediction=found.prediction,
             verdict=verdict,
             sentences=sentences(found),
             when=found.when,
             sent=found.sent,
-            picture=Markup(svg(found.rows, found.told)) if found.rows else "",  # noqa: S704 - drawn here, escaped by matplotlib
+            picture=Markup(svg(found.rows, found.prediction)) if found.rows else "",  # noqa: S704 - drawn here, escaped by matplotlib
             headings=HEADINGS,
             table=[(row, cells(row)) for row in found.rows],
             kinds=kinds,
@@ -96,7 +96,7 @@ def page(found: Found) -> str:
     )
 
 
-def _paths(rows: Sequence[Row]) -> list[tuple[str, int, int, str, str]]:
+def _paths(rows: Sequence[StepResult]) -> list[tuple[str, int, int, str, str]]:
     """Each path at the highest rate that was carried, else at the first one."""
     row = next((row for row in reversed(rows) if row.carried), rows[0] if rows else None)
     if row is None:

@@ -32,7 +32,7 @@ LONGEST_ERROR, LONGEST_REASON = 10_000, 300
 """Bytes of its errors that are looked at, and characters of the reason that is made of them."""
 
 
-class Generator:
+class LoadGenerator:
     """A generator that runs until the end of the `with` block, on `cpus` if they are given.
 
     HostError when it ends early or does not answer, with what it said last.
@@ -44,7 +44,7 @@ class Generator:
         self.unread = b""
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "farrier.loadtest.generator"]
+        command = [sys.executable, "-m", "farrier.loadtest.load_generator"]
         if self.cpus:
             command = ["taskset", "--cpu-list", ",".join(map(str, self.cpus)), *command]
         self.errors = tempfile.TemporaryFile()

@@ -16,14 +16,14 @@ from farrier.ansible.runner import Ansible
 from farrier.errors import FarrierError, HostError
 from farrier.wording import counted
 
-FILES = ("__init__.py", *(f"loadtest/{name}.py" for name in ("__init__", "job", "step", "source", "generator")))
+FILES = ("__init__.py", *(f"loadtest/{name}.py" for name in ("__init__", "job", "step", "source", "load_generator")))
 """What a worker needs of this package; it has no other dependency than Locust."""
 
 JOIN_SECONDS = 75
 """A worker that loses its master gives up after 60 s at the latest."""
 
 MOST_FAILURES = 20
-"""Failures of workers that are told."""
+"""Failures of workers that are shown."""
 
 START_SECONDS = 60.0
 """How long workers may take to connect once they are there."""

@@ -47,7 +47,7 @@ class Running:
 
 
 @dataclass(frozen=True)
-class Row:
+class StepResult:
     """One step beside its prediction and the host's CPU use."""
 
     step: Step

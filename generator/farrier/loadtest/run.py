@@ -13,11 +13,11 @@ from farrier.ansible.runner import Ansible
 from farrier.errors import HostError, InputError
 from farrier.loadtest import bounds
 from farrier.loadtest.inventory import look
-from farrier.loadtest.job import Job, Request
-from farrier.loadtest.page import Found
-from farrier.loadtest.process import Generator
+from farrier.loadtest.job import Job, WeightedRequest
+from farrier.loadtest.page import LoadtestResult
+from farrier.loadtest.process import LoadGenerator
 from farrier.loadtest.remote_workers import START_SECONDS, Workers
-from farrier.loadtest.rows import Row, Usage
+from farrier.loadtest.rows import StepResult, Usage
 from farrier.loadtest.schedule import Prediction, longest_seconds, rates, warm_seconds
 from farrier.loadtest.step import Step
 from farrier.loadtest.watch import WATCH_SPARE_SECONDS, watched
@@ -36,7 +36,7 @@ IN_FLIGHT_MINIMUM = 4000
 
 
 @dataclass(frozen=True)
-class Wish:
+class LoadtestOptions:
     """The options of a load test."""
 
     url: str | None = None
@@ -48,25 +48,27 @@ class Wish:
     foreign: bool = False
 
 
-def target_url(project: Project, name: str, wish: Wish, found: Mapping[str, Any]) -> str:
+def target_url(project: Project, name: str, options: LoadtestOptions, found: Mapping[str, Any]) -> str:
     """Where to send: the host's own NGINX unless `--url` says otherwise. InputError for a foreign host."""
     own = project.environments[name]
-    if wish.url is None:
+    if options.url is None:
         address = str(found["address"])
         scheme = "https" if own.tls else "http"
         return f"{scheme}://[{address}]" if ":" in address else f"{scheme}://{address}"
     parts = urlsplit("")
     port = host = None
     with suppress(ValueError):
-        parts = urlsplit(wish.url)
+        parts = urlsplit(options.url)
         port, host = parts.port, parts.hostname
     bare = parts.path in ("", "/") and not (parts.query or parts.fragment or parts.username)
     if parts.scheme not in PORTS or not host or not bare:
-        raise InputError(f"--url {shown(wish.url, 200)}: must be scheme, host and port, such as http://192.0.2.10:8080")
-    known = {str(each).lower() for each in (*found["names"], own.domain, *own.aliases)}
-    if host not in known and not wish.foreign:
         raise InputError(
-            f"--url {shown(wish.url, 200)}: {shown(host)} is neither in the inventory of {name} nor one of its "
+            f"--url {shown(options.url, 200)}: must be scheme, host and port, such as http://192.0.2.10:8080"
+        )
+    known = {str(each).lower() for each in (*found["names"], own.domain, *own.aliases)}
+    if host not in known and not options.foreign:
+        raise InputError(
+            f"--url {shown(options.url, 200)}: {shown(host)} is neither in the inventory of {name} nor one of its "
             "domains; use --foreign to load it anyway"
         )
     bracketed = f"[{host}]" if ":" in host else host
@@ -87,74 +89,76 @@ def run_loadtest(
     project: Project,
     name: str,
     root: Path,
-    told: Prediction,
+    prediction: Prediction,
     *,
     timeout_seconds: float,
-    wish: Wish,
+    options: LoadtestOptions,
     extra: Sequence[str],
     on_event: Callable[[MeasureEvent], None],
-) -> Found:
+) -> LoadtestResult:
     """Sends all steps to one host and returns the result.
 
     InputError for a target outside this environment, HostError if it or the generator cannot be used.
     """
-    if not HOST.fullmatch(told.host):
-        raise InputError(f"--host {shown(told.host)}: must be the name of one inventory host, such as web1")
+    if not HOST.fullmatch(prediction.host):
+        raise InputError(f"--host {shown(prediction.host)}: must be the name of one inventory host, such as web1")
     ansible = Ansible(root, project.environments[name].inventory, extra)
     ansible.require_inventory()
-    found = look(ansible, told.host)
-    url = target_url(project, name, wish, found)
-    if wish.workers or wish.workers_from is None:  # workers elsewhere may reach what this machine does not
+    found = look(ansible, prediction.host)
+    url = target_url(project, name, options, found)
+    if options.workers or options.workers_from is None:  # workers elsewhere may reach what this machine does not
         require_reachable(url)
-    steps = rates(told.capacity_rps, wish.steps, wish.up_to)
+    steps = rates(prediction.capacity_rps, options.steps, options.up_to)
     job = Job(
         url=url,
         host=project.environments[name].domain,
         requests=requests_of(project),
         verify_tls=False,
         timeout_seconds=timeout_seconds,
-        max_in_flight=max(IN_FLIGHT_MINIMUM, 2 * told.backlog),
+        max_in_flight=max(IN_FLIGHT_MINIMUM, 2 * prediction.backlog),
         max_rps=steps[-1],
-        max_seconds=longest_seconds(len(steps), wish.seconds, timeout_seconds),
-        workers=wish.workers,
+        max_seconds=longest_seconds(len(steps), options.seconds, timeout_seconds),
+        workers=options.workers,
     )
-    others = helpers(wish, found, ansible, job)
+    others = helpers(options, found, ansible, job)
     if others is not None:
         job = replace(job, remote_workers=others.count, bind_port=others.port, workers_seconds=START_SECONDS)
-    sent = announcement(job, steps, wish.seconds)
+    sent = announcement(job, steps, options.seconds)
     on_event(MeasureEvent("step", sent))
-    on_event(MeasureEvent("step", f"Watching the CPU of {told.host}"))
+    on_event(MeasureEvent("step", f"Watching the CPU of {prediction.host}"))
     with terminable():
         helping = others.running(lambda text: on_event(MeasureEvent("step", text))) if others else nullcontext()
-        with helping, watched(ansible, project.application.name, told.host, job.max_seconds) as watch:
-            with Generator(job) as generator:
-                taken = list(_steps(generator, steps, wish.seconds, on_event))
+        with helping, watched(ansible, project.application.name, prediction.host, job.max_seconds) as watch:
+            with LoadGenerator(job) as generator:
+                taken = list(_steps(generator, steps, options.seconds, on_event))
             watch.end()
-    rows = [Row(step, watch.usage(step), told.p95_seconds(step.offered_rps)) for step in taken]
+    rows = [StepResult(step, watch.usage(step), prediction.p95_seconds(step.offered_rps)) for step in taken]
     notes = []
     if len(taken) < len(steps):
         notes = [f"{counted(len(steps) - len(taken), 'further step')} not sent: they would have shown nothing new"]
     when = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
-    return Found(name, told, tuple(rows), sent, when, tuple(notes), watch.memory_mb, watch.running, watch.machine_cpus)
+    return LoadtestResult(
+        name, prediction, tuple(rows), sent, when, tuple(notes), watch.memory_mb, watch.running, watch.machine_cpus
+    )
 
 
-def helpers(wish: Wish, found: Mapping[str, Any], ansible: Ansible, job: Job) -> Workers | None:
+def helpers(options: LoadtestOptions, found: Mapping[str, Any], ansible: Ansible, job: Job) -> Workers | None:
     """The workers of `--workers-from`; InputError for an unknown or empty group."""
-    if wish.workers_from is None:
+    if options.workers_from is None:
         return None
-    hosts = found["groups"].get(wish.workers_from, [])
+    hosts = found["groups"].get(options.workers_from, [])
     if not hosts:
-        right = nearest(wish.workers_from, [group for group, names in found["groups"].items() if names])
-        raise InputError(f"--workers-from {shown(wish.workers_from)}: not an inventory group with hosts; {right}")
+        right = nearest(options.workers_from, [group for group, names in found["groups"].items() if names])
+        raise InputError(f"--workers-from {shown(options.workers_from)}: not an inventory group with hosts; {right}")
     seconds = job.max_seconds + START_SECONDS + WATCH_SPARE_SECONDS
-    return Workers(wish.workers_from, ansible, len(hosts), seconds)
+    return Workers(options.workers_from, ansible, len(hosts), seconds)
 
 
-def requests_of(project: Project) -> tuple[Request, ...]:
+def requests_of(project: Project) -> tuple[WeightedRequest, ...]:
     """The requests of `farrier measure`, in the same proportions."""
     application = project.application
     asked = of_urls(dict(application.urls) or {application.health_path: 1.0})
-    return tuple(Request(each.method, each.path, weight) for each, weight in asked.weights.items())
+    return tuple(WeightedRequest(each.method, each.path, weight) for each, weight in asked.weights.items())
 
 
 def announcement(job: Job, steps: Sequence[float], seconds: float) -> str:
@@ -170,7 +174,7 @@ def announcement(job: Job, steps: Sequence[float], seconds: float) -> str:
 
 
 def _steps(
-    generator: Generator, steps: Sequence[float], seconds: float, on_event: Callable[[MeasureEvent], None]
+    generator: LoadGenerator, steps: Sequence[float], seconds: float, on_event: Callable[[MeasureEvent], None]
 ) -> Iterator[Step]:
     """Step after step, until the last one or until more would show nothing new."""
     for index, rps in enumerate(steps, 1):
@@ -189,5 +193,5 @@ def _steps(
             )
         )
         yield step
-        if Row(step, Usage(), 0.0).limited or step.good < bounds.LOADTEST_GIVE_UP * step.offered:
+        if StepResult(step, Usage(), 0.0).limited or step.good < bounds.LOADTEST_GIVE_UP * step.offered:
             return

@@ -1,7 +1,7 @@
 """The part that sends: Locust's user as a Poisson source, each of its arrivals a greenlet of its own.
 
 Arrivals are independent of each other and of the answers, so a slow answer delays nobody; the sources of several workers
-together are again one Poisson source. Connections are kept alive and shared, as NGINX sees it from clients that come back;
+together are again one Poisson source. ConnectionPool are kept alive and shared, as NGINX sees it from clients that come back;
 cookies are not, since each arrival is another client.
 """
 
@@ -79,7 +79,7 @@ class Client(HTTPClient):
         pool.size = -1  # it asks again `size + 1` times
 
 
-class Connections(HTTPClientPool):
+class ConnectionPool(HTTPClientPool):
     """The connections of one worker to the one address that it sends to."""
 
     def __init__(self, job: Job) -> None:
@@ -100,7 +100,7 @@ class Connections(HTTPClientPool):
 
 
 class Station:
-    """What a worker has been told, and what it reports."""
+    """What a worker was ordered to do, and what it reports."""
 
     def __init__(self, report: Callable[[Samples], None]) -> None:
         self.report = report
@@ -120,7 +120,7 @@ class Source(FastHttpUser):
         """What all its requests are like from now on."""
         cls.job = job
         cls.host = job.url
-        cls.client_pool = Connections(job)
+        cls.client_pool = ConnectionPool(job)
 
     def on_start(self) -> None:
         """Makes its client one that has neither cookies nor failures."""

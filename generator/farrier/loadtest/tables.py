@@ -5,7 +5,7 @@ import io
 from collections.abc import Sequence
 from math import isfinite
 
-from farrier.loadtest.rows import Row
+from farrier.loadtest.rows import StepResult
 from farrier.loadtest.step import UNANSWERED
 from farrier.wording import number
 
@@ -27,7 +27,7 @@ ERRORS = {
 """Kinds of failure with a name of their own."""
 
 
-def errors(row: Row) -> dict[str, int]:
+def errors(row: StepResult) -> dict[str, int]:
     """Failed requests by the name of their kind, or by word or status for any other kind."""
     found = dict.fromkeys(ERRORS.values(), 0)
     for kind, count in row.step.kinds.items():
@@ -37,7 +37,7 @@ def errors(row: Row) -> dict[str, int]:
     return found
 
 
-def csv_text(rows: Sequence[Row]) -> str:
+def csv_text(rows: Sequence[StepResult]) -> str:
     """One line per step; unknown or infinite values are empty."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -47,7 +47,7 @@ def csv_text(rows: Sequence[Row]) -> str:
     return out.getvalue()
 
 
-def _values(row: Row) -> tuple[object, ...]:
+def _values(row: StepResult) -> tuple[object, ...]:
     step, usage, latency = row.step, row.usage, row.step.latency
     failed = errors(row)
     named = [failed.pop(name) for name in ERRORS.values()]
@@ -74,7 +74,7 @@ HEADINGS = (
 )  # fmt: skip
 
 
-def cells(row: Row) -> tuple[str, ...]:
+def cells(row: StepResult) -> tuple[str, ...]:
     """One step for display; latency in milliseconds, the host's CPU in CPUs, the generator's in % of a core."""
     step, usage, latency = row.step, row.usage, row.step.latency
     return (

@@ -11,7 +11,7 @@ CLOCKS_AGREE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
-class Sample:
+class HostSample:
     """What the watch saw at one moment; `host`, `slot`, `nginx`, `machine`, `stolen` and `services` count CPU seconds."""
 
     time: float
@@ -36,7 +36,7 @@ def offset_seconds(host_time: float, own_time: float) -> float:
     return ahead if abs(ahead) >= CLOCKS_AGREE_SECONDS else 0.0
 
 
-def usage(samples: Sequence[Sample], begun: float, seconds: float, *, nginx: bool = True) -> Usage:
+def usage(samples: Sequence[HostSample], begun: float, seconds: float, *, nginx: bool = True) -> Usage:
     """What was spent from `begun` on (the host's clock); nothing is known where the samples do not reach."""
     end = begun + seconds
     if len(samples) < 2 or samples[0].time > begun or samples[-1].time < end:
@@ -45,7 +45,7 @@ def usage(samples: Sequence[Sample], begun: float, seconds: float, *, nginx: boo
     mains = {sample.main_pid for sample in within}
     whole = mains != {0}
 
-    def rate(count: Callable[[Sample], float]) -> float:
+    def rate(count: Callable[[HostSample], float]) -> float:
         return (_at(samples, count, end) - _at(samples, count, begun)) / seconds
 
     host = rate(lambda at: at.host)
@@ -68,14 +68,14 @@ def running(settings: Mapping[str, Any]) -> Running | None:
     return None if workers is None or each is None or backlog is None else Running(workers, each, backlog)
 
 
-def _services(samples: Sequence[Sample], begun: float, end: float) -> dict[str, float]:
+def _services(samples: Sequence[HostSample], begun: float, end: float) -> dict[str, float]:
     """What each of the other services spent for each second, as far as it has a name."""
     first, last = (next(sample.services for sample in samples if sample.time >= moment) for moment in (begun, end))
     spent = {name: (used - first.get(name, 0.0)) / (end - begun) for name, used in last.items()}
     return {name: rate for name, rate in spent.items() if rate > 0}
 
 
-def _at(samples: Sequence[Sample], count: Callable[[Sample], float], moment: float) -> float:
+def _at(samples: Sequence[HostSample], count: Callable[[HostSample], float], moment: float) -> float:
     """A counter at a moment, between the two samples around it."""
     number = next(number for number, sample in enumerate(samples) if sample.time >= moment)
     before, after = samples[max(0, number - 1)], samples[number]

@@ -6,7 +6,7 @@ from math import isfinite
 
 from farrier.loadtest import bounds
 from farrier.loadtest.causes import failures, machine, proxy, rate, restarts
-from farrier.loadtest.rows import Row, Running
+from farrier.loadtest.rows import Running, StepResult
 from farrier.loadtest.schedule import Prediction
 from farrier.wording import counted, mb, milliseconds, number
 
@@ -16,13 +16,13 @@ OTHER_RATES = 1.3
 NAMED_SERVICES = 3
 
 
-def _alone_seconds(row: Row, told: Prediction) -> float | None:
+def _alone_seconds(row: StepResult, prediction: Prediction) -> float | None:
     """Mean latency without the wait for a CPU: rho C / 2 (1 - rho) c, Pollaczek and Khinchin's for equal requests."""
     mean, cpu = row.step.latency.mean, row.cpu_both()
     if mean is None or cpu is None or row.usage.host is None:
         return mean
-    busy = min(row.usage.host / told.cpus, 0.9)
-    return mean - busy * cpu / (2 * (1 - busy) * max(told.cpus, 1.0))
+    busy = min(row.usage.host / prediction.cpus, 0.9)
+    return mean - busy * cpu / (2 * (1 - busy) * max(prediction.cpus, 1.0))
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,9 @@ class Verdict:
         return self.limited is None
 
 
-def judge(rows: Sequence[Row], told: Prediction, runs: Running | None = None, machine_cpus: int = 0) -> Verdict:
+def judge(
+    rows: Sequence[StepResult], prediction: Prediction, runs: Running | None = None, machine_cpus: int = 0
+) -> Verdict:
     """The verdict over all rows, in the order of their rates; none for a run limited by the generator.
 
     `runs` is what the host runs with, which may be another plan than the prediction's.
@@ -79,10 +81,10 @@ def judge(rows: Sequence[Row], told: Prediction, runs: Running | None = None, ma
     saturated = len(carried) < len(rows)
     capacity = max(row.step.good_rps for row in rows)
     broken = None
-    if told.objective_seconds is not None:
-        late = [row.step.rps for row in rows if (row.step.latency.p95 or float("inf")) > told.objective_seconds]
+    if prediction.objective_seconds is not None:
+        late = [row.step.rps for row in rows if (row.step.latency.p95 or float("inf")) > prediction.objective_seconds]
         broken = min(late, default=None)
-    terms = _terms(rows, told, runs)
+    terms = _terms(rows, prediction, runs)
     return Verdict(
         None,
         max((row.step.rps for row in carried), default=None),
@@ -90,56 +92,56 @@ def judge(rows: Sequence[Row], told: Prediction, runs: Running | None = None, ma
         saturated,
         broken,
         terms,
-        _off(rows, told, terms, (capacity, saturated), machine_cpus),
+        _off(rows, prediction, terms, (capacity, saturated), machine_cpus),
     )
 
 
-def undeployed(told: Prediction, runs: Running | None) -> str | None:
+def undeployed(prediction: Prediction, runs: Running | None) -> str | None:
     """Says that the host runs another plan than the predicting one; None if it is the same or unknown."""
-    planned = Running(told.workers, told.threads, told.backlog)
+    planned = Running(prediction.workers, prediction.threads, prediction.backlog)
     if runs is None or runs == planned:
         return None
     return f"the host does not run this plan: {runs} running, {planned} planned; deploy, or restore the deployed plan, and test again"
 
 
-def _terms(rows: Sequence[Row], told: Prediction, runs: Running | None) -> tuple[Term, ...]:
+def _terms(rows: Sequence[StepResult], prediction: Prediction, runs: Running | None) -> tuple[Term, ...]:
     """The quantities that were seen, in the order in which the prediction uses them."""
     carried = [row for row in rows if row.carried] or list(rows[:1])
     lowest, highest = rows[0], carried[-1]
     found: list[Term] = []
     cpu = highest.cpu_per_request()
     if cpu is not None:
-        text = f"C: a request used {_ms(cpu)} of CPU at {rate(highest)}; planned with {_ms(told.cpu_seconds)}"
-        found.append(Term("C", told.cpu_seconds, cpu, text))
-    alone = _alone_seconds(lowest, told)
+        text = f"C: a request used {_ms(cpu)} of CPU at {rate(highest)}; planned with {_ms(prediction.cpu_seconds)}"
+        found.append(Term("C", prediction.cpu_seconds, cpu, text))
+    alone = _alone_seconds(lowest, prediction)
     if alone is not None:
-        text = f"H: a request alone took {_ms(alone)} at {rate(lowest)}; planned with {_ms(told.service_seconds)}"
-        found.append(Term("H", told.service_seconds, alone, text))
+        text = f"H: a request alone took {_ms(alone)} at {rate(lowest)}; planned with {_ms(prediction.service_seconds)}"
+        found.append(Term("H", prediction.service_seconds, alone, text))
         own = lowest.cpu_both()
-        if own is not None and told.wait_seconds:
+        if own is not None and prediction.wait_seconds:
             waits = max(0.0, alone - own)
-            text = f"W: {_ms(waits)} of that was waiting; planned with {_ms(told.wait_seconds)}"
-            found.append(Term("W", told.wait_seconds, waits, text))
+            text = f"W: {_ms(waits)} of that was waiting; planned with {_ms(prediction.wait_seconds)}"
+            found.append(Term("W", prediction.wait_seconds, waits, text))
     live = [row.usage.workers for row in rows if row.usage.workers is not None]
     if live:
-        expected = runs.workers if runs else told.workers
+        expected = runs.workers if runs else prediction.workers
         text = f"P: {counted(min(live), 'worker')} of {expected} ready at the worst moment"
         found.append(Term("P", expected, min(live), text))
     each = other_cpu_per_request(rows) or 0.0
-    if each or told.other_cpu_seconds:
+    if each or prediction.other_cpu_seconds:
         text = f"O: other services on the host use {_ms(each)} of CPU per request{_by_service(rows)}"
-        text += f"; planned with {_ms(told.other_cpu_seconds)}"
-        found.append(Term("O", told.other_cpu_seconds, each, text, beside=told.cpu_seconds))
+        text += f"; planned with {_ms(prediction.other_cpu_seconds)}"
+        found.append(Term("O", prediction.other_cpu_seconds, each, text, beside=prediction.cpu_seconds))
     # Their CPU per request is reported above; this is the rest.
     others = [max(0.0, row.usage.others - each * row.step.offered_rps) for row in rows if row.usage.others is not None]
     if others:
-        left = told.cpus - min(max(others), told.cpus)
-        text = f"CPUs: other processes left {number(left)} of {counted(told.cpus, 'CPU')} for the application and NGINX"
-        found.append(Term("CPUs", told.cpus, left, text))
+        left = prediction.cpus - min(max(others), prediction.cpus)
+        text = f"CPUs: other processes left {number(left)} of {counted(prediction.cpus, 'CPU')} for the application and NGINX"
+        found.append(Term("CPUs", prediction.cpus, left, text))
     return tuple(found)
 
 
-def other_cpu_per_request(rows: Sequence[Row]) -> float | None:
+def other_cpu_per_request(rows: Sequence[StepResult]) -> float | None:
     """CPU seconds of other services per arrival, from how much more they use at a higher rate; None from a single rate."""
     seen = [(row.step.offered_rps, row.usage.others) for row in rows if row.carried and row.usage.others is not None]
     if len(seen) < 2 or seen[-1][0] < OTHER_RATES * seen[0][0]:
@@ -147,7 +149,7 @@ def other_cpu_per_request(rows: Sequence[Row]) -> float | None:
     return max(0.0, ((seen[-1][1] or 0.0) - (seen[0][1] or 0.0)) / (seen[-1][0] - seen[0][0]))
 
 
-def _by_service(rows: Sequence[Row]) -> str:
+def _by_service(rows: Sequence[StepResult]) -> str:
     """Which services, at the highest rate carried."""
     row = next((row for row in reversed(rows) if row.carried and row.usage.services), None)
     if row is None or not row.step.offered_rps:
@@ -157,22 +159,24 @@ def _by_service(rows: Sequence[Row]) -> str:
 
 
 def _off(
-    rows: Sequence[Row],
-    told: Prediction,
+    rows: Sequence[StepResult],
+    prediction: Prediction,
     terms: Sequence[Term],
     reached: tuple[float, bool],
     machine_cpus: int,
 ) -> tuple[str, ...]:
     """Where measurement and prediction differ by too much, and which terms explain it; empty if they agree."""
     capacity, saturated = reached
-    parts = [text for text in (_capacity_parts(told, capacity, saturated=saturated), _latency_parts(rows)) if text]
+    parts = [
+        text for text in (_capacity_parts(prediction, capacity, saturated=saturated), _latency_parts(rows)) if text
+    ]
     if not parts:
         return ()
     causes = [f"{term.text} ({_percent(term.parting)})" if term.predicted else term.text for term in _by_parting(terms)]
-    causes += [text for text in (proxy(rows, told), failures(rows, told), restarts(rows)) if text]
-    causes += machine(rows, told, machine_cpus)
+    causes += [text for text in (proxy(rows, prediction), failures(rows, prediction), restarts(rows)) if text]
+    causes += machine(rows, prediction, machine_cpus)
     if not causes:
-        busy = max((row.usage.host or 0.0 for row in rows), default=0.0) / told.cpus
+        busy = max((row.usage.host or 0.0 for row in rows), default=0.0) / prediction.cpus
         seen = f"; the host's CPUs were up to {number(100 * busy, 0)} % busy" if busy else ""
         usage = rows[0].usage
         unseen = usage.host is not None and usage.stolen is None
@@ -189,19 +193,19 @@ def _by_parting(terms: Sequence[Term]) -> list[Term]:
     return sorted(off.values(), key=lambda term: -abs(term.parting if term.predicted else 1.0))
 
 
-def _capacity_parts(told: Prediction, capacity: float, *, saturated: bool) -> str | None:
-    parting = capacity / told.capacity_rps - 1
+def _capacity_parts(prediction: Prediction, capacity: float, *, saturated: bool) -> str | None:
+    parting = capacity / prediction.capacity_rps - 1
     if parting > bounds.LOADTEST_PART or (saturated and parting < -bounds.LOADTEST_PART):
         return (
-            f"capacity: {number(capacity, 1)} requests a second measured, {number(told.capacity_rps, 1)} predicted "
+            f"capacity: {number(capacity, 1)} requests a second measured, {number(prediction.capacity_rps, 1)} predicted "
             f"({_percent(parting)})"
         )
     return None
 
 
-def _latency_parts(rows: Sequence[Row]) -> str | None:
+def _latency_parts(rows: Sequence[StepResult]) -> str | None:
     """The rate below saturation at which p95 differs most."""
-    worst: tuple[float, Row] | None = None
+    worst: tuple[float, StepResult] | None = None
     for row in rows:
         p95 = row.step.latency.p95
         if p95 is None or not isfinite(row.predicted_p95) or not row.carried:
@@ -218,9 +222,9 @@ def _latency_parts(rows: Sequence[Row]) -> str | None:
     )
 
 
-def memory_sentence(before_mb: float, after_mb: float, told: Prediction) -> str:
+def memory_sentence(before_mb: float, after_mb: float, prediction: Prediction) -> str:
     """The slot's memory before and after, beside the plan's."""
-    return f"memory: {mb(before_mb)} before, {mb(after_mb)} after; planned with {mb(told.memory_mb)}"
+    return f"memory: {mb(before_mb)} before, {mb(after_mb)} after; planned with {mb(prediction.memory_mb)}"
 
 
 def _ms(seconds: float) -> str:

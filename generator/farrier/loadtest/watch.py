@@ -10,7 +10,7 @@ from farrier.errors import FarrierError
 from farrier.loadtest import answers
 from farrier.loadtest.rows import Running, Usage
 from farrier.loadtest.step import Step
-from farrier.loadtest.usage import Sample, offset_seconds, running, usage
+from farrier.loadtest.usage import HostSample, offset_seconds, running, usage
 
 WATCH_SPARE_SECONDS = 120
 """The watch on the host outlives the longest run by this much: Ansible needs time to come back for it."""
@@ -32,7 +32,7 @@ class Watch:
 
     def usage(self, step: Step) -> Usage:
         """What the host spent in the window of a step."""
-        samples: Sequence[Sample] = self.after["samples"] if self.after else ()
+        samples: Sequence[HostSample] = self.after["samples"] if self.after else ()
         return usage(samples, step.begun + self.ahead, step.seconds, nginx=self.before["nginx"])
 
     @property

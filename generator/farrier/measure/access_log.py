@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from farrier.errors import InputError
-from farrier.measure.requests import Asked, Request, Tally, clean, has_token, kind, share
+from farrier.measure.requests import Request, RequestMix, Tally, clean, has_token, kind, share
 from farrier.project.values import REQUEST_PATH
 from farrier.wording import counted, number, shown
 
@@ -22,7 +22,7 @@ UNCHANGING = ("GET", "HEAD")
 
 
 @dataclass(frozen=True)
-class Entry:
+class LogLine:
     """One line's content; `by_nginx` if the response did not come from the application."""
 
     request: str
@@ -30,7 +30,7 @@ class Entry:
     by_nginx: bool
 
 
-def entry(line: str) -> Entry | None:
+def entry(line: str) -> LogLine | None:
     """One line of either format; None if it is in another one.
 
     NGINX escapes quotes within values by their number, so a quote always ends one.
@@ -46,7 +46,7 @@ def entry(line: str) -> Entry | None:
     status = rest[:3]
     if not (found and ended and status.isascii() and status.isdigit()):
         return None
-    return Entry(request, int(status), upstream == "-")
+    return LogLine(request, int(status), upstream == "-")
 
 
 @dataclass
@@ -66,7 +66,7 @@ class _Seen:
 
 def asked_in_log(
     lines: Iterable[bytes], source: str, methods: Collection[str] = UNCHANGING, static_url: str | None = None
-) -> Asked:
+) -> RequestMix:
     """The most frequent requests of a log that the application answered with 2xx or 3xx.
 
     Raises:

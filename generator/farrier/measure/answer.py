@@ -46,18 +46,18 @@ class Probe(Part):
     error: Name
 
 
-class Process(Part):
+class ProcessMemory(Part):
     """Memory of a process."""
 
     private: Kilobytes
     shared: Kilobytes
 
 
-class Memory(Part):
+class GunicornMemory(Part):
     """Memory of master and workers."""
 
-    master: Process
-    workers: list[Process] = Field(min_length=1, max_length=16)
+    master: ProcessMemory
+    workers: list[ProcessMemory] = Field(min_length=1, max_length=16)
 
 
 class Held(Part):
@@ -83,14 +83,14 @@ class Spans(Part):
     busy: Annotated[float, Field(ge=0, le=10**6)]
 
 
-class Others(Part):
+class OtherServices(Part):
     """What other services computed meanwhile."""
 
     seconds: Spans
     used_us: Annotated[dict[Unit, Used], Field(max_length=20)]
 
 
-class Sample(Part):
+class RequestSample(Part):
     """One request that was answered while no other was, and what it took."""
 
     request: int = Field(ge=0)
@@ -138,21 +138,21 @@ class Plain(Part):
 
     names: Annotated[list[str], Field(min_length=1, max_length=1000)]
     probes: Annotated[list[Probe], Field(max_length=1000)]
-    samples: Annotated[list[Sample], Field(max_length=MOST_SAMPLES), BeforeValidator(rows)]
+    samples: Annotated[list[RequestSample], Field(max_length=MOST_SAMPLES), BeforeValidator(rows)]
     boots: Annotated[list[Seconds], Field(min_length=1, max_length=16)]
     growth_kb: Growth
     longest_segment: Seconds
     stolen_share: Share
-    memory: Memory
+    memory: GunicornMemory
     held: Held
-    others: Others
+    others: OtherServices
 
 
 class Preload(Part):
     """With preload: what is held, or why it failed."""
 
     held: Held | None = None
-    memory: Memory | None = None
+    memory: GunicornMemory | None = None
     failed: Annotated[str, AfterValidator(lambda text: line(text, 600))] | None = None
 
 
@@ -163,7 +163,7 @@ class ThreadMemory(Part):
     private_kb: Kilobytes
 
 
-class Cost(Part):
+class TurnCost(Part):
     """What a worker has answered, how often badly, and its CPU for that together."""
 
     requests: Together
@@ -176,8 +176,8 @@ class Threads(Part):
 
     few_threads: ThreadMemory
     many_threads: ThreadMemory
-    alone: Cost
-    busy: Cost
+    alone: TurnCost
+    busy: TurnCost
 
 
 class Answer(Part):

@@ -7,9 +7,9 @@ from typing import Any
 
 from farrier import policy
 from farrier.errors import DoesNotFitError, InputError
-from farrier.measure.answer import Sample, checked
+from farrier.measure.answer import RequestSample, checked
 from farrier.measure.machine_speed import follows_speed
-from farrier.measure.result import Measured, Memory, UrlCost
+from farrier.measure.result import Measured, UrlCost, WorkerMemory
 from farrier.wording import ceil_to, counted, few, mb, milliseconds, number
 
 Document = Mapping[str, Any]
@@ -34,7 +34,7 @@ def evaluate(
     """
     found = checked(answer, host, set(weights))
     plain = found["plain"]
-    samples: list[Sample] = plain["samples"]
+    samples: list[RequestSample] = plain["samples"]
     skipped = [*notes, *(_not_answered(probe) for probe in plain["probes"] if not 200 <= probe["status"] < 400)]
     urls = []
     for path in dict.fromkeys(plain["names"]):
@@ -117,7 +117,7 @@ def _not_answered(probe: Document) -> str:
     return f"{probe['path']}: {probe['error'] or 'answers ' + str(probe['status'])}; not measured"
 
 
-def _cost(path: str, weight: float, samples: Sequence[Sample], stolen_share: float) -> UrlCost:
+def _cost(path: str, weight: float, samples: Sequence[RequestSample], stolen_share: float) -> UrlCost:
     """What the requests of one path took."""
     cpu = [sample.cpu_us / 1e6 for sample in samples]
     share = min(stolen_share, MOST_STOLEN)
@@ -139,7 +139,7 @@ def _cost(path: str, weight: float, samples: Sequence[Sample], stolen_share: flo
     )
 
 
-def _wait_us(sample: Sample, stolen: float) -> float:
+def _wait_us(sample: RequestSample, stolen: float) -> float:
     """How long a request waited for somebody else; the hypervisor takes `stolen` for each second that we compute.
 
     Who computes, there or here, makes the other one stand ready: the larger figure holds the smaller one. What the hypervisor
@@ -159,11 +159,11 @@ def _variance(values: Sequence[float]) -> float:
     return sum((value - mean) ** 2 for value in values) / max(1, len(values) - 1)
 
 
-def memory_of(found: Document) -> Memory:
+def memory_of(found: Document) -> WorkerMemory:
     """Memory of master and workers together: each one's private pages, and the shared ones once."""
     workers = found["workers"]
     shared = max(process["shared"] for process in [found["master"], *workers]) + found["master"]["private"]
-    return Memory(median(worker["private"] for worker in workers) / 1024, shared / 1024)
+    return WorkerMemory(median(worker["private"] for worker in workers) / 1024, shared / 1024)
 
 
 def thread_mb(few: Document, many: Document) -> float:

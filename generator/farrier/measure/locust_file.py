@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from farrier.errors import InputError
-from farrier.measure.requests import Asked, Request, Tally, clean, has_token, kind, share
+from farrier.measure.requests import Request, RequestMix, Tally, clean, has_token, kind, share
 from farrier.project.values import REQUEST_PATH
 from farrier.wording import line
 
@@ -27,7 +27,7 @@ SHOWN = 120
 
 def asked_by_users(
     users: Sequence[Mapping[str, Any]], source: str, methods: Collection[str], static_url: str | None = None
-) -> Asked:
+) -> RequestMix:
     """Requests with weights from `locust_recorder`'s records; users with more weight or a faster pace count more.
 
     Raises:

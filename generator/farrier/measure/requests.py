@@ -53,7 +53,7 @@ Counted = TypeVar("Counted")
 
 
 @dataclass(frozen=True)
-class Asked:
+class RequestMix:
     """Requests with their weights; `notes` say what is left out and why."""
 
     weights: Mapping[Request, float]
@@ -82,9 +82,9 @@ class Asked:
         ]
 
 
-def of_urls(urls: Mapping[str, float]) -> Asked:
+def of_urls(urls: Mapping[str, float]) -> RequestMix:
     """The paths in the project file."""
-    return Asked({Request(path, "GET", path): weight for path, weight in urls.items()})
+    return RequestMix({Request(path, "GET", path): weight for path, weight in urls.items()})
 
 
 def kind(target: str) -> str:
@@ -147,7 +147,7 @@ class Tally:
             self._names = _most(self._names, policy.ASKED_REMEMBERED // 2)
             self._requests = _most(self._requests, policy.ASKED_REMEMBERED // 2)
 
-    def asked(self, notes: tuple[str, ...] = ()) -> Asked:
+    def asked(self, notes: tuple[str, ...] = ()) -> RequestMix:
         """The most frequent names, each with its most frequent requests, which represent all of that name."""
         names = _most(self._names, policy.ASKED_NAMES)
         found: dict[Request, float] = {}
@@ -163,7 +163,7 @@ class Tally:
             others = len(self._names) - len(names)
             which = f"{counted(others, 'other path')}, " if others else ""
             notes = (*notes, f"{which}{share(left, self.total)}, are rarer and left out")
-        return Asked(found, notes)
+        return RequestMix(found, notes)
 
 
 def share(part: float, whole: float) -> str:

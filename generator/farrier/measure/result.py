@@ -27,7 +27,7 @@ class UrlCost:
 
 
 @dataclass(frozen=True)
-class Memory:
+class WorkerMemory:
     """MB: `private` of one worker; `shared` is what master and workers hold together, counted once."""
 
     private_mb: float
@@ -42,8 +42,8 @@ class Measured:
     skipped: tuple[str, ...]
     boots: tuple[float, ...]
     longest_segment_seconds: float
-    plain: Memory
-    preloaded: Memory | None
+    plain: WorkerMemory
+    preloaded: WorkerMemory | None
     thread_mb: float
     alone: tuple[int, int]
     busy: tuple[int, int]
@@ -129,7 +129,7 @@ class Measured:
         return not self.unsafe
 
     @property
-    def memory(self) -> Memory:
+    def memory(self) -> WorkerMemory:
         """The figures for the way in which the plan will run it, such that `sizing.memory.Cost` gives what was seen.
 
         Each worker that was seen had one busy thread, which is counted as such. Without preload a worker costs both;
@@ -139,7 +139,7 @@ class Measured:
             private, shared = self.preloaded.private_mb, self.preloaded.shared_mb
         else:
             private, shared = self.plain.private_mb - self.plain.shared_mb, self.plain.shared_mb
-        return Memory(max(1.0, private - self.thread_mb), shared)
+        return WorkerMemory(max(1.0, private - self.thread_mb), shared)
 
     def _scv(self, means: Sequence[float], variances: Sequence[float]) -> float:
         """The variance within the paths and between them, over the mean squared."""

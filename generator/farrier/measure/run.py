@@ -19,7 +19,7 @@ from farrier.ansible.runner import Ansible
 from farrier.errors import DoesNotFitError, FarrierError, HostError, InputError
 from farrier.generate.tree import application_context
 from farrier.measure.answer import LARGEST_ANSWER
-from farrier.measure.requests import Asked
+from farrier.measure.requests import RequestMix
 from farrier.project.model import Project
 from farrier.wording import number, shown
 
@@ -40,7 +40,7 @@ HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 """A host's name that is no pattern for several."""
 
 
-class How(NamedTuple):
+class MeasureOptions(NamedTuple):
     """On which host (None: the first), for how many seconds of requests, and with which options of ansible-playbook.
 
     With `local` that host is this machine, with the variables that the inventory has for it. At most `threads` requests are
@@ -62,7 +62,7 @@ class MeasureEvent(NamedTuple):
 
 
 @dataclass
-class Measuring:
+class MeasureRun:
     """One run of the playbook while it goes on."""
 
     on_event: Callable[[MeasureEvent], None]
@@ -118,7 +118,12 @@ def _printable(text: str) -> str:
 
 
 def measure(
-    project: Project, name: str, root: Path, asked: Asked, how: How, on_event: Callable[[MeasureEvent], None]
+    project: Project,
+    name: str,
+    root: Path,
+    asked: RequestMix,
+    how: MeasureOptions,
+    on_event: Callable[[MeasureEvent], None],
 ) -> tuple[str, dict[str, Any]]:
     """Runs the application on a host of the environment `name` and asks for `asked`; the host, and what each phase found.
 
@@ -139,7 +144,7 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="farrier-measure-") as directory, terminable():
         place = Path(directory)
         _write(place, project, name, root, asked, how)
-        run = Measuring(on_event, {task: phase for phase, task in phase_tasks(how.seconds).items()})
+        run = MeasureRun(on_event, {task: phase for phase, task in phase_tasks(how.seconds).items()})
         try:
             ended = ansible.playbook(place / "measure.yml", run.take, largest=LARGEST_ANSWER)
         except BaseException:
@@ -195,7 +200,7 @@ def terminable() -> Iterator[None]:
             signal.signal(each, handler)
 
 
-def _write(place: Path, project: Project, name: str, root: Path, asked: Asked, how: How) -> None:
+def _write(place: Path, project: Project, name: str, root: Path, asked: RequestMix, how: MeasureOptions) -> None:
     """The playbooks and what they read; the role's own templates give the sandbox and the environment file."""
     own = project.environments[name]
     templates = templates_directory()

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from farrier.errors import InputError
 from farrier.measure.access_log import LONGEST_LINE, UNCHANGING, asked_in_log
 from farrier.measure.locust_file import asked_by_users
-from farrier.measure.requests import Asked, of_urls
+from farrier.measure.requests import RequestMix, of_urls
 from farrier.project.model import Project
 from farrier.wording import line, shown
 
@@ -55,7 +55,7 @@ USERS = TypeAdapter(list[_User])
 
 
 @dataclass(frozen=True)
-class Source:
+class RequestSource:
     """The file that the requests come from, and its methods to use; the project file if there is none."""
 
     access_log: Path | None = None
@@ -63,7 +63,7 @@ class Source:
     methods: str | None = None
 
 
-def asked_for(project: Project, source: Source) -> Asked:
+def asked_for(project: Project, source: RequestSource) -> RequestMix:
     """The requests to measure: from the log or the Locust file if one is named, else from the project file.
 
     InputError where the file cannot be used.

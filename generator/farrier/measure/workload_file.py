@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from farrier import policy
 from farrier.errors import InputError
 from farrier.measure.machine_speed import Pace, pace
-from farrier.measure.result import Measured, Memory
+from farrier.measure.result import Measured, WorkerMemory
 from farrier.project.workload import KEYS, WORKLOAD, Reference, Workload
 from farrier.project.yaml_lines import load
 from farrier.wording import few, line, mb, milliseconds, number
@@ -145,7 +145,7 @@ def _require_workload(text: str) -> None:
         ) from None
 
 
-def _memory(how: str, memory: Memory) -> str:
+def _memory(how: str, memory: WorkerMemory) -> str:
     return (
         f"memory {how} preload: {mb(memory.private_mb)} for each worker and {mb(memory.shared_mb)} for the master and what "
         "all share"

@@ -17,7 +17,7 @@ from typing import Any
 
 from ansible.module_utils.farrier_host import children
 from ansible.module_utils.farrier_text import shown
-from ansible.module_utils.measured_place import Failure, Place
+from ansible.module_utils.measured_place import MeasurementFailure, Place
 from ansible.module_utils.measured_process import (
     MOST_NAMES,
     cpu_ns,
@@ -109,11 +109,11 @@ class Gunicorn(Unit):  # type: ignore[misc]  # found by Ansible only, on the hos
         return found
 
     def only(self, probes: list[dict[str, Any]]) -> None:
-        """Go on with the paths that answer; Failure when there is none."""
+        """Go on with the paths that answer; MeasurementFailure when there is none."""
         good = [request for request, probe in zip(self.asked, probes) if 200 <= probe["status"] < 400]  # noqa: B905 - for the oldest Python
         if not good:
             said = "; ".join(f"{each['path']} {each['error'] or 'answers ' + str(each['status'])}" for each in probes)
-            raise Failure(f"no URL answers 2xx or 3xx: {said}", output=self.said())
+            raise MeasurementFailure(f"no URL answers 2xx or 3xx: {said}", output=self.said())
         self.asked = good
         self.turn = self.in_turn()
 
@@ -127,7 +127,9 @@ class Gunicorn(Unit):  # type: ignore[misc]  # found by Ansible only, on the hos
             ends = time.monotonic() + self.params["boot_seconds"] + BOOT_MARGIN_SECONDS
             while not (new := {pid: took for pid, took in self.ready().items() if pid not in before}):
                 if time.monotonic() > ends:
-                    raise Failure("a worker that is told to end goes on, or none takes its place", output=self.said())
+                    raise MeasurementFailure(
+                        "a worker that is told to end goes on, or none takes its place", output=self.said()
+                    )
                 time.sleep(POLL_SECONDS)
             found.append(next(iter(new.values())))
         return found

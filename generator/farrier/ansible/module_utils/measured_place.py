@@ -22,7 +22,7 @@ EXPIRY_SECONDS = 900
 """So long after the time for requests all is removed, whatever has become of the control node."""
 
 
-class Failure(farrier_host.Failure):  # type: ignore[misc] # found by Ansible only, on the host
+class MeasurementFailure(farrier_host.Failure):  # type: ignore[misc] # found by Ansible only, on the host
     """What went wrong: a sentence, whose fault it is, and what the application said."""
 
     def __init__(self, message: str, kind: str = "input", output: str = "") -> None:
@@ -51,17 +51,19 @@ class Place:
         with open(self.lock, "a", encoding="utf-8") as file:
             if not locked(file, wait_seconds):
                 message = f"{self.application} is being measured on this host by somebody else; wait for it"
-                raise Failure(message, "host")
+                raise MeasurementFailure(message, "host")
             yield
 
     def require_own(self) -> None:
-        """Failure when something of this name is there that no measurement has made."""
+        """MeasurementFailure when something of this name is there that no measurement has made."""
         if os.path.lexists(self.home) and not self.is_marked():
             message = f"{self.home} is there and belongs to no measurement: rename it, or the application that it is of"
-            raise Failure(message, "host")
+            raise MeasurementFailure(message, "host")
         fragment = output("systemctl", "show", "--value", "-p", "FragmentPath", f"{self.unit}.service").strip()
         if fragment and not fragment.startswith("/run/systemd/transient/"):
-            raise Failure(f"{fragment} is a unit of somebody else's; measurements use this name: rename it", "host")
+            raise MeasurementFailure(
+                f"{fragment} is a unit of somebody else's; measurements use this name: rename it", "host"
+            )
 
     def is_marked(self) -> bool:
         """Whether a measurement has made the directory, or it is empty, as one that came no further leaves it."""
@@ -90,7 +92,7 @@ class Place:
                 f"{name} has never been deployed here: its user {name} does not exist, and so neither do the packages, the "
                 "directory and the migrated database that requests need; run the environment's playbook once, then measure"
             )
-            raise Failure(message, "host") from None
+            raise MeasurementFailure(message, "host") from None
         if self.lock.exists():
             with self.held(0):
                 pass

@@ -19,7 +19,7 @@ from typing import Any
 from ansible.module_utils import farrier_beneath as beneath
 from ansible.module_utils.farrier_host import parent
 from ansible.module_utils.farrier_text import shown
-from ansible.module_utils.measured_place import Failure
+from ansible.module_utils.measured_place import MeasurementFailure
 
 MOST_NAMES = 100
 MOST_REFERENCE_BYTES = 1 << 20
@@ -198,7 +198,9 @@ class References:
             raise ProcessLookupError(f"worker {pids}") from None
         except IsADirectoryError:
             self.close()
-            raise Failure("the application puts a directory where its workers look for what is wanted") from None
+            raise MeasurementFailure(
+                "the application puts a directory where its workers look for what is wanted"
+            ) from None
         except BaseException:
             self.close()
             raise
@@ -209,7 +211,9 @@ class References:
         for file in self._files:
             new = os.read(file, MOST_REFERENCE_BYTES)
             if len(new) == MOST_REFERENCE_BYTES:
-                raise Failure("something else writes into the file in which a worker notes how fast the machine is")
+                raise MeasurementFailure(
+                    "something else writes into the file in which a worker notes how fast the machine is"
+                )
             for start in range(0, len(new), 8):
                 self.last_ns = int.from_bytes(new[start : start + 8], "little")
                 self.total_ns += self.last_ns

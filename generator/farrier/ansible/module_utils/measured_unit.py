@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils import farrier_beneath as beneath
 from ansible.module_utils.farrier_host import main_pid, output, parent, run
-from ansible.module_utils.measured_place import Failure, Place
+from ansible.module_utils.measured_place import MeasurementFailure, Place
 from ansible.module_utils.measured_process import vanished
 
 if TYPE_CHECKING:
@@ -56,7 +56,9 @@ class Unit:
         """Start it and wait for its workers."""
         place, params = self.place, self.params
         if not any(each.startswith("User=") and each != "User=root" for each in params["sandbox"]):
-            raise Failure("the sandbox names no user of the application's own, and root runs nothing of it", "host")
+            raise MeasurementFailure(
+                "the sandbox names no user of the application's own, and root runs nothing of it", "host"
+            )
         place.log.unlink(missing_ok=True)
         os.close(os.open(place.log, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         release = place.home / "releases" / params["release"]
@@ -123,7 +125,7 @@ class Unit:
         return found
 
     def of_master(self) -> dict[str, Any]:
-        """What the master has left when it was complete; empty before. Refused or Failure when it is something else."""
+        """What the master has left when it was complete; empty before. Refused or MeasurementFailure when it is something else."""
         try:
             found = json.loads(beneath.read(str(self.place.runtime), "master"))
         except FileNotFoundError:
@@ -131,7 +133,7 @@ class Unit:
         except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
-            raise Failure(
+            raise MeasurementFailure(
                 f"the application overwrites {self.place.runtime}/master, where Gunicorn's master leaves a note"
             )
         return found
@@ -141,12 +143,12 @@ class Unit:
         limit = time.monotonic() + self.params["boot_seconds"] + BOOT_MARGIN_SECONDS
         while len(marks := self.marks()) < self.workers or not self.of_master():
             if not self.master:
-                raise Failure("the application does not start", output=self.said())
+                raise MeasurementFailure("the application does not start", output=self.said())
             if KILLED in self.log():
                 raise self.gone()
             if "[CRITICAL] WORKER TIMEOUT" in self.log() or time.monotonic() > limit:
                 time.sleep(1)  # It is just saying where it stands.
-                raise Failure(
+                raise MeasurementFailure(
                     f"the application hangs while it starts: no worker is ready within {self.params['boot_seconds']} s",
                     output=self.said(),
                 )
@@ -154,7 +156,7 @@ class Unit:
         return marks
 
     def settle(self) -> None:
-        """Wait for workers in place of those that ended; Failure when the master is gone too, or memory was the reason."""
+        """Wait for workers in place of those that ended; MeasurementFailure when the master is gone too, or memory was the reason."""
         time.sleep(MASTER_LOOKS_SECONDS)
         if not self.master or KILLED in self.log():
             raise self.gone()
@@ -174,7 +176,7 @@ class Unit:
         lines = [line for line in self.log().splitlines() if line.strip() and not NOISE.search(line)]
         return "\n".join(lines[-LAST_LINES:])
 
-    def gone(self) -> Failure:
+    def gone(self) -> MeasurementFailure:
         """Why a worker, or all of them, are no longer there."""
         time.sleep(MASTER_LOOKS_SECONDS)
         memory = KILLED in self.log() or "oom" in output(
@@ -182,16 +184,16 @@ class Unit:
         )
         if memory:
             many = "it does" if self.workers == 1 else f"{self.workers} of them do"
-            return Failure(
+            return MeasurementFailure(
                 f"a worker was killed for memory: {many} not fit into the {self.params['memory_mb']} MB that are free on this "
                 "host beside what is live; measure on a larger host with --host",
                 "fit",
                 self.said(),
             )
-        return Failure("a worker died while it was measured", output=self.said())
+        return MeasurementFailure("a worker died while it was measured", output=self.said())
 
     def pids(self) -> list[int]:
-        """The workers that are ready; Failure when one is missing, or stands in place of one that was killed for memory."""
+        """The workers that are ready; MeasurementFailure when one is missing, or stands in place of one that was killed for memory."""
         found = sorted(self.marks())
         if len(found) != self.workers or KILLED in self.log() or not self.master:
             raise self.gone()

@@ -15,7 +15,7 @@ from ansible.module_utils import farrier_host
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.farrier_beneath import Refused
 from ansible.module_utils.measured_gunicorn import ANSWER_SECONDS, Gunicorn
-from ansible.module_utils.measured_place import Failure, Place
+from ansible.module_utils.measured_place import MeasurementFailure, Place
 from ansible.module_utils.measured_process import (
     References,
     SegmentWatch,
@@ -89,7 +89,7 @@ TURNS = 6
 
 
 def samples_of(gunicorn: Gunicorn, seconds: float, pids: list[int]) -> list[dict[str, int]]:
-    """One request after the other: which, its answer, and what it took; `measure.answer.Sample` says what each figure is."""
+    """One request after the other: which, its answer, and what it took; `measure.answer.RequestSample` says what each figure is."""
     references = References(gunicorn.place.runtime, pids)
 
     def used() -> int:
@@ -109,7 +109,7 @@ def samples_of(gunicorn: Gunicorn, seconds: float, pids: list[int]) -> list[dict
             try:
                 status, size = gunicorn.ask(gunicorn.asked[which])
             except TimeoutError:
-                raise Failure(
+                raise MeasurementFailure(
                     f"{gunicorn.asked[which]['path']} answered at first, then hung for {ANSWER_SECONDS} s"
                 ) from None
             ended, own = time.perf_counter_ns(), time.thread_time_ns()
@@ -144,7 +144,7 @@ def fitting(phase: Callable[[Place, int], dict[str, Any]], place: Place) -> dict
     """A phase with as many workers as usual, or with one where more do not fit into memory."""
     try:
         return phase(place, WORKERS)
-    except Failure as failure:
+    except MeasurementFailure as failure:
         if failure.kind != "fit":
             raise
         return phase(place, 1)
@@ -189,7 +189,7 @@ def preload(place: Place, workers: int) -> dict[str, Any]:
             gunicorn.only(gunicorn.probe())
             gunicorn.warm(place.params["seconds"], workers)
             return {"held": held, "memory": gunicorn.memory()}
-    except Failure as failure:
+    except MeasurementFailure as failure:
         if failure.kind != "input":
             raise
         return {"failed": str(failure), "output": failure.output}
@@ -253,7 +253,7 @@ def main() -> None:
             with place.held(0):
                 module.exit_json(changed=False, measured=phases[phase](place))
         getattr(place, phase)()
-    except Failure as failure:
+    except MeasurementFailure as failure:
         module.fail_json(msg=str(failure), fault=failure.kind, output=failure.output)
     except Refused as error:
         module.fail_json(msg=f"the application writes into its runtime directory: {error}", fault="input", output="")

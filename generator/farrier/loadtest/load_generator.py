@@ -1,4 +1,4 @@
-"""Sends load with Locust in a separate process, so that nothing else delays it: `python -m farrier.loadtest.generator`.
+"""Sends load with Locust in a separate process, so that nothing else delays it: `python -m farrier.loadtest.load_generator`.
 
 Lines of JSON: a job on standard input, answered with {"ready": N}; then steps such as {"rps": 50, "warm_seconds": 1,
 "seconds": 5}, each answered with what came of it or with {"error": "..."}. The end of standard input ends it, and so do the
@@ -88,7 +88,7 @@ class Control:
             address = ["127.0.0.1" if self.job.bind_host in ("*", "0.0.0.0") else self.job.bind_host]  # noqa: S104
             address.append(str(self.runner.server.port))
             for _ in range(self.job.workers):
-                command = [sys.executable, "-m", "farrier.loadtest.generator", "--worker", *address]
+                command = [sys.executable, "-m", "farrier.loadtest.load_generator", "--worker", *address]
                 self.children.append(subprocess.Popen(command, stdin=subprocess.PIPE))  # noqa: S603 - itself
             give_up = time.monotonic() + self.job.workers_seconds
             while len(self.runner.clients.ready) < self.sources:
