@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def gunicorn(tmp_path: Path) -> Iterator[Callable[..., Listening]]:
     listener.listen(100)
 
     def respond(connection: socket.socket) -> None:
-        with connection:
+        with connection, suppress(OSError):  # who asked may be gone
             received = connection.recv(65_536)
             path = received.split(b" ")[1] if received else b"/nothing/"
             if path == b"/hang/":

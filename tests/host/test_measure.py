@@ -1,80 +1,27 @@
 """The example application is measured beside its live slot on a host with one CPU; its cost is known beforehand."""
 
 import json
-import os
 import re
-import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 import yaml
 
 from deployed import Deployed
-from farrier.policy import PROXY_CPU_SECONDS, RESERVE_MINIMUM_MB
+from farrier.policy import PROXY_CPU_SECONDS
 from known_cost import URL, change
+from measuring import LEFTOVERS, SECONDS, appended, live, measure, start
 from testbed import ENVIRONMENT, ROOT, farrier
 
 pytestmark = pytest.mark.host
 
-SECONDS = 10
 LOAD_SECONDS = 6
 CLIENTS = 8
-RANDOM_SPEED = """
-import itertools, time
-answer, pauses = application, itertools.cycle((0, 0, 0, 0, 0, 1.5))
-
-def application(environ, start_response):
-    time.sleep(next(pauses))
-    return answer(environ, start_response)
-"""
-FULL_WITH_FOUR = """
-import threading
-answer, places = application, threading.Semaphore(4)
-
-def application(environ, start_response):
-    if not places.acquire(blocking=False):
-        start_response("503 Service Unavailable", [("Content-Length", "0")])
-        return [b""]
-    try:
-        return answer(environ, start_response)
-    finally:
-        places.release()
-"""
-GROWING = """
-answer, held = application, []
-
-def application(environ, start_response):
-    if not held:
-        held.append(b"x" * {bytes})
-    return answer(environ, start_response)
-"""
-PLANTED = """
-import os, threading, time
-runtime = os.environ["RUNTIME_DIRECTORY"]
-for name in ("worker--1", "worker-1", "worker-²", "worker-{canary}", "worker-0"):
-    with open(os.path.join(runtime, name), "w") as file:
-        file.write('{"boot_seconds": 0.5}')
-for name, target in (("references-wanted", "{kept}"), ("worker-2", "/dev/zero")):
-    if not os.path.lexists(os.path.join(runtime, name)):
-        os.symlink(target, os.path.join(runtime, name))
-if not os.path.lexists(os.path.join(runtime, "worker-3")):
-    os.mkfifo(os.path.join(runtime, "worker-3"))
-threading.Thread(target=time.sleep, args=(600,), name="a\\ncpu_seconds: 7", daemon=True).start()
-"""
-IN_THE_WAY = """
-import os
-mark = os.path.join(os.environ["RUNTIME_DIRECTORY"], "master")
-if not os.path.lexists(mark) or not os.path.islink(mark):
-    os.symlink("/dev/zero", mark + "-aside")
-    os.replace(mark + "-aside", mark)
-"""
 # It says what it has computed by its own clock: the seconds of CPU of so many answers, since it began to answer.
 BASE = """
 import os, socket, time
@@ -119,11 +66,6 @@ class Visitor(HttpUser):
         self.client.post("/work/?wait_ms=10", data=b"x" * 2000)
         self.client.post("/notes/new/", data={"title": "{{ x }}"})
 """
-LEFTOVERS = (
-    "ls -d /srv/notes-measure /run/farrier-measure-* /run/systemd/transient/farrier-measure* 2>&1 | grep -v 'No such'; "
-    "systemctl list-units --all --plain --no-legend 'farrier-measure*'; "
-    "ps -u notes -o args= | grep measure; true"
-)
 
 
 @pytest.fixture(scope="module")
@@ -131,34 +73,6 @@ def stack(known_cost: Deployed) -> Deployed:
     """Nothing is stated of its cost, so that a figure is either measured or missing."""
     change(known_cost.project, workload={"peak_rps": 3})
     return known_cost
-
-
-def start(stack: Deployed, *arguments: str) -> subprocess.Popen[str]:
-    scripts = Path(sys.executable).parent
-    return subprocess.Popen(
-        [sys.executable, "-m", "farrier", "measure", ENVIRONMENT, "--seconds", str(SECONDS), *arguments],
-        cwd=stack.project,
-        env={**os.environ, "PATH": f"{scripts}:{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def measure(stack: Deployed, *arguments: str) -> tuple[int, str, str]:
-    """Exit code, result and progress."""
-    with start(stack, *arguments) as process:
-        said, progress = process.communicate(timeout=180)
-    return process.returncode, said, progress
-
-
-def live(stack: Deployed) -> str:
-    """What serves, so that nothing of it may change: the slot, its processes, and its releases."""
-    return stack.shell(
-        "readlink /srv/notes/active; systemctl show -p MainPID,ActiveEnterTimestampMonotonic notes@a notes@b; "
-        "ls /srv/notes/releases /srv/notes/venvs"
-    )
 
 
 @pytest.mark.clock
@@ -270,100 +184,6 @@ def test_a_path_that_does_not_answer_well_is_reported(stack: Deployed) -> None:
 
 
 @contextmanager
-def appended(stack: Deployed, text: str) -> Iterator[None]:
-    """The application with this at the end of its WSGI module; nothing of what is live or left may change by it."""
-    before, directory = live(stack), stack.project / "changed"
-    shutil.copytree(stack.project / "app", directory)
-    with (directory / "notes/wsgi.py").open("a") as file:
-        file.write(text)
-    change(stack.project, source="changed")
-    try:
-        yield
-    finally:
-        change(stack.project, source="app")
-        shutil.rmtree(directory)
-    assert stack.shell(LEFTOVERS) == ""
-    assert live(stack) == before
-
-
-@pytest.mark.clock
-def test_an_application_that_answers_at_random_speed_is_refused(stack: Deployed) -> None:
-    path = stack.project / f"workloads/{ENVIRONMENT}.yml"
-    written = path.read_bytes() if path.exists() else None
-    with appended(stack, RANDOM_SPEED):
-        code, _, progress = measure(stack)
-    assert code == 2, progress
-    assert "requests vary too much: the mean CPU and wait is " in progress
-    assert "measure with --seconds " in progress
-    assert (path.read_bytes() if path.exists() else None) == written
-
-
-@pytest.mark.parametrize(("connections", "refused"), [(90, True), (8, False)])
-def test_no_more_requests_are_under_way_than_the_database_can_serve(
-    stack: Deployed, connections: int, refused: bool
-) -> None:
-    """Two slots share the connections, of which one is not there: with 8 that leaves 4, as many as it answers at once."""
-    path = stack.project / "farrier.yml"
-    text = path.read_text()
-    description = yaml.safe_load(text)
-    description["environments"][ENVIRONMENT]["workload"] = {"peak_rps": 3, "database_connections": connections}
-    path.write_text(yaml.safe_dump(description))
-    try:
-        with appended(stack, FULL_WITH_FOUR):
-            code, said, progress = measure(stack)
-    finally:
-        path.write_text(text)
-    assert code == 0, progress
-    assert ("responses under concurrent requests" in said) == refused, said
-
-
-def test_a_broken_application_gives_its_traceback(stack: Deployed) -> None:
-    with appended(stack, "\nimport horseshoes\n"):
-        code, _, progress = measure(stack)
-    assert code == 2
-    assert "ModuleNotFoundError: No module named 'horseshoes'" in progress
-    assert f"farrier: host {stack.name}: the application does not start" in progress
-
-
-@pytest.fixture
-def canary(stack: Deployed) -> Iterator[str]:
-    """The number of a process of root's, which is still there afterwards; and /etc/kept, which is as it was."""
-    pid = "systemctl show --value -p MainPID canary"
-    made = stack.shell(
-        f"echo kept >/etc/kept; systemd-run -q --unit canary sleep infinity; {pid}; stat -c %Y%z /etc/kept"
-    )
-    number, changed = made.split("\n", 1)
-    try:
-        yield number
-        assert stack.shell(f"cat /etc/kept; {pid}; stat -c %Y%z /etc/kept") == f"kept\n{number}\n{changed}"
-    finally:
-        stack.shell("systemctl stop canary; rm /etc/kept")
-
-
-def test_what_an_application_plants_signals_nobody_and_writes_nowhere(stack: Deployed, canary: str) -> None:
-    """Names like process numbers, links and FIFOs in its runtime directory: it is measured in spite of them."""
-    with appended(stack, PLANTED.replace("{canary}", canary).replace("{kept}", "/etc/kept")):
-        code, said, progress = measure(stack)
-    assert code == 0, progress
-    path = stack.project / f"workloads/{ENVIRONMENT}.yml"
-    found = yaml.safe_load(path.read_text())
-    path.unlink()
-    assert 0.01 < found["cpu_seconds"] < 0.06
-    assert found["preload_safe"] is False
-    assert "import starts a thread named a\\ncpu_seconds: 7" in said
-
-
-def test_a_mark_of_the_masters_that_is_replaced_is_told(stack: Deployed, canary: str) -> None:
-    with appended(stack, IN_THE_WAY):
-        code, _, progress = measure(stack)
-    assert code == 2, progress
-    assert (
-        f"farrier: host {stack.name}: the application writes into its runtime directory: master: not a regular file"
-        in progress
-    )
-
-
-@contextmanager
 def database(stack: Deployed) -> Iterator[None]:
     """A service on a socket that computes 10 ms for each connection: what a database on the same host does, only smaller."""
     stack.shell(
@@ -459,68 +279,3 @@ def test_what_another_service_computes_for_a_request_is_measured_and_planned_wit
     finally:
         path.write_text(text)
         (stack.project / f"workloads/{ENVIRONMENT}.yml").unlink(missing_ok=True)
-
-
-def test_the_directory_of_another_application_is_left_alone(stack: Deployed) -> None:
-    stack.shell("mkdir -p /srv/notes-measure/releases")
-    try:
-        code, _, progress = measure(stack)
-        assert stack.shell("ls -A /srv/notes-measure") == "releases\n"
-    finally:
-        stack.shell("rm -r /srv/notes-measure")
-    assert code == 4
-    message = "/srv/notes-measure is there and belongs to no measurement: rename it, or the application that it is of"
-    assert f"farrier: host {stack.name}: {message}" in progress
-
-
-def test_only_root_may_use_the_socket_that_is_measured(stack: Deployed) -> None:
-    with start(stack, "--seconds", "30") as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if "One request after the other" in line:
-                break
-        seen = stack.shell(
-            "until [ -S /run/farrier-measure-notes/gunicorn.sock ]; do sleep 0.1; done; "
-            "stat -c '%a %U' /run/farrier-measure-notes /run/farrier-measure-notes/gunicorn.sock /srv/notes-measure/log"
-        )
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
-    assert seen == "700 notes\n600 notes\n600 root\n"
-
-
-def memory_left_mb(stack: Deployed) -> int:
-    """What a measurement may take: what is available now, less the reserve."""
-    farrier(stack.project, "facts", ENVIRONMENT)
-    facts = json.loads((stack.project / f"facts/{ENVIRONMENT}/{stack.name}.json").read_text())
-    available: int = facts["memory_mb"]["available"]
-    return available - RESERVE_MINIMUM_MB
-
-
-@pytest.mark.parametrize(
-    ("text", "figure"),
-    [("\nheld = b'x' * {bytes}\n", "memory_shared_mb"), (GROWING, "memory_private_mb")],
-    ids=["from its import on", "from its first request on"],
-)
-def test_of_a_large_application_one_worker_is_measured(stack: Deployed, text: str, figure: str) -> None:
-    """Two of its workers would not fit beside what is live."""
-    path = stack.project / f"workloads/{ENVIRONMENT}.yml"
-    large = 2 * memory_left_mb(stack) // 3
-    with appended(stack, text.replace("{bytes}", str(large * 2**20))):
-        code, said, progress = measure(stack)
-    assert code == 0, progress
-    workload = yaml.safe_load(path.read_text())
-    assert workload[figure] >= large
-    assert workload["preload_safe"], said
-    path.unlink()
-
-
-def test_an_application_that_is_too_large_is_told_so(stack: Deployed) -> None:
-    left = memory_left_mb(stack)
-    with appended(stack, f"\nheld = b'x' * {2 * left * 2**20}\n"):
-        code, _, progress = measure(stack)
-    assert code == 3, progress
-    assert re.search(
-        r"a worker was killed for memory: it does not fit into the \d+ MB that are free on this host beside what is live; "
-        "measure on a larger host with --host",
-        progress,
-    ), progress
