@@ -16,7 +16,7 @@ from farrier.sizing.capacity import (
     process_utilisation,
     slots_for,
 )
-from farrier.sizing.concurrency import Concurrency, Demand, choose
+from farrier.sizing.concurrency import Choice, Demand, choose
 from farrier.sizing.connections import Connections
 from farrier.sizing.latency import Service, wait_p95_seconds
 from farrier.sizing.memory import Cost, budget, largest_threads, largest_workers
@@ -68,21 +68,21 @@ def test_two_n_plus_one_on_four_cpus_reaches_22_percent_at_10_to_90_ms() -> None
 
 def test_requests_that_never_wait_need_a_process_per_cpu() -> None:
     assert busy_cpus(3, 0.0, 2.0) == 2.0
-    assert choose(Demand(0.02, 0.0, 2.0), ORDINARY, 4000, 2) == Concurrency(2, 1, "cpu")
+    assert choose(Demand(0.02, 0.0, 2.0), ORDINARY, 4000, 2) == Choice(2, 1, "cpu")
 
 
 def test_the_choice_on_one_cpu_is_the_one_that_won_in_the_laboratory() -> None:
     # C 2 ms, W 50 ms on one CPU: 2 workers x 20 threads carried 312-356 requests a second, 26 sync workers 251-270 and
     # 3 sync workers 50. The chain of busy_cpus reaches 99.20 % with 2 x 18 and 99.65 % with 2 x 19.
-    assert choose(Demand(0.002, 25, 1.0), ORDINARY, 4000, 2) == Concurrency(2, 19, "cpu")
+    assert choose(Demand(0.002, 25, 1.0), ORDINARY, 4000, 2) == Choice(2, 19, "cpu")
     # C 8 ms, W 25 ms: 2 x 4 carried 99-109, as many as any other; it reaches 99.00 %, 2 x 5 99.89 %.
-    assert choose(Demand(0.008, 25 / 8, 1.0), ORDINARY, 4000, 2) == Concurrency(2, 5, "cpu")
+    assert choose(Demand(0.008, 25 / 8, 1.0), ORDINARY, 4000, 2) == Choice(2, 5, "cpu")
 
 
 def test_what_other_services_compute_on_the_same_cpu_halves_what_it_carries() -> None:
     # C 16.3 ms and W 6.6 ms, all of it and more PostgreSQL's 15.3 ms on the one CPU: 1 / 31.6 ms, where 29 were carried.
     demand = Demand(0.0163, 6.6 / 16.3, 1.0, other_cpu_seconds=0.0153)
-    assert choose(demand, ORDINARY, 4000, 2) == Concurrency(2, 1, "cpu")
+    assert choose(demand, ORDINARY, 4000, 2) == Choice(2, 1, "cpu")
     assert demand.capacity(2, 1) == pytest.approx(31.65, abs=0.01)
     service = Service(2, 1, 0.0163, 0.0066, 1.0, other_cpu_seconds=0.0153)
     assert service.capacity_rps == pytest.approx(31.65, abs=0.01)
@@ -95,40 +95,40 @@ def test_threads_hide_only_the_part_of_a_wait_in_which_nothing_computes_here() -
     # C 10 ms, W 40 ms of which 10 are computed on the same CPU: a = 30 / 20 = 1.5, and 1 - B(6, 1.5) = 0.99647 of 1 / 20 ms.
     demand = Demand(0.01, 4.0, 1.0, other_cpu_seconds=0.01)
     assert demand.host_wait_ratio == pytest.approx(1.5)
-    assert choose(demand, ORDINARY, 4000, 2) == Concurrency(2, 3, "cpu")
+    assert choose(demand, ORDINARY, 4000, 2) == Choice(2, 3, "cpu")
     assert demand.capacity(2, 3) == pytest.approx(49.82, abs=0.01)
     # One worker of one thread: 1 / (10 + 40 ms), wherever the 40 are spent.
     assert demand.capacity(1, 1) == pytest.approx(20)
     # On 4 CPUs one worker is the limit by its GIL: 1 - B(8, 4) = 0.96958 of 1 / 10 ms.
-    wide = Demand(0.01, 4.0, 4.0, workers=1, threads=8, other_cpu_seconds=0.01)
+    wide = Demand(0.01, 4.0, 4.0, workers=1, per_worker=8, other_cpu_seconds=0.01)
     assert wide.capacity(1, 8) == pytest.approx(96.958, abs=0.5)
 
 
 def test_fewer_threads_for_half_as_much_memory_again() -> None:
     # 2 x 19 take 35 + 2 x 89.5 = 214 MB and 3 x 13 take 294.5, below 1.5 x 214 = 321; 4 workers alone would take 355.
-    demand, cheapest = Demand(0.002, 25, 1.0, few_threads=True), Concurrency(2, 19, "cpu")
-    assert choose(demand, ORDINARY, 4000, 2) == Concurrency(3, 13, "cpu", instead_of=cheapest)
+    demand, cheapest = Demand(0.002, 25, 1.0, few_threads=True), Choice(2, 19, "cpu")
+    assert choose(demand, ORDINARY, 4000, 2) == Choice(3, 13, "cpu", instead_of=cheapest)
     # Two slots of twice 294.5 MB need 1,178 MB.
-    assert choose(demand, ORDINARY, 1178, 2) == Concurrency(3, 13, "cpu", instead_of=cheapest)
+    assert choose(demand, ORDINARY, 1178, 2) == Choice(3, 13, "cpu", instead_of=cheapest)
     assert choose(demand, ORDINARY, 1177, 2) == cheapest
 
 
 def test_connections_bound_the_choice() -> None:
     # The same as for a host of 2 CPUs in test_plan: 6 requests in service as 3 x 2, 1 as 1 x 1, none not at all.
     demand = Demand(0.02, 1.5, 2.0)
-    assert choose(demand, ORDINARY, 4000, 2, connections=6) == Concurrency(3, 2, "database")
-    assert choose(demand, ORDINARY, 4000, 2, connections=1) == Concurrency(1, 1, "database")
+    assert choose(demand, ORDINARY, 4000, 2, connections=6) == Choice(3, 2, "database")
+    assert choose(demand, ORDINARY, 4000, 2, connections=1) == Choice(1, 1, "database")
     assert choose(demand, ORDINARY, 4000, 2, connections=0) is None
     assert Connections(granted=24, hosts=2).each(copies=2) == 6
     assert Connections(granted=23, hosts=2).each(copies=2) == 5
-    assert Connections(granted=24, hosts=2).need(copies=2, slots=6) == 24
+    assert Connections(granted=24, hosts=2).need(copies=2, concurrency=6) == 24
 
 
 def test_memory_bounds_the_choice() -> None:
     # One worker takes 35 + 45 + 4 x 0.5 = 82 MB and the master 35: 117 MB a slot.
-    assert choose(Demand(0.02, 1.5, 2.0), ORDINARY, 234, 2) == Concurrency(1, 4, "memory")
+    assert choose(Demand(0.02, 1.5, 2.0), ORDINARY, 234, 2) == Choice(1, 4, "memory")
     # 116 MB hold 2 threads: 35 + 80 + 2 x 0.5; 115 MB hold none, as one takes 115.5 MB.
-    assert choose(Demand(0.02, 1.5, 2.0), ORDINARY, 233, 2) == Concurrency(1, 2, "memory")
+    assert choose(Demand(0.02, 1.5, 2.0), ORDINARY, 233, 2) == Choice(1, 2, "memory")
     assert choose(Demand(0.02, 1.5, 2.0), ORDINARY, 231, 2) is None
 
 
@@ -168,9 +168,9 @@ def test_the_timeout_chain() -> None:
 
 
 def test_gunicorns_timeout_outlasts_a_boot() -> None:
-    assert timeouts.timeout("sync", 30, 3) == 30
-    assert timeouts.timeout("sync", 30, 20) == 60
-    assert timeouts.timeout("gthread", 5, 3) == 30
+    assert timeouts.timeout(30, 3) == 30
+    assert timeouts.timeout(30, 20) == 60
+    assert timeouts.timeout(None, 3) == 30
 
 
 def test_the_wait_for_one_of_two_servers() -> None:
@@ -257,8 +257,8 @@ def test_a_choice_fits_and_uses_what_it_is_given(
     if chosen is None:
         assert cost.slot_mb(1, 1) > available // copies
         return
-    assert copies * cost.slot_mb(chosen.workers, chosen.threads) <= available * (1 + 1e-9)
-    carried = capacity_rps(chosen.workers, chosen.threads, cpu_seconds, ratio, cpus)
+    assert copies * cost.slot_mb(chosen.workers, chosen.per_worker) <= available * (1 + 1e-9)
+    carried = capacity_rps(chosen.workers, chosen.per_worker, cpu_seconds, ratio, cpus)
     assert 0 < carried <= cpus / cpu_seconds * (1 + 1e-6)
 
 

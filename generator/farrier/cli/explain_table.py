@@ -88,7 +88,7 @@ def _print_rules(console: Console, found: Comparison) -> None:
         table.add_row(
             row.name,
             row.formula or "work, CPUs, memory",
-            f"{row.service.workers} x {row.service.threads}",
+            f"{row.service.workers} x {row.service.per_worker}",
             number(row.service.capacity_rps, 1),
             mb(row.memory_mb),
             "not carried" if row.p95_seconds is None else milliseconds(row.p95_seconds),

@@ -122,7 +122,7 @@ def _print_summary(console: Console, groups: tuple[Size, ...]) -> None:
         table.add_column(column, no_wrap=True, justify="left" if column == "hosts" else "right")
     for size in groups:
         plan = size.plan
-        pair = f"{plan.value('gunicorn.workers')} x {plan.in_service}"
+        pair = f"{plan.value('gunicorn.workers')} x {plan.per_worker}"
         table.add_row(some(size.hosts, 1), number(plan.cpus), mb(plan.memory_mb), pair, number(plan.capacity_rps, 1))
     console.print(table)
 

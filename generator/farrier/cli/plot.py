@@ -165,9 +165,7 @@ def _label(curve: Curve) -> str:
     """`5 x 1  Gunicorn, Heroku: 84.5/s`."""
     service = curve.service
     unfit = "" if curve.fits else ", does not fit"
-    return (
-        f"{service.workers} x {service.threads}  {', '.join(curve.names)}: {number(service.capacity_rps, 1)}/s{unfit}"
-    )
+    return f"{service.workers} x {service.per_worker}  {', '.join(curve.names)}: {number(service.capacity_rps, 1)}/s{unfit}"
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -50,7 +50,7 @@ def prediction(host: str, draft: Draft) -> Prediction:
         draft.service.rate_within,
         draft.facts.cpus,
         draft.number("gunicorn.workers"),
-        draft.each,
+        draft.per_worker,
         work.gunicorn_cpu_seconds,
         work.wait_seconds,
         work.proxy_cpu_seconds,

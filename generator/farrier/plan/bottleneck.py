@@ -64,12 +64,10 @@ def bound(draft: Draft) -> str:
 def beside_own_choice(draft: Draft) -> dict[str, Setting]:
     """The operator's values that the calculation began with, their reasons with what Farrier alone would choose."""
     set_by_operator = [name for name in BEGINNINGS if name in draft.overrides]
-    free = sized_again(draft, freely=True) if set_by_operator and not draft.greenlets else None
+    free = sized_again(draft, freely=True) if set_by_operator and draft.kind.setting in BEGINNINGS else None
     if free is None:
         return {}
-    chosen = free.chosen
-    kind = "sync" if chosen.threads == 1 else "gthread"
-    own_choice = dict(zip(BEGINNINGS, (kind, chosen.workers, chosen.threads), strict=True))
+    own_choice = dict(zip(BEGINNINGS, (free.kind.name, free.chosen.workers, free.chosen.per_worker), strict=True))
     found = {}
     for name in set_by_operator:
         setting, alone = draft.settings[name], own_choice[name]
@@ -169,12 +167,12 @@ def _least(draft: Draft, ample: Sized, *, connected: bool = False) -> tuple[Size
 
 def _more(draft: Draft, least: Sized) -> str:
     workers = [sized.chosen.workers for sized in (draft.sized, least)]
-    threads, kind = [sized.chosen.threads for sized in (draft.sized, least)], draft.cost.kind
-    if threads[0] == threads[1]:
+    each, unit = [sized.chosen.per_worker for sized in (draft.sized, least)], draft.kind.unit
+    if each[0] == each[1]:
         return counted(workers[1] - workers[0], "more worker", "more workers")
     if workers[0] == workers[1]:
-        return f"{counted(threads[1] - threads[0], f'more {kind}', f'more {kind}s')} in each worker"
-    return f"{counted(workers[1], 'worker')} of {counted(threads[1], kind)}"
+        return f"{counted(each[1] - each[0], f'more {unit}', f'more {unit}s')} in each worker"
+    return f"{counted(workers[1], 'worker')} of {counted(each[1], unit)}"
 
 
 def _gain(draft: Draft, again: Sized | None) -> float:

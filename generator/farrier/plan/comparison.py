@@ -32,7 +32,7 @@ class Row:
             "name": self.name,
             "formula": self.formula,
             "workers": self.service.workers,
-            "threads": self.service.threads,
+            "threads": self.service.per_worker,
             "capacity_rps": round(self.service.capacity_rps, 1),
             "memory_mb": round(self.memory_mb),
             "fits": self.fits,
@@ -64,13 +64,13 @@ def compare(draft: Draft) -> Comparison:
     process_mb = work.memory_private_mb + work.memory_shared_mb
 
     def row(name: str, formula: str, workers: int, threads: int) -> Row:
-        service = replace(base, workers=workers, threads=threads)
+        service = replace(base, workers=workers, per_worker=threads)
         need = draft.cost.slot_mb(workers, threads)
         p95 = service.p95_seconds(rate)
         fits = need <= budget_mb + 1 / MB and (granted is None or workers * threads <= granted)
         return Row(name, formula, service, need, fits, p95 if isfinite(p95) else None)
 
-    rows = [row(FARRIER, "", draft.number("gunicorn.workers"), draft.each)]
+    rows = [row(FARRIER, "", base.workers, base.per_worker)]
     rows += [
         row(rule.name, rule.formula, *rule.choose(draft.facts.cpus, draft.facts.memory_mb, process_mb))
         for rule in RULES

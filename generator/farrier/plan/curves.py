@@ -51,11 +51,11 @@ def picture(draft: Draft) -> Picture:
     chosen: dict[tuple[int, int], list[str]] = {}
     fits: dict[tuple[int, int], bool] = {}
     for row in compare(draft).rows:
-        pair = (row.service.workers, row.service.threads)
+        pair = (row.service.workers, row.service.per_worker)
         chosen.setdefault(pair, []).append(row.name)
         fits[pair] = row.fits
     curves = [
-        _curve(tuple(names), replace(service, workers=pair[0], threads=pair[1]), fits=fits[pair])
+        _curve(tuple(names), replace(service, workers=pair[0], per_worker=pair[1]), fits=fits[pair])
         for pair, names in chosen.items()
     ]
     own, rules = curves[0], sorted(curves[1:], key=lambda curve: curve.service.capacity_rps)

@@ -56,7 +56,7 @@ class Inputs:
         self.draft = draft
         self.work = draft.workload
         self.service = draft.service
-        self.workers, self.threads = self.service.workers, self.service.threads
+        self.workers, self.per_worker = self.service.workers, self.service.per_worker
         self.cpus = draft.facts.cpus
 
     def workload(self, symbol: str, name: str) -> Input:
@@ -89,7 +89,7 @@ class Inputs:
 
     def each(self, symbol: str) -> Input:
         """Requests that a worker has in service at once."""
-        return self.setting(symbol, "gunicorn.worker_connections" if self.draft.greenlets else "gunicorn.threads")
+        return self.setting(symbol, self.draft.kind.setting)
 
     def connections(self) -> tuple[Input, ...]:
         """What the database grants, and to how many hosts; nothing where nobody has said."""
@@ -102,7 +102,7 @@ class Inputs:
         """X, which most of the rest follows from."""
         return Input(
             "X",
-            f"capacity of {self.workers} x {self.threads}",
+            f"capacity of {self.workers} x {self.per_worker}",
             f"{number(self.draft.capacity_rps, 2)} requests/s",
             "calculated; see gunicorn.workers",
         )
@@ -115,7 +115,7 @@ class Inputs:
 
     def slot_sum(self) -> str:
         """The memory of a slot written out."""
-        return self.draft.cost.breakdown(self.workers, self.threads)
+        return self.draft.cost.breakdown(self.workers, self.per_worker)
 
     def budget(self) -> Input:
         """M, the memory left for Gunicorn, with its sum."""
@@ -149,7 +149,7 @@ class Inputs:
 
 def capacity_steps(given: Inputs) -> tuple[str, ...]:
     """From g, n and W to X."""
-    work, (p, t), cpus = given.work, (given.workers, given.threads), given.cpus
+    work, (p, t), cpus = given.work, (given.workers, given.per_worker), given.cpus
     ratio = work.wait_ratio
     by_erlang, used = 1 - erlang_b(t, ratio), process_utilisation(t, ratio)
     capped = f", under the GIL {number(used)}" if used < by_erlang - 0.005 else ""
@@ -189,7 +189,7 @@ def connection_steps(given: Inputs) -> tuple[str, ...]:
     draft = given.draft
     if draft.connections is None:
         return ()
-    used = connection_sum(draft, draft.copies, given.workers, given.threads)
+    used = connection_sum(draft, draft.copies, given.workers, given.per_worker)
     return (f"{used} of {number(draft.connections.granted)} database connections",)
 
 
@@ -197,10 +197,10 @@ def neighbour_steps(given: Inputs, steps: tuple[tuple[int, int], ...]) -> Iterat
     """What a worker or a thread less or more would carry, and cost."""
     draft, work = given.draft, given.work
     for more_workers, more_threads in steps:
-        p, t = given.workers + more_workers, given.threads + more_threads
+        p, t = given.workers + more_workers, given.per_worker + more_threads
         if p < 1 or t < 1:
             continue
-        rate = replace(given.service, workers=p, threads=t).capacity_rps
+        rate = replace(given.service, workers=p, per_worker=t).capacity_rps
         need = draft.cost.slot_mb(p, t)
         verdict = ""
         if draft.copies * need > draft.budget.gunicorn_mb:

@@ -13,6 +13,7 @@ from farrier.settings import Value
 from farrier.sizing.connections import Connections
 from farrier.sizing.latency import Service
 from farrier.sizing.memory import Budget, Cost
+from farrier.sizing.worker import WorkerKind
 from farrier.wording import number
 
 if TYPE_CHECKING:
@@ -115,9 +116,9 @@ class Draft:
         return int(value)
 
     @property
-    def greenlets(self) -> bool:
-        """Whether the operator asks for gevent's workers, whose requests share one thread."""
-        return self.overrides.get("gunicorn.worker_class") == "gevent"
+    def kind(self) -> WorkerKind:
+        """The kind of worker."""
+        return self.sized.kind
 
     @property
     def cost(self) -> Cost:
@@ -150,9 +151,9 @@ class Draft:
         return self.given.memory_assumed
 
     @property
-    def each(self) -> int:
+    def per_worker(self) -> int:
         """Requests that a worker has in service at once."""
-        return self.number("gunicorn.worker_connections" if self.greenlets else "gunicorn.threads")
+        return self.sized.chosen.per_worker
 
     @property
     def connections(self) -> Connections | None:

@@ -81,10 +81,9 @@ class Plan:
         return self.bottleneck()
 
     @property
-    def in_service(self) -> Value:
-        """Requests that a worker has in service at once: its threads, or gevent's greenlets."""
-        gevent = self.value("gunicorn.worker_class") == "gevent"
-        return self.value("gunicorn.worker_connections" if gevent else "gunicorn.threads")
+    def per_worker(self) -> int:
+        """Requests that a worker has in service at once."""
+        return self.draft.per_worker
 
     def as_document(self) -> dict[str, object]:
         """The host's part of `plan --json`."""

@@ -8,16 +8,20 @@ from typing import NamedTuple
 from farrier import policy
 from farrier.project.workload import Workload
 from farrier.settings import Value
-from farrier.sizing import concurrency, greenlets
-from farrier.sizing.concurrency import Concurrency, Demand
+from farrier.sizing.concurrency import Choice, Demand
 from farrier.sizing.connections import Connections
 from farrier.sizing.latency import Service
 from farrier.sizing.memory import Budget, Cost, budget
+from farrier.sizing.worker import GTHREAD, KINDS, SYNC, WorkerKind
 
 
 class Given(NamedTuple):
-    """What workers and threads are chosen from; `copies` are the numbers of slots beside each other, the best first."""
+    """What workers and their concurrency are chosen from.
 
+    `kind` is the operator's, if any, `copies` are the numbers of slots beside each other, the best first.
+    """
+
+    kind: WorkerKind | None
     demand: Demand
     cost: Cost
     budget: Budget
@@ -37,18 +41,17 @@ class Given(NamedTuple):
             if self.memory_assumed and not self.overlaps(chosen, policy.ASSUMED_MEMORY_FACTOR):
                 chosen = self._best(self.cost.times(policy.ASSUMED_MEMORY_FACTOR), least) or chosen
                 fits = copies if self.overlaps(chosen, policy.ASSUMED_MEMORY_FACTOR) else least
-            return Sized(self, fits, chosen, self.demand.capacity(chosen.workers, chosen.threads))
+            return Sized(self, fits, chosen, self.demand.capacity(chosen.workers, chosen.per_worker))
         return None
 
-    def overlaps(self, chosen: Concurrency, factor: float = 1.0) -> bool:
+    def overlaps(self, chosen: Choice, factor: float = 1.0) -> bool:
         """Whether two slots that take `factor` times the cost have room beside each other."""
         each = math.floor(self.budget.gunicorn_mb / policy.SLOTS_WHILE_SWITCHING)
-        return self.cost.times(factor).slot_mb(chosen.workers, chosen.threads) <= each
+        return self.cost.times(factor).slot_mb(chosen.workers, chosen.per_worker) <= each
 
-    def _best(self, cost: Cost, copies: int) -> Concurrency | None:
+    def _best(self, cost: Cost, copies: int) -> Choice | None:
         granted = self.connections.each(copies) if self.connections else None
-        choose = greenlets.choose if self.demand.greenlets else concurrency.choose
-        return choose(self.demand, cost, self.budget.gunicorn_mb, copies, granted)
+        return (self.kind or GTHREAD).choose(self.demand, cost, self.budget.gunicorn_mb, copies, granted)
 
 
 @dataclass(frozen=True)
@@ -57,13 +60,18 @@ class Sized:
 
     given: Given
     copies: int
-    chosen: Concurrency
+    chosen: Choice
     capacity_rps: float
+
+    @property
+    def kind(self) -> WorkerKind:
+        """The operator's, else sync where one request at a time in each worker is enough."""
+        return self.given.kind or (SYNC if self.chosen.per_worker == 1 else GTHREAD)
 
     @property
     def slot_mb(self) -> float:
         """What a slot should need."""
-        return self.given.cost.slot_mb(self.chosen.workers, self.chosen.threads)
+        return self.given.cost.slot_mb(self.chosen.workers, self.chosen.per_worker)
 
     def fits(self, memory_mb: int) -> bool:
         """Whether a host with so much memory has room for this choice."""
@@ -76,42 +84,45 @@ class Sized:
         demand = self.given.demand
         return Service(
             self.chosen.workers,
-            self.chosen.threads,
+            self.chosen.per_worker,
             demand.cpu_seconds,
             work.wait_seconds,
             demand.cpus,
             work.service_scv,
-            demand.greenlets,
+            demand.utilisation,
             demand.other_cpu_seconds,
         )
 
     @property
     def connections_needed(self) -> int:
         """Connections of the whole environment, were all its hosts like this one."""
-        return Connections(0, self.given.hosts).need(self.copies, self.chosen.slots)
+        return Connections(0, self.given.hosts).need(self.copies, self.chosen.concurrency)
 
 
 def given(cpus: float, memory_mb: int, work: Workload, overrides: Mapping[str, Value], hosts: int) -> Given:
     """What follows from facts, workload and the operator's values before anything is chosen."""
-    kind = overrides.get("gunicorn.worker_class")
-    gevent = kind == "gevent"
-    preload = bool(overrides.get("gunicorn.preload_app", work.preload_safe))
-    if gevent:
-        cost = Cost(work.memory_private_mb, work.memory_shared_mb, False, policy.GREENLET_MB, "greenlet")
-    else:
-        cost = Cost(work.memory_private_mb, work.memory_shared_mb, preload, work.memory_thread_mb)
+    own_kind = KINDS.get(str(overrides.get("gunicorn.worker_class")))
+    kind = own_kind or GTHREAD
+    cost = Cost(
+        work.memory_private_mb,
+        work.memory_shared_mb,
+        kind.may_preload and bool(overrides.get("gunicorn.preload_app", work.preload_safe)),
+        kind.request_mb or work.memory_thread_mb,
+        kind.unit,
+    )
     demand = Demand(
         work.serving_cpu_seconds,
         work.wait_ratio,
         cpus,
         fixed(overrides, "gunicorn.workers"),
-        1 if kind == "sync" else fixed(overrides, "gunicorn.worker_connections" if gevent else "gunicorn.threads"),
-        few_threads=work.makes_convoys and not gevent,
-        greenlets=gevent,
+        kind.per_worker or fixed(overrides, kind.setting),
+        few_threads=work.makes_convoys and kind.gives_way,
+        utilisation=kind.utilisation,
         other_cpu_seconds=work.other_cpu_seconds,
     )
     granted = work.database_connections
     return Given(
+        own_kind,
         demand,
         cost,
         budget(memory_mb, math.ceil(cpus)),

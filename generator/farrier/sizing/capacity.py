@@ -6,10 +6,14 @@ O is what other services on the same CPUs compute for it, which for a process is
 
 import math
 from bisect import bisect_left
+from collections.abc import Callable
 from functools import lru_cache
 from itertools import accumulate
 
 from farrier import policy
+
+Utilisation = Callable[[int, float], float]
+"""Share of one CPU that a process puts to use, from its concurrent requests and W/C."""
 
 NEVER_WAITS = 1e-6
 """Below this W/C a request does nothing but compute, and the chain of `busy_cpus` would divide by next to nothing."""
@@ -109,19 +113,18 @@ def host_wait_ratio(cpu_seconds: float, wait_ratio: float, other_cpu_seconds: fl
 
 def capacity_rps(
     workers: int,
-    threads: int,
+    per_worker: int,
     cpu_seconds: float,
     wait_ratio: float,
     cpus: float,
     *,
-    greenlets: bool = False,
+    utilisation: Utilisation = process_utilisation,
     other_cpu_seconds: float = 0.0,
 ) -> float:
     """Requests a second at saturation: what the processes can do under their GILs, and what the CPUs can do for all."""
-    each = greenlet_utilisation if greenlets else process_utilisation
     return min(
-        workers * each(threads, wait_ratio) / cpu_seconds,
-        host_rps(workers * threads, cpu_seconds, wait_ratio, cpus, other_cpu_seconds),
+        workers * utilisation(per_worker, wait_ratio) / cpu_seconds,
+        host_rps(workers * per_worker, cpu_seconds, wait_ratio, cpus, other_cpu_seconds),
     )
 
 

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from farrier import policy
 from farrier.sizing.capacity import (
+    Utilisation,
     capacity_rps,
     host_rps,
     host_wait_ratio,
@@ -26,23 +27,23 @@ class Demand:
     wait_ratio: float
     cpus: float
     workers: int | None = None
-    threads: int | None = None
+    per_worker: int | None = None
     few_threads: bool = False
     """Whether threads hold each other up, so that processes are worth some memory."""
-    greenlets: bool = False
-    """Whether what is counted as threads are gevent's."""
+    utilisation: Utilisation = process_utilisation
+    """How the concurrent requests of a worker share a CPU."""
     other_cpu_seconds: float = 0.0
     """O: what other services on the same CPUs compute for a request, while it waits."""
 
-    def capacity(self, workers: int, threads: int) -> float:
+    def capacity(self, workers: int, per_worker: int) -> float:
         """Requests a second at saturation."""
         return capacity_rps(
             workers,
-            threads,
+            per_worker,
             self.cpu_seconds,
             self.wait_ratio,
             self.cpus,
-            greenlets=self.greenlets,
+            utilisation=self.utilisation,
             other_cpu_seconds=self.other_cpu_seconds,
         )
 
@@ -67,24 +68,24 @@ class Demand:
 
 
 @dataclass(frozen=True)
-class Concurrency:
-    """The choice; `bound` names what keeps it from being larger: `cpu`, `memory`, `database` or `override`."""
+class Choice:
+    """Workers and concurrent requests of each; `bound` is what keeps them down: `cpu`, `memory`, `database` or `override`."""
 
     workers: int
-    threads: int
+    per_worker: int
     bound: str
-    instead_of: "Concurrency | None" = None
+    instead_of: "Choice | None" = None
     """The cheapest choice, where another one has fewer threads."""
 
     @property
-    def slots(self) -> int:
+    def concurrency(self) -> int:
         """Requests in service at once."""
-        return self.workers * self.threads
+        return self.workers * self.per_worker
 
 
 def choose(
     demand: Demand, cost: Cost, available_mb: float, copies: int, connections: int | None = None
-) -> Concurrency | None:
+) -> Choice | None:
     """The best workers and threads of which `copies` slots fit into `available_mb`, or None where not one worker does.
 
     Unlimited memory is asked first: the cheapest pair at the knee of the capacity. Where that does not fit,
@@ -96,16 +97,16 @@ def choose(
     options = () if hopeless else _at_the_knee(demand, cost)
     wanted = _preferred(options, demand, each_mb / policy.MEMORY_MAX_FACTOR)
     chosen = _fit(wanted, demand, cost, each_mb)
-    if connections is None or (chosen and chosen.slots <= connections):
+    if connections is None or (chosen and chosen.concurrency <= connections):
         return chosen
     return _fit(_of_connections(demand, cost, connections), demand, cost, each_mb, connections)
 
 
 def _fit(
-    wanted: Concurrency | None, demand: Demand, cost: Cost, slot_mb: int, connections: int | None = None
-) -> Concurrency | None:
+    wanted: Choice | None, demand: Demand, cost: Cost, slot_mb: int, connections: int | None = None
+) -> Choice | None:
     """What is wanted where it fits into memory, else the most capacity that does."""
-    if wanted and cost.slot_mb(wanted.workers, wanted.threads) <= slot_mb:
+    if wanted and cost.slot_mb(wanted.workers, wanted.per_worker) <= slot_mb:
         return wanted
     pairs = [
         (workers * process_utilisation(threads, demand.wait_ratio) / demand.cpu_seconds, workers, threads)
@@ -119,7 +120,7 @@ def _fit(
         for by_processes, workers, threads in pairs
         if by_processes >= enough and demand.host_rps(workers * threads) >= enough
     )
-    return Concurrency(workers, threads, "memory")
+    return Choice(workers, threads, "memory")
 
 
 def _most_rps(demand: Demand, pairs: list[tuple[float, int, int]]) -> float:
@@ -144,7 +145,7 @@ def _most_rps(demand: Demand, pairs: list[tuple[float, int, int]]) -> float:
 
 
 @lru_cache(maxsize=1024)
-def _of_connections(demand: Demand, cost: Cost, connections: int) -> Concurrency | None:
+def _of_connections(demand: Demand, cost: Cost, connections: int) -> Choice | None:
     """The cheapest pair near the most that so many requests in service can do, memory set aside."""
     pairs = [(demand.capacity(*pair), *pair) for pair in _sharing(demand, connections)]
     if not pairs:
@@ -152,45 +153,45 @@ def _of_connections(demand: Demand, cost: Cost, connections: int) -> Concurrency
     most, enough = max(pairs)[0], policy.KNEE * demand.ideal_rps
     near = enough if most >= enough else policy.KNEE * most
     _, threads, workers = min((cost.slot_mb(p, t), t, p) for reached, p, t in pairs if reached >= near)
-    return Concurrency(workers, threads, "cpu" if most >= enough else "database")
+    return Choice(workers, threads, "cpu" if most >= enough else "database")
 
 
 def _sharing(demand: Demand, connections: int) -> Iterator[tuple[int, int]]:
     """Pairs with at most so many requests in service: for each number of workers, threads as far as they help."""
-    enough = demand.threads or _saturating_threads(demand)
-    most = min(policy.MAX_WORKERS, connections // (demand.threads or 1))
+    enough = demand.per_worker or _saturating_threads(demand)
+    most = min(policy.MAX_WORKERS, connections // (demand.per_worker or 1))
     low = min(most, _fewest_workers(demand))
     for workers in range(max(1, low), most + 1) if demand.workers is None else (demand.workers,):
         threads = min(enough, connections // workers)
-        if threads >= (demand.threads or 1):
+        if threads >= (demand.per_worker or 1):
             yield workers, threads
 
 
-def _preferred(options: Sequence[tuple[float, Concurrency]], demand: Demand, ample_mb: float) -> Concurrency | None:
+def _preferred(options: Sequence[tuple[float, Choice]], demand: Demand, ample_mb: float) -> Choice | None:
     """The cheapest of the options, or with `few_threads` the one of the fewest threads that takes little more."""
     if not options:
         return None
     least_mb, cheapest = options[0]
     best = cheapest
     for need, option in options if demand.few_threads else ():
-        if need <= min(ample_mb, policy.CONVOY_MEMORY_FACTOR * least_mb) and option.threads < best.threads:
+        if need <= min(ample_mb, policy.CONVOY_MEMORY_FACTOR * least_mb) and option.per_worker < best.per_worker:
             best = option
     return cheapest if best is cheapest else replace(best, instead_of=cheapest)
 
 
 @lru_cache(maxsize=1024)
-def _at_the_knee(demand: Demand, cost: Cost) -> tuple[tuple[float, Concurrency], ...]:
+def _at_the_knee(demand: Demand, cost: Cost) -> tuple[tuple[float, Choice], ...]:
     """Pairs that reach `policy.KNEE` of what the CPUs can do, memory set aside, with what a slot of each takes in MB.
 
     The cheapest comes first, then those that cost more but have fewer threads.
     """
-    if demand.workers is not None and demand.threads is not None:
-        chosen = Concurrency(demand.workers, demand.threads, "override")
-        return ((cost.slot_mb(chosen.workers, chosen.threads), chosen),)
+    if demand.workers is not None and demand.per_worker is not None:
+        chosen = Choice(demand.workers, demand.per_worker, "override")
+        return ((cost.slot_mb(chosen.workers, chosen.per_worker), chosen),)
     slots = slots_for(policy.KNEE, demand.host_wait_ratio, demand.cpus)
     pairs = []
     first, last = _worker_range(demand, slots)
-    reached, most = utilisations(demand.wait_ratio), demand.threads or policy.MAX_THREADS
+    reached, most = utilisations(demand.wait_ratio), demand.per_worker or policy.MAX_THREADS
     workers = first
     while most and workers <= last:
         threads = _threads_beside(workers, slots, demand)
@@ -202,10 +203,10 @@ def _at_the_knee(demand: Demand, cost: Cost) -> tuple[tuple[float, Concurrency],
     if not pairs and demand.workers is not None:  # these cannot use all CPUs: as many threads as still help
         threads = _saturating_threads(demand)
         pairs.append((cost.slot_mb(demand.workers, threads), threads, demand.workers))
-    found: list[tuple[float, Concurrency]] = []
+    found: list[tuple[float, Choice]] = []
     for need, threads, workers in sorted(pairs):
-        if not found or threads < found[-1][1].threads:
-            found.append((need, Concurrency(workers, threads, "override" if demand.workers else "cpu")))
+        if not found or threads < found[-1][1].per_worker:
+            found.append((need, Choice(workers, threads, "override" if demand.workers else "cpu")))
     return tuple(found)
 
 
@@ -228,8 +229,8 @@ def _threads_beside(workers: int, slots: int, demand: Demand) -> int | None:
     if least is None:
         return None
     least = max(least, math.ceil(slots / workers))
-    if demand.threads is not None:
-        return demand.threads if demand.threads >= least else None
+    if demand.per_worker is not None:
+        return demand.per_worker if demand.per_worker >= least else None
     return least if least <= policy.MAX_THREADS else None
 
 
@@ -240,13 +241,13 @@ def _saturating_threads(demand: Demand) -> int:
 
 def _fitting(demand: Demand, cost: Cost, slot_mb: int, connections: int | None) -> Iterator[tuple[int, int]]:
     """Pairs at the edge of memory or connections: for each number of workers, threads up to what fits and still helps."""
-    enough = demand.threads or _saturating_threads(demand)
+    enough = demand.per_worker or _saturating_threads(demand)
     slots = policy.MAX_WORKERS * policy.MAX_THREADS if connections is None else connections
     all_cpus = math.floor(policy.KNEE * demand.cpus)
-    many = min(policy.MAX_WORKERS, largest_workers(slot_mb, cost, demand.threads or 1), slots)
+    many = min(policy.MAX_WORKERS, largest_workers(slot_mb, cost, demand.per_worker or 1), slots)
     for workers in _worker_steps(demand, many):
         threads = min(largest_threads(slot_mb, cost, workers), slots // workers, enough)
-        if threads >= (demand.threads or 1):
+        if threads >= (demand.per_worker or 1):
             yield workers, threads
         if workers >= all_cpus and workers >= slots_for(policy.KNEE, demand.host_wait_ratio, demand.cpus):
             return  # one thread each is enough for the CPUs

@@ -14,6 +14,6 @@ class Connections:
         """Requests in service that one slot may have where `copies` run side by side on each host; 0 where none."""
         return self.granted // (self.hosts * copies)
 
-    def need(self, copies: int, slots: int) -> int:
-        """Connections of all hosts with `slots` requests in service in each of `copies`."""
-        return self.hosts * copies * slots
+    def need(self, copies: int, concurrency: int) -> int:
+        """Connections of all hosts with `concurrency` requests in service in each of `copies`."""
+        return self.hosts * copies * concurrency

@@ -1,13 +1,13 @@
 """How long a request takes at a rate: the time in service, and the wait for what is scarce.
 
-X is the capacity in requests a second, rho the rate as a share of it, N = P T the slots, c the usable CPUs.
+X is the capacity in requests a second, rho the rate as a share of it, N = P T the concurrency, c the usable CPUs.
 """
 
 import math
 from dataclasses import dataclass
 from functools import cached_property
 
-from farrier.sizing.capacity import capacity_rps, erlang_c
+from farrier.sizing.capacity import Utilisation, capacity_rps, erlang_c, process_utilisation
 
 TAIL = 0.05
 """p95: this share of the requests may take longer."""
@@ -32,23 +32,23 @@ def wait_p95_seconds(servers: float, rate: float, saturation_rps: float) -> floa
 
 @dataclass(frozen=True)
 class Service:
-    """Workers with threads at one kind of work (C and W in seconds) on `cpus`."""
+    """Workers and their concurrent requests at one kind of work (C and W in seconds) on `cpus`."""
 
     workers: int
-    threads: int
+    per_worker: int
     cpu_seconds: float
     wait_seconds: float
     cpus: float
     service_scv: float = 0.0
-    greenlets: bool = False
-    """Whether what is counted as threads are gevent's."""
+    utilisation: Utilisation = process_utilisation
+    """How the concurrent requests of a worker share a CPU."""
     other_cpu_seconds: float = 0.0
     """O: what other services on the same CPUs compute for a request, while it waits."""
 
     @property
-    def slots(self) -> int:
+    def concurrency(self) -> int:
         """N: requests in service at once."""
-        return self.workers * self.threads
+        return self.workers * self.per_worker
 
     @property
     def service_seconds(self) -> float:
@@ -72,20 +72,20 @@ class Service:
         wait_ratio = self.wait_seconds / self.cpu_seconds
         return capacity_rps(
             self.workers,
-            self.threads,
+            self.per_worker,
             self.cpu_seconds,
             wait_ratio,
             self.cpus,
-            greenlets=self.greenlets,
+            utilisation=self.utilisation,
             other_cpu_seconds=self.other_cpu_seconds,
         )
 
     def thread_wait_seconds(self, rate: float) -> float:
-        """p95 of the wait for a free worker thread: Erlang C over the N slots, which carry X; first come, first served.
+        """p95 of the wait for a free worker thread: Erlang C over all N, which carry X; first come, first served.
 
         Allen and Cunneen multiply by (Ca^2 + Cs^2) / 2, with Poisson arrivals (Ca^2 = 1) and no less than Erlang's own.
         """
-        return max(1.0, (1 + self.service_scv) / 2) * wait_p95_seconds(self.slots, rate, self.capacity_rps)
+        return max(1.0, (1 + self.service_scv) / 2) * wait_p95_seconds(self.concurrency, rate, self.capacity_rps)
 
     def cpu_wait_seconds(self, rate: float) -> float:
         """p95 of the wait for a CPU: Erlang C over the usable CPUs, which carry c / C, or with other services c / (C + O).

@@ -11,39 +11,39 @@ from farrier.wording import mb, number
 
 @dataclass(frozen=True)
 class Cost:
-    """Memory of the application: `private` of a worker after warm traffic, `shared` after preload, `thread` of each thread."""
+    """Memory of the application: `private` of a worker after warm traffic, `shared` after preload, `request` of each concurrent request."""
 
     private_mb: float
     shared_mb: float
     preload: bool
-    thread_mb: float = policy.THREAD_MB
-    kind: str = "thread"
-    """What a worker answers a request with: `thread`, or gevent's `greenlet`."""
+    request_mb: float = policy.THREAD_MB
+    unit: str = "thread"
+    """What serves a concurrent request."""
 
     @cached_property
     def process_mb(self) -> float:
-        """One worker more costs this without its threads."""
+        """One worker more costs this without its requests."""
         return (0.0 if self.preload else self.shared_mb) + self.private_mb
 
-    def worker_mb(self, threads: int) -> float:
+    def worker_mb(self, per_worker: int) -> float:
         """One worker more costs this."""
-        return self.process_mb + threads * self.thread_mb
+        return self.process_mb + per_worker * self.request_mb
 
-    def slot_mb(self, workers: int, threads: int) -> float:
+    def slot_mb(self, workers: int, per_worker: int) -> float:
         """One slot: the master, which holds the shared part when it preloads, and its workers."""
-        return self.shared_mb + workers * self.worker_mb(threads)
+        return self.shared_mb + workers * self.worker_mb(per_worker)
 
     def times(self, factor: float) -> Self:
         """The cost of an application that takes so many times as much."""
-        each = {name: factor * getattr(self, name) for name in ("private_mb", "shared_mb", "thread_mb")}
+        each = {name: factor * getattr(self, name) for name in ("private_mb", "shared_mb", "request_mb")}
         return replace(self, **each)
 
-    def breakdown(self, workers: int, threads: int) -> str:
+    def breakdown(self, workers: int, per_worker: int) -> str:
         """The sum of `slot_mb` written out."""
         process = number(self.process_mb)
         return (
-            f"{number(self.shared_mb)} MB master + {workers} x ({process} MB worker + {threads} x "
-            f"{number(self.thread_mb)} MB {self.kind}s) = {mb(math.ceil(self.slot_mb(workers, threads)))}"
+            f"{number(self.shared_mb)} MB master + {workers} x ({process} MB worker + {per_worker} x "
+            f"{number(self.request_mb)} MB {self.unit}s) = {mb(math.ceil(self.slot_mb(workers, per_worker)))}"
         )
 
 
@@ -85,4 +85,4 @@ def largest_workers(slot_mb: float, cost: Cost, threads: int) -> int:
 def largest_threads(slot_mb: float, cost: Cost, workers: int) -> int:
     """The most threads per worker that fit into a slot of `slot_mb`; 0 where not even one does."""
     processes_mb = cost.shared_mb + workers * cost.process_mb
-    return max(0, math.floor((slot_mb - processes_mb) / (workers * cost.thread_mb)))
+    return max(0, math.floor((slot_mb - processes_mb) / (workers * cost.request_mb)))

@@ -35,9 +35,7 @@ def chain(request_limit: int, queue_budget: int, client_timeout: int) -> Chain |
     return Chain(request_limit, min(queue_budget, left), client_timeout)
 
 
-def timeout(worker_class: str, request_limit: int, boot_seconds: float) -> int:
-    """Gunicorn's `timeout`: for sync it ends a request, for gthread it is a sign of life only; both must outlast a boot."""
+def timeout(request_limit: int | None, boot_seconds: float) -> int:
+    """Gunicorn's `timeout`: where it ends requests their limit, else a sign of life only; both must outlast a boot."""
     boot = round(policy.BOOT_FACTOR * boot_seconds)
-    if worker_class == "sync":
-        return max(request_limit, boot)
-    return max(policy.GTHREAD_LIVENESS_SECONDS, boot)
+    return max(policy.GTHREAD_LIVENESS_SECONDS if request_limit is None else request_limit, boot)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from farrier import policy
 from farrier.errors import DoesNotFitError
 from farrier.plan.draft import Draft
+from farrier.plan.sections.concurrency import contradictions
 from farrier.sizing import timeouts
 from farrier.wording import MB, mb, number
 
@@ -15,7 +16,7 @@ def check(draft: Draft) -> None:
     Raises:
         DoesNotFitError: with the need, the limit and where each comes from.
     """
-    broken = [*_memory(draft), *_timeouts(draft), *_queue(draft), *_files(draft), *_greenlets(draft)]
+    broken = [*_memory(draft), *_timeouts(draft), *_queue(draft), *_files(draft), *contradictions(draft)]
     _headers(draft)
     if broken:
         raise DoesNotFitError(*broken)
@@ -24,7 +25,7 @@ def check(draft: Draft) -> None:
 def _memory(draft: Draft) -> Iterator[str]:
     maximum, high = draft.number("systemd.MemoryMax"), draft.number("systemd.MemoryHigh")
     need = draft.slot_mb
-    breakdown = draft.cost.breakdown(draft.number("gunicorn.workers"), draft.each)
+    breakdown = draft.cost.breakdown(draft.number("gunicorn.workers"), draft.per_worker)
     if maximum < need * MB * (1 - 1e-9):
         yield f"systemd.MemoryMax {maximum} ({mb(maximum / MB)}) is below the {mb(need)} that a slot needs: {breakdown}"
     elif high < need * MB * (1 - 1e-9):
@@ -47,7 +48,7 @@ def _timeouts(draft: Draft) -> Iterator[str]:
     stated = work.request_limit_seconds
     links = timeouts.Chain(limit, draft.queue_budget, work.client_timeout_seconds)
     timeout = draft.number("gunicorn.timeout")
-    if draft.settings["gunicorn.worker_class"].value == "sync" and timeout < stated:
+    if draft.kind.ends_requests and timeout < stated:
         yield f"gunicorn.timeout {timeout} s ends requests that may take {stated} s (request_limit_seconds): need {stated}"
     if timeout < work.boot_seconds:
         yield f"gunicorn.timeout {timeout} s kills workers that take {number(work.boot_seconds)} s to start (boot_seconds)"
@@ -81,12 +82,8 @@ def _timeouts(draft: Draft) -> Iterator[str]:
 
 
 def _watches_nothing(draft: Draft, watchdog: int) -> None:
-    why = {
-        "sync": "a sync worker's requests end by gunicorn.timeout",
-        "gevent": "it looks at threads, and gevent's requests share one",
-    }.get(str(draft.settings["gunicorn.worker_class"].value))
-    if watchdog and why:
-        draft.warnings.append(f"farrier.watchdog_timeout {watchdog} s watches nothing: {why}")
+    if watchdog and draft.kind.unwatched:
+        draft.warnings.append(f"farrier.watchdog_timeout {watchdog} s watches nothing: {draft.kind.unwatched}")
 
 
 def _queue(draft: Draft) -> Iterator[str]:
@@ -130,18 +127,3 @@ def _headers(draft: Draft) -> None:
                 f"{name} {number(limit)} bytes is less than the {number(passed)} that NGINX lets through "
                 f"(nginx.large_client_header_buffers {number(buffer)}): what lies between gets Gunicorn's own error page"
             )
-
-
-def _greenlets(draft: Draft) -> Iterator[str]:
-    if not draft.greenlets:
-        return
-    if draft.settings["gunicorn.preload_app"].value:
-        yield (
-            "gunicorn.preload_app true imports the application before gunicorn.worker_class gevent patches Python in each "
-            "worker, so its locks and connections would block all requests: set it to false"
-        )
-    if draft.number("gunicorn.threads") != 1:
-        yield (
-            f"gunicorn.threads {draft.number('gunicorn.threads')} means nothing to gunicorn.worker_class gevent: set "
-            "gunicorn.worker_connections, the requests that a worker takes at once"
-        )

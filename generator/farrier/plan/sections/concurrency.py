@@ -1,6 +1,8 @@
 """Workers and threads: how many requests a slot has in service at once."""
 
 import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from farrier import policy
 from farrier.plan.derivation import Inputs, capacity_steps, connection_steps, neighbour_steps
@@ -11,7 +13,8 @@ from farrier.plan.sections import gevent
 from farrier.plan.sections.switch import switch
 from farrier.project.workload import Workload
 from farrier.sizing.capacity import process_utilisation
-from farrier.sizing.concurrency import Concurrency
+from farrier.sizing.concurrency import Choice
+from farrier.sizing.worker import GEVENT, GTHREAD, SYNC, WorkerKind
 from farrier.wording import counted, mb, milliseconds, number
 
 MEMORY = ("memory_private_mb", "memory_shared_mb", "memory_thread_mb")
@@ -22,22 +25,28 @@ def concurrency(draft: Draft) -> None:
     """Kind and number of workers, and threads, within the CPUs and the memory of two slots."""
     chosen = draft.sized.chosen
     switch(draft, chosen)
-    if draft.greenlets:
-        gevent.settings(draft, chosen)
-    else:
-        _workers(draft, chosen)
-        _class(draft, chosen)
-        _threads(draft, chosen)
-        _connections(draft, chosen)
+    SECTIONS[draft.kind].settings(draft, chosen)
 
 
-def _workers(draft: Draft, chosen: Concurrency) -> None:
+def contradictions(draft: Draft) -> Iterator[str]:
+    """What the operator's values ask of a kind of worker that cannot do it."""
+    return SECTIONS[draft.kind].contradictions(draft)
+
+
+def _with_threads(draft: Draft, chosen: Choice) -> None:
+    _workers(draft, chosen)
+    _class(draft, chosen)
+    _threads(draft, chosen)
+    _connections(draft, chosen)
+
+
+def _workers(draft: Draft, chosen: Choice) -> None:
     work, cpus = draft.workload, draft.facts.cpus
     ideal = cpus / work.host_cpu_seconds
     if chosen.bound == "memory":
         reason = (
             f"Memory allows no more: {draft.budget.breakdown()} for Gunicorn, {counted(draft.copies, 'slot')} of "
-            f"{draft.cost.breakdown(chosen.workers, chosen.threads)}{work.if_measured(*MEMORY)}{_in_case(draft)}."
+            f"{draft.cost.breakdown(chosen.workers, chosen.per_worker)}{work.if_measured(*MEMORY)}{_in_case(draft)}."
         )
         if draft.capacity_rps < policy.KNEE * ideal:
             draft.warnings.append(
@@ -47,7 +56,7 @@ def _workers(draft: Draft, chosen: Concurrency) -> None:
     elif chosen.bound == "database":
         reason = (
             f"The database allows no more: of {number(work.database_connections or 0)} connections, one for each request "
-            f"in service, {connection_sum(draft, draft.copies, chosen.workers, chosen.threads)} may be in use at once."
+            f"in service, {connection_sum(draft, draft.copies, chosen.workers, chosen.per_worker)} may be in use at once."
         )
         if draft.capacity_rps < policy.KNEE * ideal:
             draft.warnings.append(
@@ -55,9 +64,9 @@ def _workers(draft: Draft, chosen: Concurrency) -> None:
                 f"a second that {counted(cpus, 'CPU')} could answer"
             )
     else:
-        share = process_utilisation(chosen.threads, work.wait_ratio)
+        share = process_utilisation(chosen.per_worker, work.wait_ratio)
         reason = (
-            f"{counted(chosen.workers, 'process', 'processes')} of {counted(chosen.threads, 'thread')} keep "
+            f"{counted(chosen.workers, 'process', 'processes')} of {counted(chosen.per_worker, 'thread')} keep "
             f"{counted(cpus, 'CPU')} busy: each reaches {number(100 * share, 0)} % of a CPU under its GIL, together "
             f"{number(draft.capacity_rps, 1)} of {number(ideal, 1)} requests a second at {_cpu_each(draft)}."
         )
@@ -132,19 +141,18 @@ def _cpu_each(draft: Draft) -> str:
     return f"{milliseconds(work.host_cpu_seconds)} of CPU each{known}{proxy}"
 
 
-def _class(draft: Draft, chosen: Concurrency) -> None:
-    work = draft.workload
-    is_sync = chosen.threads == 1 and draft.overrides.get("gunicorn.worker_class") != "gthread"
+def _class(draft: Draft, chosen: Choice) -> None:
+    work, is_sync = draft.workload, draft.kind is SYNC
     draft.calculated(
         "gunicorn.worker_class",
-        "sync" if is_sync else "gthread",
+        draft.kind.name,
         f"One thread per worker is enough where {_ratio(work)}; a sync worker also ends a request that exceeds `timeout`."
         if is_sync
         else f"Threads answer other requests while one waits: {_ratio(work)}.",
         "sync where T = 1, gthread where T > 1 or the operator says so",
         lambda given: Working(
             (given.setting("T", "gunicorn.threads"), *given.work_inputs()),
-            (f"T = {chosen.threads}, as a request waits {number(work.wait_ratio)} s for each second of CPU",),
+            (f"T = {chosen.per_worker}, as a request waits {number(work.wait_ratio)} s for each second of CPU",),
         ),
     )
 
@@ -154,7 +162,7 @@ def _ratio(work: Workload) -> str:
     return f"a request waits {milliseconds(work.wait_seconds)} and takes {milliseconds(work.serving_cpu_seconds)} of CPU{known}"
 
 
-def _threads(draft: Draft, chosen: Concurrency) -> None:
+def _threads(draft: Draft, chosen: Choice) -> None:
     work = draft.workload
     need = work.service_seconds * (work.peak_rps or 0.0)
     little = (
@@ -164,7 +172,7 @@ def _threads(draft: Draft, chosen: Concurrency) -> None:
     )
     enough = (
         "a sync worker has one thread"
-        if draft.settings["gunicorn.worker_class"].own == "sync"
+        if draft.kind is SYNC
         else "by Erlang B more threads would wait for the CPU, not work"
     )
     if chosen.bound == "memory":
@@ -186,7 +194,7 @@ def _threads(draft: Draft, chosen: Concurrency) -> None:
             )
         peak = (
             f"Little's law: the peak keeps {number(work.peak_rps or 0)} x {milliseconds(work.service_seconds)} = "
-            f"{number(need, 1)} requests in service at once; P T = {chosen.slots}"
+            f"{number(need, 1)} requests in service at once; P T = {chosen.concurrency}"
         )
         return Working(
             (
@@ -212,8 +220,8 @@ def _threads(draft: Draft, chosen: Concurrency) -> None:
     convoy = "; where l > i and l >= j g the smallest T whose slot S takes at most m times as much as the cheapest, and o f S fit into M"
     draft.calculated(
         "gunicorn.threads",
-        chosen.threads,
-        f"With {counted(chosen.workers, 'worker')} this makes {counted(chosen.slots, 'request')} in service at once; "
+        chosen.per_worker,
+        f"With {counted(chosen.workers, 'worker')} this makes {counted(chosen.concurrency, 'request')} in service at once; "
         f"{_ratio(work)}, and {enough}.{little}{_convoy(draft, chosen)}",
         "the T that makes P x T the cheapest choice (see gunicorn.workers): U(T) = min(1 - B(T, a), GIL) / (1 + v q) "
         "with Erlang's B, the GIL's ceiling and q = T - min(1 - B(T, a), GIL) (1 + a) threads that stand in line for it, "
@@ -222,8 +230,8 @@ def _threads(draft: Draft, chosen: Concurrency) -> None:
     )
 
 
-def _connections(draft: Draft, chosen: Concurrency) -> None:
-    threads = chosen.threads
+def _connections(draft: Draft, chosen: Choice) -> None:
+    threads = chosen.per_worker
     draft.calculated(
         "gunicorn.worker_connections",
         threads,
@@ -245,14 +253,14 @@ def _connections(draft: Draft, chosen: Concurrency) -> None:
         )
 
 
-def _convoy(draft: Draft, chosen: Concurrency) -> str:
+def _convoy(draft: Draft, chosen: Choice) -> str:
     """What a request that computes for long does to the threads beside it; a sentence or two, or none."""
     if not draft.workload.holds_the_gil:
         return ""
     sentences = ""
     segment, interval = draft.workload.longest_cpu_segment_seconds or 0.0, policy.GIL_SWITCH_SECONDS
-    if chosen.threads > 1:
-        others = chosen.threads - 1
+    if chosen.per_worker > 1:
+        others = chosen.per_worker - 1
         longest = f", {milliseconds(others * interval)} beside {others} such requests" if others > 1 else ""
         sentences = (
             f" A request may compute for {milliseconds(segment)}{draft.workload.if_measured('longest_cpu_segment_seconds')} "
@@ -261,9 +269,23 @@ def _convoy(draft: Draft, chosen: Concurrency) -> str:
         )
     cheapest = chosen.instead_of
     if cheapest:
-        need = [draft.cost.slot_mb(each.workers, each.threads) for each in (chosen, cheapest)]
+        need = [draft.cost.slot_mb(each.workers, each.per_worker) for each in (chosen, cheapest)]
         sentences += (
-            f" {chosen.workers} x {chosen.threads} in {mb(need[0])} instead of {cheapest.workers} x {cheapest.threads} in "
+            f" {chosen.workers} x {chosen.per_worker} in {mb(need[0])} instead of {cheapest.workers} x {cheapest.per_worker} in "
             f"{mb(need[1])} let fewer threads wait for one that computes for {milliseconds(segment)}."
         )
     return sentences
+
+
+class Section(NamedTuple):
+    """What a kind of worker puts into a plan, and which of the operator's values it refuses."""
+
+    settings: Callable[[Draft, Choice], None]
+    contradictions: Callable[[Draft], Iterator[str]] = lambda draft: iter(())
+
+
+SECTIONS: dict[WorkerKind, Section] = {
+    SYNC: Section(_with_threads),
+    GTHREAD: Section(_with_threads),
+    GEVENT: Section(gevent.settings, gevent.contradictions),
+}

@@ -9,11 +9,11 @@ from farrier.plan.fitting import connection_sum
 from farrier.plan.model import Working
 from farrier.project.workload import Workload
 from farrier.sizing.capacity import busy_cpus, greenlet_utilisation, host_wait_ratio
-from farrier.sizing.concurrency import Concurrency
+from farrier.sizing.concurrency import Choice
 from farrier.wording import counted, mb, milliseconds, number
 
 
-def settings(draft: Draft, chosen: Concurrency) -> None:
+def settings(draft: Draft, chosen: Choice) -> None:
     """Class, workers, threads and worker_connections."""
     _class(draft, chosen)
     limit = {"memory": "; memory allows no more", "database": "; the database grants no more connections"}
@@ -30,11 +30,40 @@ def settings(draft: Draft, chosen: Concurrency) -> None:
         ),
     )
     _connections(draft, chosen, bound)
+    _no_preload(draft)
     draft.warnings.extend(_warnings(draft))
 
 
-def _class(draft: Draft, chosen: Concurrency) -> None:
-    p, g = chosen.workers, chosen.threads
+def contradictions(draft: Draft) -> Iterator[str]:
+    """What else an operator sets that this kind of worker cannot have."""
+    if draft.settings["gunicorn.preload_app"].value:
+        yield (
+            "gunicorn.preload_app true imports the application before gunicorn.worker_class gevent patches Python in each "
+            "worker, so its locks and connections would block all requests: set it to false"
+        )
+    if draft.number("gunicorn.threads") != 1:
+        yield (
+            f"gunicorn.threads {draft.number('gunicorn.threads')} means nothing to gunicorn.worker_class gevent: set "
+            "gunicorn.worker_connections, the requests that a worker takes at once"
+        )
+
+
+def _no_preload(draft: Draft) -> None:
+    draft.default(
+        "gunicorn.preload_app",
+        False,
+        "gevent patches Python in each worker, after the fork: what an application imported before would not give way to "
+        "other requests.",
+        "false with gevent: it patches Python in each worker, after the fork",
+        lambda given: Working(
+            (given.setting("", "gunicorn.worker_class"),),
+            ("what the master imported would keep locks and connections that block all requests of a worker",),
+        ),
+    )
+
+
+def _class(draft: Draft, chosen: Choice) -> None:
+    p, g = chosen.workers, chosen.per_worker
     used = connection_sum(draft, draft.copies, p, g)
     draft.asked(
         "gunicorn.worker_class",
@@ -66,7 +95,7 @@ def _class(draft: Draft, chosen: Concurrency) -> None:
     )
 
 
-def _workers(draft: Draft, chosen: Concurrency, bound: str) -> None:
+def _workers(draft: Draft, chosen: Choice, bound: str) -> None:
     work, cpus = draft.workload, draft.facts.cpus
     ideal = cpus / work.host_cpu_seconds
     draft.calculated(
@@ -82,7 +111,7 @@ def _workers(draft: Draft, chosen: Concurrency, bound: str) -> None:
 
 
 def _workers_working(given: Inputs) -> Working:
-    draft, work, (p, g) = given.draft, given.work, (given.workers, given.threads)
+    draft, work, (p, g) = given.draft, given.work, (given.workers, given.per_worker)
     on_host = host_wait_ratio(work.serving_cpu_seconds, work.wait_ratio, work.other_cpu_seconds)
     used, busy = greenlet_utilisation(g, work.wait_ratio), busy_cpus(p * g, on_host, given.cpus)
     own, whole = milliseconds(work.serving_cpu_seconds), milliseconds(work.host_cpu_seconds)
@@ -113,12 +142,12 @@ def _workers_working(given: Inputs) -> Working:
     )
 
 
-def _connections(draft: Draft, chosen: Concurrency, bound: str) -> None:
+def _connections(draft: Draft, chosen: Choice, bound: str) -> None:
     work, cpus, workers = draft.workload, draft.facts.cpus, chosen.workers
     little = in_service(draft, workers)
     draft.calculated(
         "gunicorn.worker_connections",
-        chosen.threads,
+        chosen.per_worker,
         f"{number(policy.GREENLET_MARGIN)} x the {number(little, 1)} requests that Little's law finds in "
         f"service in a worker at its capacity, as one waits {milliseconds(work.wait_seconds)} and takes "
         f"{milliseconds(work.serving_cpu_seconds)} of CPU; the rest waits in the queue that all workers share"
@@ -163,10 +192,10 @@ def others(work: Workload) -> str:
     )
 
 
-def _what_changes(draft: Draft, chosen: Concurrency) -> Iterator[str]:
+def _what_changes(draft: Draft, chosen: Choice) -> Iterator[str]:
     """Against threads, in sentences."""
     yield (
-        f"each worker takes up to {counted(chosen.threads, 'request')} at once as greenlets, which give way to each other only "
+        f"each worker takes up to {counted(chosen.per_worker, 'request')} at once as greenlets, which give way to each other only "
         "where they wait in what gevent has patched."
     )
     segment = draft.workload.longest_cpu_segment_seconds
@@ -178,7 +207,7 @@ def _what_changes(draft: Draft, chosen: Concurrency) -> Iterator[str]:
         "So does one that waits in a C extension: drivers in Python (PyMySQL, pg8000, redis) and psycopg 3 give way, psycopg2 "
         "needs psycogreen, mysqlclient cannot."
     )
-    used = connection_sum(draft, draft.copies, chosen.workers, chosen.threads)
+    used = connection_sum(draft, draft.copies, chosen.workers, chosen.per_worker)
     yield f"Each greenlet may hold a database connection: {used}."
     yield "`timeout` ends no request, the watchdog is off, nothing is preloaded, and the requirements must name gevent."
 

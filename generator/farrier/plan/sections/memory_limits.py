@@ -53,7 +53,7 @@ def _maximum(draft: Draft) -> None:
     else:
         reason = (
             f"{number(policy.MEMORY_MAX_FACTOR)} x the {mb(draft.slot_mb)} that a slot should need "
-            f"({draft.cost.breakdown(draft.number('gunicorn.workers'), draft.each)}): a leak "
+            f"({draft.cost.breakdown(draft.number('gunicorn.workers'), draft.per_worker)}): a leak "
             "is contained in its own slot."
         )
     draft.calculated(
@@ -93,13 +93,13 @@ def _high(draft: Draft) -> None:
 
 
 def _files(draft: Draft) -> None:
-    each, hard = draft.each, draft.facts.nofile_hard
+    each, hard = draft.per_worker, draft.facts.nofile_hard
     raw = policy.FILES_PER_WORKER + policy.FILES_PER_THREAD * each
     wanted = max(policy.LIMIT_NOFILE_MINIMUM, ceil_to(raw, 256))
     draft.calculated(
         "systemd.LimitNOFILE",
         wanted if hard is None else min(wanted, hard),
-        f"{policy.FILES_PER_WORKER} for a worker + {policy.FILES_PER_THREAD} for each of {counted(each, draft.cost.kind)}, "
+        f"{policy.FILES_PER_WORKER} for a worker + {policy.FILES_PER_THREAD} for each of {counted(each, draft.cost.unit)}, "
         f"at least {policy.LIMIT_NOFILE_MINIMUM}"
         + ("." if hard is None else f", at most the {number(hard)} that the host grants."),
         "w + f T, rounded up to 256, at least m, at most what the host grants",
@@ -118,8 +118,8 @@ def _files(draft: Draft) -> None:
 
 def _tasks(draft: Draft) -> None:
     workers, visible = draft.number("gunicorn.workers"), draft.facts.visible_cpus
-    # greenlets are all in one thread, beside those of gevent's own pool
-    threads = policy.GEVENT_POOL_THREADS if draft.greenlets else draft.each
+    pool = draft.kind.pool_threads
+    threads = draft.per_worker if pool is None else pool
     own = 1 + workers * (1 + threads)
     pools = policy.TASKS_POOLS * (1 + workers) * visible
     raw = policy.TASKS_FACTOR * own + pools + policy.TASKS_BASE
@@ -135,7 +135,7 @@ def _tasks(draft: Draft) -> None:
         lambda given: Working(
             (
                 given.setting("P", "gunicorn.workers"),
-                given.constant("T", "GEVENT_POOL_THREADS") if draft.greenlets else given.each("T"),
+                given.each("T") if pool is None else given.constant("T", "GEVENT_POOL_THREADS"),
                 Input("v", "CPUs that a program sees", str(visible), "fact of the host"),
                 given.constant("f", "TASKS_FACTOR"),
                 given.constant("l", "TASKS_POOLS"),

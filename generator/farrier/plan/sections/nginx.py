@@ -45,18 +45,18 @@ def _processes(draft: Draft) -> None:
 
 def _connections(draft: Draft) -> None:
     processes = draft.number("nginx.worker_processes")
-    slots = draft.number("gunicorn.workers") * draft.each
+    concurrency = draft.sized.chosen.concurrency
     queued, keepalive = draft.number("gunicorn.backlog"), draft.number("nginx.keepalive_timeout")
     peak = draft.workload.peak_rps
     rate = peak or draft.capacity_rps
     idle = math.ceil(rate * keepalive)
-    need = 2 * (slots + queued) + idle
+    need = 2 * (concurrency + queued) + idle
     raw = policy.NGINX_SPREAD * need / processes
     wanted = max(policy.NGINX_CONNECTIONS_MINIMUM, ceil_to(raw, 256))
     hard = draft.facts.nofile_hard
     allowed = wanted if hard is None else min(wanted, hard // 2)
     reason = (
-        f"{number(slots)} requests in service and {number(queued)} queued take 2 connections each, {number(rate, 1)} "
+        f"{number(concurrency)} requests in service and {number(queued)} queued take 2 connections each, {number(rate, 1)} "
         f"new clients a second leave up to {number(idle)} idle ones: {number(need)} in all, times "
         f"{policy.NGINX_SPREAD} for uneven sharing, over {counted(processes, 'process', 'processes')}; at least "
         f"{policy.NGINX_CONNECTIONS_MINIMUM}"
@@ -75,7 +75,7 @@ def _connections(draft: Draft) -> None:
         "two connections for each request in service or queued, one for each idle client",
         lambda given: Working(
             (
-                Input("P T", "requests in service", number(slots), "calculated"),
+                Input("P T", "requests in service", number(concurrency), "calculated"),
                 given.setting("B", "gunicorn.backlog"),
                 given.workload("r", "peak_rps")
                 if peak
@@ -88,7 +88,7 @@ def _connections(draft: Draft) -> None:
             ),
             (
                 f"idle clients: {number(rate)} x {keepalive} s = {number(idle)}",
-                f"2 x ({number(slots)} + {number(queued)}) + {number(idle)} = {number(need)}",
+                f"2 x ({number(concurrency)} + {number(queued)}) + {number(idle)} = {number(need)}",
                 f"{policy.NGINX_SPREAD} x {number(need)} / {processes} = {number(raw)}, so {number(wanted)}",
             ),
         ),

@@ -7,24 +7,24 @@ from farrier.plan.derivation import Inputs
 from farrier.plan.draft import Draft
 from farrier.plan.fitting import connection_sum
 from farrier.plan.model import Working
-from farrier.sizing.concurrency import Concurrency
+from farrier.sizing.concurrency import Choice
 from farrier.wording import mb, number
 
 
-def switch(draft: Draft, chosen: Concurrency) -> None:
+def switch(draft: Draft, chosen: Choice) -> None:
     """Overlap where two slots fit into memory and into the database's connections."""
     slots, slot, left = policy.SLOTS_WHILE_SWITCHING, draft.slot_mb, draft.budget.gunicorn_mb
     assumed, connections = draft.memory_assumed, draft.connections
     factor = policy.ASSUMED_MEMORY_FACTOR if assumed else 1.0
     fits = draft.given.overlaps(chosen, factor)
-    granted = connections is None or chosen.slots <= connections.each(slots)
+    granted = connections is None or chosen.concurrency <= connections.each(slots)
 
     def working(given: Inputs) -> Working:
         steps = [
             f"{'a o S' if assumed else 'o S'} = {mb(factor * slots * slot)} {'fit' if fits else 'do not fit'} into M = {mb(left)}"
         ]
         if connections:
-            used = connection_sum(draft, slots, chosen.workers, chosen.threads)
+            used = connection_sum(draft, slots, chosen.workers, chosen.per_worker)
             verdict = "of" if granted else "do not fit into"
             steps.append(f"{used} {verdict} {number(connections.granted)} database connections")
         inputs = (
@@ -49,7 +49,7 @@ def switch(draft: Draft, chosen: Concurrency) -> None:
         draft.warnings.append(warning)
 
 
-def _why(draft: Draft, chosen: Concurrency, *, fits: bool, granted: bool) -> tuple[str, str]:
+def _why(draft: Draft, chosen: Choice, *, fits: bool, granted: bool) -> tuple[str, str]:
     """The reason, and the warning where a deploy makes requests wait."""
     slot, left, work = draft.slot_mb, draft.budget.gunicorn_mb, draft.workload
     factor = number(policy.ASSUMED_MEMORY_FACTOR)
@@ -75,8 +75,8 @@ def _why(draft: Draft, chosen: Concurrency, *, fits: bool, granted: bool) -> tup
             f"for Gunicorn, {after}",
             f"as memory is assumed, slots do not overlap: {wait}",
         )
-    used = connection_sum(draft, policy.SLOTS_WHILE_SWITCHING, chosen.workers, chosen.threads)
-    wanted, limit = policy.SLOTS_WHILE_SWITCHING * draft.hosts * chosen.slots, work.database_connections or 0
+    used = connection_sum(draft, policy.SLOTS_WHILE_SWITCHING, chosen.workers, chosen.per_worker)
+    wanted, limit = policy.SLOTS_WHILE_SWITCHING * draft.hosts * chosen.concurrency, work.database_connections or 0
     return (
         f"Two slots would use {used} database connections of {number(limit)}, {after}",
         f"the database's connections are enough for one slot only: {wait}; {number(wanted - limit)} more connections would "

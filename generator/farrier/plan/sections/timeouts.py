@@ -14,9 +14,8 @@ def chain(draft: Draft) -> None:
     work = draft.workload
     _keepalive(draft)
     limit = work.request_limit_seconds
-    worker_class = str(draft.settings["gunicorn.worker_class"].value)
-    _gunicorn_timeout(draft, worker_class)
-    if worker_class == "sync":  # here `timeout` is what really ends a request
+    _gunicorn_timeout(draft)
+    if draft.kind.ends_requests:
         limit = max(limit, draft.number("gunicorn.timeout"))
     links = timeouts.chain(limit, work.queue_budget_seconds, work.client_timeout_seconds)
     if links is None:
@@ -31,7 +30,7 @@ def chain(draft: Draft) -> None:
             f"{work.client_timeout_seconds} s, of which a request may take {limit} s"
         )
     draft.request_limit, draft.queue_budget = limit, links.queue_budget
-    _watchdog(draft, worker_class)
+    _watchdog(draft)
     _stopping(draft, links)
     _proxy(draft, links)
     _retry_after(draft, links.queue_budget)
@@ -56,26 +55,25 @@ def _keepalive(draft: Draft) -> None:
         draft.warnings.append("keepalive is above 0: NGINX closes each connection, so it only keeps threads waiting")
 
 
-def _gunicorn_timeout(draft: Draft, worker_class: str) -> None:
-    work, is_sync = draft.workload, worker_class == "sync"
+def _gunicorn_timeout(draft: Draft) -> None:
+    work, kind = draft.workload, draft.kind
     boot = f"the {work.boot_seconds:g} s that a worker takes to start{work.if_measured('boot_seconds')}."
-    if is_sync:
+    if kind.ends_requests:
         reason = (
             f"A sync worker is killed when one request takes longer: the request limit of {work.request_limit_seconds} "
             f"s, and at least {policy.BOOT_FACTOR} times {boot}"
         )
     else:
+        stalls = "stalls" if kind.gives_way else "stalls or lets a request compute for that long without a pause"
         reason = (
-            f"Does not limit the requests of a {worker_class} worker, only detects a worker that stalls; at least "
+            f"Does not limit the requests of a {kind.name} worker, only detects a worker that {stalls}; at least "
             f"{policy.BOOT_FACTOR} times {boot}"
         )
-        if draft.greenlets:
-            reason = reason.replace("stalls;", "stalls or lets a request compute for that long without a pause;")
 
     def working(given: Inputs) -> Working:
         least = (
             given.workload("r", "request_limit_seconds")
-            if is_sync
+            if kind.ends_requests
             else given.constant("g", "GTHREAD_LIVENESS_SECONDS", "s")
         )
         boots = round(policy.BOOT_FACTOR * work.boot_seconds)
@@ -91,24 +89,25 @@ def _gunicorn_timeout(draft: Draft, worker_class: str) -> None:
 
     draft.calculated(
         "gunicorn.timeout",
-        timeouts.timeout(worker_class, work.request_limit_seconds, work.boot_seconds),
+        timeouts.timeout(work.request_limit_seconds if kind.ends_requests else None, work.boot_seconds),
         reason,
         "max(r, f b): it ends a request of a sync worker, and must outlast a boot"
-        if is_sync
-        else f"max(g, f b): for {worker_class} it limits no request, but must outlast a boot",
+        if kind.ends_requests
+        else f"max(g, f b): for {kind.name} it limits no request, but must outlast a boot",
         working,
     )
 
 
-def _watchdog(draft: Draft, worker_class: str) -> None:
-    limit = draft.workload.request_limit_seconds if worker_class == "gthread" else 0
-    reason = {
-        "sync": "A sync worker needs none: gunicorn.timeout ends its requests.",
-        "gevent": "It looks at threads; gevent's requests share one, and a request that hangs costs a greenlet, not a thread.",
-        "gthread": f"No legitimate request takes longer than {limit} s, and gunicorn.timeout ends none of a gthread worker: "
-        "one that hangs would hold its thread for good.",
-    }[worker_class]
-    put = draft.calculated if worker_class == "gthread" else draft.default
+def _watchdog(draft: Draft) -> None:
+    kind = draft.kind
+    limit = 0 if kind.unwatched else draft.workload.request_limit_seconds
+    reason = (
+        f"Off: {kind.unwatched}."
+        if kind.unwatched
+        else f"No legitimate request takes longer than {limit} s, and gunicorn.timeout ends none of a {kind.name} worker: "
+        "one that hangs would hold its thread for good."
+    )
+    put = draft.default if kind.unwatched else draft.calculated
     put(
         "farrier.watchdog_timeout",
         limit,
@@ -117,7 +116,7 @@ def _watchdog(draft: Draft, worker_class: str) -> None:
         "requests share the one thread that could be looked at",
         lambda given: Working(
             (given.setting("", "gunicorn.worker_class"), given.workload("r", "request_limit_seconds")),
-            (f"{worker_class}: {limit} s",),
+            (f"{kind.name}: {limit} s",),
         ),
     )
 

@@ -11,26 +11,10 @@ from farrier.wording import ceil_to, counted, mb, number
 
 def life(draft: Draft) -> None:
     """Preload, and how often a worker is replaced."""
-    if draft.greenlets:
-        _no_preload(draft)
-    else:
+    if draft.kind.may_preload:
         _preload(draft)
     _max_requests(draft)
     _jitter(draft)
-
-
-def _no_preload(draft: Draft) -> None:
-    draft.default(
-        "gunicorn.preload_app",
-        False,
-        "gevent patches Python in each worker, after the fork: what an application imported before would not give way to "
-        "other requests.",
-        "false with gevent: it patches Python in each worker, after the fork",
-        lambda given: Working(
-            (given.setting("", "gunicorn.worker_class"),),
-            ("what the master imported would keep locks and connections that block all requests of a worker",),
-        ),
-    )
 
 
 def _preload(draft: Draft) -> None:
@@ -57,7 +41,9 @@ def _preload(draft: Draft) -> None:
         )
 
     def working(given: Inputs) -> Working:
-        apart, shares = (replace(draft.cost, preload=preload).slot_mb(workers, draft.each) for preload in (False, True))
+        apart, shares = (
+            replace(draft.cost, preload=preload).slot_mb(workers, draft.per_worker) for preload in (False, True)
+        )
         return Working(
             (
                 given.workload("", "preload_safe"),
