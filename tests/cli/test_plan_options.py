@@ -62,7 +62,7 @@ def test_hosts_that_are_not_shown_have_their_connections_too(project: Path) -> N
     assert "2 hosts x 2 slots x 3 workers x 2 threads = 24 of 24 database connections" in said(text)
     (project / "farrier.yml").write_text(TWO_SIZES + "    workload: {database_connections: 1}\n")
     assert fails(project, 3, "plan", "production", "--limit", "web1") == (
-        "farrier: web1: no plan fits: one slot of 1 worker with 1 thread each need 2 database connections (2 hosts x 1 slot x "
+        "farrier: web1: no plan fits: one slot of 1 worker with 1 thread each needs 2 database connections (2 hosts x 1 slot x "
         "1 worker x 1 thread = 2), but the limit is 1 (database_connections)"
     )
 

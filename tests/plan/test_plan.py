@@ -212,7 +212,7 @@ def test_unwise_values_are_kept_with_a_warning() -> None:
     [
         (
             {"gunicorn.workers": 200},
-            "web1: no plan fits: one slot of 200 workers with 1 thread each need 16,135 MB (35 MB master + 200 x (80 "
+            "web1: no plan fits: one slot of 200 workers with 1 thread each needs 16,135 MB (35 MB master + 200 x (80 "
             "MB worker + "
             "1 x 0.5 MB threads) = 16,135 MB a slot), but the limit is 3,510 MB (3,936 MB usable - 394 MB reserve - "
             "32 MB for "
@@ -257,7 +257,7 @@ def test_what_breaks_a_budget_is_refused_with_need_limit_and_breakdown(
 
 def test_a_host_on_which_nothing_fits() -> None:
     assert refused({}, host(cpus=1, memory_mb=190)) == (
-        "web1: no plan fits: one slot of 1 worker with 1 thread each need 116 MB (35 MB master + 1 x (80 MB worker + "
+        "web1: no plan fits: one slot of 1 worker with 1 thread each needs 116 MB (35 MB master + 1 x (80 MB worker + "
         "1 x 0.5 MB "
         "threads) = 116 MB a slot), but the limit is 110 MB (190 MB usable - 64 MB reserve - 16 MB for NGINX = 110 MB)"
     )

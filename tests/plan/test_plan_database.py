@@ -77,7 +77,7 @@ def test_connections_for_one_slot_only_mean_stop_then_start() -> None:
         (
             1,
             {},
-            "web1: no plan fits: one slot of 1 worker with 1 thread each need 2 database connections (2 hosts x 1 slot x 1 "
+            "web1: no plan fits: one slot of 1 worker with 1 thread each needs 2 database connections (2 hosts x 1 slot x 1 "
             "worker x 1 thread = 2), but the limit is 1 (database_connections)",
         ),
         (

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from farrier import policy
 from farrier.plan.draft import BEGINNINGS, OPERATORS, Draft
 from farrier.plan.model import Setting
-from farrier.plan.sized import Sized, given
+from farrier.plan.sized import Basis, Sized, given
 from farrier.wording import counted, mb, number
 
 CONCURRENCY = (*BEGINNINGS, "gunicorn.preload_app")
@@ -13,7 +13,7 @@ CONCURRENCY = (*BEGINNINGS, "gunicorn.preload_app")
 
 
 def sized_again(
-    draft: Draft,
+    basis: Basis,
     *,
     cpus: float | None = None,
     memory_mb: int | None = None,
@@ -24,13 +24,13 @@ def sized_again(
 
     `freely` is without the operator's values, `connected` with as many database connections as are wanted.
     """
-    overrides = {k: v for k, v in draft.overrides.items() if not (freely and k in CONCURRENCY)}
+    overrides = {k: v for k, v in basis.overrides.items() if not (freely and k in CONCURRENCY)}
     again = given(
-        draft.facts.cpus if cpus is None else cpus,
-        draft.facts.memory_mb if memory_mb is None else memory_mb,
-        draft.workload,
+        basis.facts.cpus if cpus is None else cpus,
+        basis.facts.memory_mb if memory_mb is None else memory_mb,
+        basis.workload,
         overrides,
-        draft.hosts,
+        basis.hosts,
     )
     return (again._replace(connections=None) if connected else again).choose()
 

@@ -129,19 +129,17 @@ class Inputs:
             "o", "slots at a time", str(self.draft.copies), f"farrier.switch {found.value}, {found.provenance}"
         )
 
-    def queue_budget(self) -> Input:
+    def queue_budget(self, used: int) -> Input:
         """q, which may be shorter than asked for."""
         asked = self.workload("q", "queue_budget_seconds")
-        used = self.draft.queue_budget
         if used == self.work.queue_budget_seconds:
             return asked
         why = f"calculated: {asked.value} ({asked.provenance}), but clients wait only {self.work.client_timeout_seconds} s"
         return asked._replace(value=f"{used} s", provenance=why)
 
-    def request_limit(self) -> Input:
+    def request_limit(self, used: int) -> Input:
         """r; a sync worker's own timeout may be longer than what the workload says."""
         asked = self.workload("r", "request_limit_seconds")
-        used = self.draft.request_limit
         if used == self.work.request_limit_seconds:
             return asked
         return asked._replace(value=f"{used} s", provenance="gunicorn.timeout, which ends a request of a sync worker")
@@ -189,7 +187,7 @@ def connection_steps(given: Inputs) -> tuple[str, ...]:
     draft = given.draft
     if draft.connections is None:
         return ()
-    used = connection_sum(draft, draft.copies, given.workers, given.per_worker)
+    used = connection_sum(draft.sized.given, draft.copies, draft.sized.chosen)
     return (f"{used} of {number(draft.connections.granted)} database connections",)
 
 

@@ -1,14 +1,12 @@
 """A plan in the making: an operator's value takes the place of a calculated one, and what follows builds on it."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from farrier import policy
-from farrier.facts.model import HostFacts
 from farrier.plan.model import Provenance, Setting, Working
-from farrier.plan.sized import Given, Sized, fixed
-from farrier.project.workload import Workload
+from farrier.plan.sized import Basis, Sized, fixed
 from farrier.settings import Value
 from farrier.sizing.connections import Connections
 from farrier.sizing.latency import Service
@@ -28,31 +26,19 @@ BEGINNINGS = ("gunicorn.worker_class", "gunicorn.workers", "gunicorn.threads")
 """The operator's values for these go into the calculation, which so cannot disagree."""
 
 
-@dataclass
-class Draft:
-    """Input, settings so far, and the quantities that later sections need."""
+@dataclass(frozen=True)
+class Draft(Basis):
+    """What is given, how it is sized, and the settings so far."""
 
-    facts: HostFacts
-    workload: Workload
-    overrides: Mapping[str, Value]
-    hosts: int = 1
-    """Hosts of the environment, which share the database's connections."""
-
+    sized: Sized = field(kw_only=True)
     settings: dict[str, Setting] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     workings: dict[str, Workings] | None = None
     """Kept only where somebody asks for them: they would outweigh the plans of ten thousand hosts."""
 
-    given: Given = field(init=False)
-    sized: Sized = field(init=False)
-    request_limit: int = field(init=False)
-    queue_budget: int = field(init=False)
-
     def undecided(self) -> "Draft":
         """The same sizing, for the sections to decide with their workings kept."""
-        again = Draft(self.facts, self.workload, self.overrides, self.hosts, workings={})
-        again.given, again.sized = self.given, self.sized
-        return again
+        return replace(self, settings={}, warnings=[], workings={})
 
     def calculated(self, name: str, value: Value, reason: str, formula: str, working: Workings) -> None:
         """Put a value that follows from numbers."""
@@ -123,12 +109,12 @@ class Draft:
     @property
     def cost(self) -> Cost:
         """Memory of the application."""
-        return self.given.cost
+        return self.sized.given.cost
 
     @property
     def budget(self) -> Budget:
         """Memory that Gunicorn may take."""
-        return self.given.budget
+        return self.sized.given.budget
 
     @property
     def copies(self) -> int:
@@ -148,7 +134,7 @@ class Draft:
     @property
     def memory_assumed(self) -> bool:
         """Whether nobody has said what a slot takes, nor what it may take at most."""
-        return self.given.memory_assumed
+        return self.sized.given.memory_assumed
 
     @property
     def per_worker(self) -> int:
@@ -158,7 +144,7 @@ class Draft:
     @property
     def connections(self) -> Connections | None:
         """What the database grants; None where nobody has said."""
-        return self.given.connections
+        return self.sized.given.connections
 
     @property
     def service(self) -> Service:

@@ -4,50 +4,48 @@ import math
 from collections.abc import Iterator
 
 from farrier.errors import DoesNotFitError
-from farrier.plan.draft import Draft
-from farrier.plan.sized import given
+from farrier.plan.sized import Basis, Given, Sized, given
+from farrier.sizing.concurrency import Choice
 from farrier.wording import counted, mb, number
 
 
-def size(draft: Draft) -> None:
+def size(basis: Basis) -> Sized:
     """Workers and threads, within the CPUs and the memory of two slots.
 
     Raises:
         DoesNotFitError: not one worker fits.
     """
-    draft.given = given(draft.facts.cpus, draft.facts.memory_mb, draft.workload, draft.overrides, draft.hosts)
-    sized = draft.given.choose()
+    found = given(basis.facts.cpus, basis.facts.memory_mb, basis.workload, basis.overrides, basis.hosts)
+    sized = found.choose()
     if sized is None:
-        demand = draft.given.demand
-        raise DoesNotFitError(*_too_much(draft, demand.workers or 1, demand.per_worker or 1, draft.given.copies[-1]))
-    draft.sized = sized
+        raise DoesNotFitError(*_too_much(found))
+    return sized
 
 
-def _too_much(draft: Draft, workers: int, per_worker: int, copies: int) -> Iterator[str]:
+def _too_much(given: Given) -> Iterator[str]:
     """Which limit the least that could be planned exceeds, memory or connections."""
-    available = draft.budget.gunicorn_mb
-    need = copies * draft.cost.slot_mb(workers, per_worker)
-    slots = "two slots" if copies > 1 else "one slot"
-    least = (
-        f"no plan fits: {slots} of {counted(workers, 'worker')} with {counted(per_worker, draft.cost.unit)} each need "
+    least = Choice(given.demand.workers or 1, given.demand.per_worker or 1, "override")
+    copies, available, connections = given.copies[-1], given.budget.gunicorn_mb, given.connections
+    slot_mb = given.cost.slot_mb(least.workers, least.per_worker)
+    start = (
+        f"no plan fits: {'two slots' if copies > 1 else 'one slot'} of {counted(least.workers, 'worker')} with "
+        f"{counted(least.per_worker, given.cost.unit)} each {'need' if copies > 1 else 'needs'} "
     )
-    if draft.cost.slot_mb(workers, per_worker) > math.floor(available / copies):
+    if slot_mb > math.floor(available / copies):
         yield (
-            f"{least}{mb(math.ceil(need))} ({draft.cost.breakdown(workers, per_worker)} a slot), but the limit is "
-            f"{mb(max(0, math.floor(available)))} ({draft.budget.breakdown()})"
+            f"{start}{mb(math.ceil(copies * slot_mb))} ({given.cost.breakdown(least.workers, least.per_worker)} a slot), but "
+            f"the limit is {mb(max(0, math.floor(available)))} ({given.budget.breakdown()})"
         )
-    connections = draft.connections
-    if connections and connections.need(copies, workers * per_worker) > connections.granted:
+    if connections and connections.need(copies, least.concurrency) > connections.granted:
         yield (
-            f"{least}{counted(connections.need(copies, workers * per_worker), 'database connection')} "
-            f"({connection_sum(draft, copies, workers, per_worker)}), but the limit is {number(connections.granted)} "
-            "(database_connections)"
+            f"{start}{counted(connections.need(copies, least.concurrency), 'database connection')} "
+            f"({connection_sum(given, copies, least)}), but the limit is {number(connections.granted)} (database_connections)"
         )
 
 
-def connection_sum(draft: Draft, copies: int, workers: int, per_worker: int) -> str:
+def connection_sum(given: Given, copies: int, chosen: Choice) -> str:
     """The connections of all hosts written out: `2 hosts x 2 slots x 3 workers x 4 threads = 48`."""
     return (
-        f"{counted(draft.hosts, 'host')} x {counted(copies, 'slot')} x {counted(workers, 'worker')} x "
-        f"{counted(per_worker, draft.cost.unit)} = {number(draft.hosts * copies * workers * per_worker)}"
+        f"{counted(given.hosts, 'host')} x {counted(copies, 'slot')} x {counted(chosen.workers, 'worker')} x "
+        f"{counted(chosen.per_worker, given.cost.unit)} = {number(given.hosts * copies * chosen.concurrency)}"
     )

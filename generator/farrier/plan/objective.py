@@ -7,7 +7,7 @@ from farrier import policy
 from farrier.facts.model import MEMORY_MB, HostFacts
 from farrier.plan.bottleneck import CONCURRENCY, operators_own, sized_again, smallest
 from farrier.plan.draft import Draft
-from farrier.plan.sized import Sized
+from farrier.plan.sized import Basis, Sized
 from farrier.project.workload import Workload
 from farrier.settings import Value
 from farrier.wording import MB, counted, mb, milliseconds, number
@@ -119,9 +119,9 @@ def _wish(draft: Draft, *, freely: bool = False) -> Wish:
     return draft.workload, tuple(sorted(overrides.items())), draft.hosts
 
 
-def _any_host(wish: Wish) -> Draft:
+def _any_host(wish: Wish) -> Basis:
     work, overrides, hosts = wish
-    return Draft(HostFacts(host="", cpus=1.0, memory_mb=MEMORY_MB), work, dict(overrides), hosts)
+    return Basis(HostFacts(host="", cpus=1.0, memory_mb=MEMORY_MB), work, dict(overrides), hosts)
 
 
 @lru_cache(maxsize=64)
@@ -139,11 +139,11 @@ def _least_memory(wish: Wish, cpus: float, objective: float | None) -> int:
     return _search_memory(_any_host(wish), cpus, objective, 0)
 
 
-def _search_memory(draft: Draft, cpus: float, objective: float | None, low: int) -> int:
+def _search_memory(host: Basis, cpus: float, objective: float | None, low: int) -> int:
     """The least memory above `low` with which `cpus` do; there is one."""
 
     def enough(memory_mb: int) -> bool:
-        return _meets(sized_again(draft, cpus=cpus, memory_mb=memory_mb), draft.workload, objective)
+        return _meets(sized_again(host, cpus=cpus, memory_mb=memory_mb), host.workload, objective)
 
     high = max(2 * low, 64)
     while not enough(high):

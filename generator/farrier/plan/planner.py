@@ -13,6 +13,7 @@ from farrier.plan.fitting import size
 from farrier.plan.model import Plan
 from farrier.plan.sections import concurrency, memory_limits, nginx, queue, timeouts, worker_life
 from farrier.plan.sections.checks import check
+from farrier.plan.sized import Basis
 from farrier.project.workload import Workload
 from farrier.settings import SPECS, Value
 from farrier.wording import number
@@ -67,8 +68,8 @@ def drafted(facts: HostFacts, workload: Workload, overrides: Mapping[str, Value]
     Raises:
         DoesNotFitError: nothing fits the host, or an override breaks the memory budget or the timeout chain.
     """
-    draft = Draft(facts, workload, overrides, hosts)
-    size(draft)
+    sized = size(Basis(facts, workload, overrides, hosts))
+    draft = Draft(facts, workload, overrides, hosts, sized=sized)
     decide(draft)
     return draft
 
@@ -77,18 +78,18 @@ def decide(draft: Draft) -> None:
     """Every setting of a host that is sized."""
     concurrency.concurrency(draft)
     worker_life.life(draft)
-    timeouts.chain(draft)
-    queue.backlog(draft)
+    links = timeouts.chain(draft)
+    queue.backlog(draft, links)
     memory_limits.limits(draft)
     nginx.limits(draft)
-    check(draft)
+    check(draft, links)
     objective.warn(draft)
 
 
 def _plan(facts: HostFacts, workload: Workload, overrides: Mapping[str, Value], hosts: int) -> Plan:
     draft = drafted(facts, workload, overrides, hosts)
     settings = draft.settings | beside_own_choice(draft)
-    draft.settings = {spec.name: settings[spec.name] for spec in SPECS}
+    draft = replace(draft, settings={spec.name: settings[spec.name] for spec in SPECS})
     return Plan(
         facts.host,
         facts.cpus,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from farrier import policy
+from farrier.facts.model import HostFacts
 from farrier.project.workload import Workload
 from farrier.settings import Value
 from farrier.sizing.concurrency import Choice, Demand
@@ -13,6 +14,16 @@ from farrier.sizing.connections import Connections
 from farrier.sizing.latency import Service
 from farrier.sizing.memory import Budget, Cost, budget
 from farrier.sizing.worker import GTHREAD, KINDS, SYNC, WorkerKind
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What a plan is made from; the `hosts` of the environment share the database's connections."""
+
+    facts: HostFacts
+    workload: Workload
+    overrides: Mapping[str, Value]
+    hosts: int = 1
 
 
 class Given(NamedTuple):

@@ -10,13 +10,13 @@ from farrier.sizing import timeouts
 from farrier.wording import MB, mb, number
 
 
-def check(draft: Draft) -> None:
+def check(draft: Draft, links: timeouts.Chain) -> None:
     """Refuse values that contradict each other, all of them in one error.
 
     Raises:
         DoesNotFitError: with the need, the limit and where each comes from.
     """
-    broken = [*_memory(draft), *_timeouts(draft), *_queue(draft), *_files(draft), *contradictions(draft)]
+    broken = [*_memory(draft), *_timeouts(draft, links), *_queue(draft), *_files(draft), *contradictions(draft)]
     _headers(draft)
     if broken:
         raise DoesNotFitError(*broken)
@@ -43,10 +43,9 @@ def _memory(draft: Draft) -> Iterator[str]:
         )
 
 
-def _timeouts(draft: Draft) -> Iterator[str]:
-    limit, work = draft.request_limit, draft.workload
+def _timeouts(draft: Draft, links: timeouts.Chain) -> Iterator[str]:
+    limit, work = links.request_limit, draft.workload
     stated = work.request_limit_seconds
-    links = timeouts.Chain(limit, draft.queue_budget, work.client_timeout_seconds)
     timeout = draft.number("gunicorn.timeout")
     if draft.kind.ends_requests and timeout < stated:
         yield f"gunicorn.timeout {timeout} s ends requests that may take {stated} s (request_limit_seconds): need {stated}"

@@ -56,7 +56,7 @@ def _workers(draft: Draft, chosen: Choice) -> None:
     elif chosen.bound == "database":
         reason = (
             f"The database allows no more: of {number(work.database_connections or 0)} connections, one for each request "
-            f"in service, {connection_sum(draft, draft.copies, chosen.workers, chosen.per_worker)} may be in use at once."
+            f"in service, {connection_sum(draft.sized.given, draft.copies, chosen)} may be in use at once."
         )
         if draft.capacity_rps < policy.KNEE * ideal:
             draft.warnings.append(

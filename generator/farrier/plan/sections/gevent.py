@@ -64,7 +64,7 @@ def _no_preload(draft: Draft) -> None:
 
 def _class(draft: Draft, chosen: Choice) -> None:
     p, g = chosen.workers, chosen.per_worker
-    used = connection_sum(draft, draft.copies, p, g)
+    used = connection_sum(draft.sized.given, draft.copies, chosen)
     draft.asked(
         "gunicorn.worker_class",
         "gevent",
@@ -207,7 +207,7 @@ def _what_changes(draft: Draft, chosen: Choice) -> Iterator[str]:
         "So does one that waits in a C extension: drivers in Python (PyMySQL, pg8000, redis) and psycopg 3 give way, psycopg2 "
         "needs psycogreen, mysqlclient cannot."
     )
-    used = connection_sum(draft, draft.copies, chosen.workers, chosen.per_worker)
+    used = connection_sum(draft.sized.given, draft.copies, chosen)
     yield f"Each greenlet may hold a database connection: {used}."
     yield "`timeout` ends no request, the watchdog is off, nothing is preloaded, and the requirements must name gevent."
 

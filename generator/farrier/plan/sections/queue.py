@@ -15,16 +15,16 @@ OPERATORS_OWN = "Equal to what the operator set for the same queue."
 EQUAL = "Equal to gunicorn.backlog: systemd makes the socket, so it must ask for the same queue."
 
 
-def backlog(draft: Draft) -> None:
+def backlog(draft: Draft, links: timeouts.Chain) -> None:
     """As many requests as can be answered within the queue budget; more would only wait to fail."""
     work = draft.workload
-    raw = draft.capacity_rps * draft.queue_budget
+    raw = draft.capacity_rps * links.queue_budget
     upper = max(1, min(policy.MAX_BACKLOG, math.floor(raw)))
     arriving = min(work.peak_rps or draft.capacity_rps, draft.capacity_rps)
     needed = math.ceil(arriving * work.boot_seconds)
     set_by_operator = [name for name in AGREEING if name in draft.overrides]
     leading, following = AGREEING[::-1] if set_by_operator == ["systemd.Backlog"] else AGREEING
-    _answered_in_time(draft, leading, raw, upper, arriving, needed)
+    _answered_in_time(draft, links.queue_budget, leading, raw, upper, arriving, needed)
     value = draft.number(leading)
     _same(draft, following, leading, OPERATORS_OWN if set_by_operator == [leading] else EQUAL)
     _listen_backlog(draft, value)
@@ -33,17 +33,19 @@ def backlog(draft: Draft) -> None:
         draft.warnings.append(
             f"the backlog of {value} is shorter than a restart: {number(arriving, 1)} requests a second for "
             f"{number(work.boot_seconds, 1)} s of boot make {counted(needed, 'request')}, and the rest gets 503; "
-            f"{_what_meets(draft, upper, needed, arriving)}"
+            f"{_what_meets(draft, links, upper, needed, arriving)}"
         )
     if value > upper:
         draft.warnings.append(
             f"a backlog of {value} holds more than the {upper} requests that can be answered within the queue budget "
-            f"of {draft.queue_budget} s: the last ones wait only to get 504"
+            f"of {links.queue_budget} s: the last ones wait only to get 504"
         )
 
 
-def _answered_in_time(draft: Draft, name: str, raw: float, upper: int, arriving: float, needed: int) -> None:
-    work, budget = draft.workload, draft.queue_budget
+def _answered_in_time(
+    draft: Draft, budget: int, name: str, raw: float, upper: int, arriving: float, needed: int
+) -> None:
+    work = draft.workload
     held = "held" if needed <= upper else "more than that: a warning says what would meet it"
     draft.calculated(
         name,
@@ -55,7 +57,7 @@ def _answered_in_time(draft: Draft, name: str, raw: float, upper: int, arriving:
         lambda given: Working(
             (
                 given.capacity(),
-                given.queue_budget(),
+                given.queue_budget(budget),
                 *([given.workload("r", "peak_rps")] if work.peak_rps is not None else []),
                 given.workload("b", "boot_seconds"),
                 given.constant("B <=", "MAX_BACKLOG"),
@@ -96,22 +98,22 @@ def _listen_backlog(draft: Draft, queue: int) -> None:
     )
 
 
-def _what_meets(draft: Draft, upper: int, needed: int, arriving: float) -> str:
+def _what_meets(draft: Draft, links: timeouts.Chain, upper: int, needed: int, arriving: float) -> str:
     """What would let the queue hold a restart's requests; what binds it now comes first."""
     work = draft.workload
     if needed <= upper:
         return f"the operator's value binds: up to {upper} could be answered in time"
     budget = math.ceil(needed / draft.capacity_rps)
-    chain = timeouts.Chain(draft.request_limit, budget, work.client_timeout_seconds)
-    longer = f"a queue_budget_seconds of {budget} instead of {draft.queue_budget}, for which NGINX waits {chain.proxy_read} s"
+    chain = timeouts.Chain(links.request_limit, budget, work.client_timeout_seconds)
+    longer = f"a queue_budget_seconds of {budget} instead of {links.queue_budget}, for which NGINX waits {chain.proxy_read} s"
     if needed > policy.MAX_BACKLOG:
         binds = f"the longest queue that is planned binds, {number(policy.MAX_BACKLOG)}"
         ways = []
     elif chain.proxy_read <= work.client_timeout_seconds:
-        binds = f"queue_budget_seconds binds, as no more than {upper} could be answered within {draft.queue_budget} s"
+        binds = f"queue_budget_seconds binds, as no more than {upper} could be answered within {links.queue_budget} s"
         ways = [longer]
     else:
-        binds = f"client_timeout_seconds {work.client_timeout_seconds} binds, which leaves {draft.queue_budget} s for the queue"
+        binds = f"client_timeout_seconds {work.client_timeout_seconds} binds, which leaves {links.queue_budget} s for the queue"
         ways = [f"a client_timeout_seconds of {chain.proxy_read} with {longer}"]
     ways.append(f"a boot within {number(math.floor(100 * upper / arriving) / 100)} s")
     ways.append(f"at most {number(math.floor(10 * upper / work.boot_seconds) / 10, 1)} requests a second")

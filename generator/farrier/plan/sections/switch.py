@@ -16,7 +16,7 @@ def switch(draft: Draft, chosen: Choice) -> None:
     slots, slot, left = policy.SLOTS_WHILE_SWITCHING, draft.slot_mb, draft.budget.gunicorn_mb
     assumed, connections = draft.memory_assumed, draft.connections
     factor = policy.ASSUMED_MEMORY_FACTOR if assumed else 1.0
-    fits = draft.given.overlaps(chosen, factor)
+    fits = draft.sized.given.overlaps(chosen, factor)
     granted = connections is None or chosen.concurrency <= connections.each(slots)
 
     def working(given: Inputs) -> Working:
@@ -24,7 +24,7 @@ def switch(draft: Draft, chosen: Choice) -> None:
             f"{'a o S' if assumed else 'o S'} = {mb(factor * slots * slot)} {'fit' if fits else 'do not fit'} into M = {mb(left)}"
         ]
         if connections:
-            used = connection_sum(draft, slots, chosen.workers, chosen.per_worker)
+            used = connection_sum(draft.sized.given, slots, chosen)
             verdict = "of" if granted else "do not fit into"
             steps.append(f"{used} {verdict} {number(connections.granted)} database connections")
         inputs = (
@@ -75,7 +75,7 @@ def _why(draft: Draft, chosen: Choice, *, fits: bool, granted: bool) -> tuple[st
             f"for Gunicorn, {after}",
             f"as memory is assumed, slots do not overlap: {wait}",
         )
-    used = connection_sum(draft, policy.SLOTS_WHILE_SWITCHING, chosen.workers, chosen.per_worker)
+    used = connection_sum(draft.sized.given, policy.SLOTS_WHILE_SWITCHING, chosen)
     wanted, limit = policy.SLOTS_WHILE_SWITCHING * draft.hosts * chosen.concurrency, work.database_connections or 0
     return (
         f"Two slots would use {used} database connections of {number(limit)}, {after}",

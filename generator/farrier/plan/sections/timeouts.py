@@ -9,8 +9,8 @@ from farrier.sizing import timeouts
 from farrier.wording import number
 
 
-def chain(draft: Draft) -> None:
-    """Gunicorn's, systemd's and NGINX's timeouts, each longer than the one behind it."""
+def chain(draft: Draft) -> timeouts.Chain:
+    """Gunicorn's, systemd's and NGINX's timeouts, each longer than the one behind it, and what they follow from."""
     work = draft.workload
     _keepalive(draft)
     limit = work.request_limit_seconds
@@ -29,11 +29,11 @@ def chain(draft: Draft) -> None:
             f"the queue budget is {links.queue_budget} s instead of {work.queue_budget_seconds} s: clients wait only "
             f"{work.client_timeout_seconds} s, of which a request may take {limit} s"
         )
-    draft.request_limit, draft.queue_budget = limit, links.queue_budget
     _watchdog(draft)
     _stopping(draft, links)
     _proxy(draft, links)
     _retry_after(draft, links.queue_budget)
+    return links
 
 
 def _keepalive(draft: Draft) -> None:
@@ -129,7 +129,7 @@ def _stopping(draft: Draft, links: timeouts.Chain) -> None:
         "when its slot stops.",
         "r + m: the slowest legitimate request may finish when its slot stops",
         lambda given: Working(
-            (given.request_limit(), given.constant("m", "MARGIN_SECONDS", "s")),
+            (given.request_limit(links.request_limit), given.constant("m", "MARGIN_SECONDS", "s")),
             (f"{links.request_limit} s + {policy.MARGIN_SECONDS} s = {links.graceful} s",),
         ),
     )
@@ -157,8 +157,8 @@ def _proxy(draft: Draft, links: timeouts.Chain) -> None:
     def working(given: Inputs) -> Working:
         return Working(
             (
-                given.queue_budget(),
-                given.request_limit(),
+                given.queue_budget(links.queue_budget),
+                given.request_limit(links.request_limit),
                 given.constant("m", "MARGIN_SECONDS", "s"),
                 given.workload("t", "client_timeout_seconds"),
             ),
@@ -191,5 +191,5 @@ def _retry_after(draft: Draft, queue_budget: int) -> None:
         max(1, queue_budget),
         f"By then a queue that was full has been answered: no request waits in it for longer than {queue_budget} s.",
         "q, at least 1: whoever waited when the queue was full has been answered by then",
-        lambda given: Working((given.queue_budget(),), (f"max(1, {queue_budget}) s",)),
+        lambda given: Working((given.queue_budget(queue_budget),), (f"max(1, {queue_budget}) s",)),
     )
