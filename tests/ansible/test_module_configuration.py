@@ -126,7 +126,10 @@ def test_a_configuration_in_place_is_seen_without_laying_it_out(home: Path, monk
     monkeypatch.setattr(configurations, "OLD_PLACE", str(home.parent / "etc"))
 
     def seen(environment: str = ENVIRONMENT) -> dict[str, Any] | None:
-        return configurations.in_place(home.name, str(home), configurations.wanted_files(environment, GUNICORN))
+        found: dict[str, Any] | None = configurations.in_place(
+            home.name, str(home), configurations.wanted_files(environment, GUNICORN)
+        )
+        return found
 
     assert seen() is None
     serve(home, ask(home)["configuration"])

@@ -202,10 +202,10 @@ def test_too_little_room_is_refused_with_where_the_figure_comes_from(tmp_path: P
 
 
 def test_nginx_listens_on_ipv6_only_where_there_is_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
-    place, sites = "/place", farrier_sites
-    text = "server {\n    listen 80;\n    listen [::]:80;\n}\n"
-    assert sites.moved(text, place, True) == text
-    assert sites.moved(text, place, False) == "server {\n    listen 80;\n}\n"
+    sites = farrier_sites
+    files = [{"content": "server {\n    listen 80;\n    listen [::]:80;\n}\n"}, {"content": None}]
+    assert sites.listening(files, True) == files
+    assert sites.listening(files, False) == [{"content": "server {\n    listen 80;\n}\n"}, {"content": None}]
 
     def refuse(*_: object) -> None:
         raise OSError("Address family not supported by protocol")
@@ -227,7 +227,7 @@ def test_a_trial_writes_nowhere_but_in_its_own_place(monkeypatch: pytest.MonkeyP
         {"path": f"{top}/sites-enabled/notes", "link": "../sites-available/notes"},
         {"path": f"{top}/sites-enabled/default", "state": "absent"},
     ]
-    sites.lay_out(str(place), files, True)
+    sites.lay_out(str(place), files)
     assert (place / "nginx.conf").read_text() == (
         f"pid {place}/nginx.pid;\ninclude {place}/sites-enabled/*;\naccess_log {place}/log/access.log;\n"
     )
@@ -311,6 +311,6 @@ def test_a_set_of_files_is_in_place_when_each_has_its_content_and_mode(
 
 
 def test_a_set_whose_readers_have_not_read_it_is_not_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(farrier_preflight.os.path, "exists", lambda path: path == "/run/notes.nginx.pending")
+    monkeypatch.setattr("os.path.exists", lambda path: path == "/run/notes.nginx.pending")
     assert farrier_preflight.differs("notes", "nginx", [])
     assert not farrier_preflight.differs("notes", "system", [])

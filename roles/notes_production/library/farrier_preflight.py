@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ from ansible.module_utils.farrier_host import Failure
 from ansible.module_utils.farrier_owner import Owner
 from ansible.module_utils.farrier_probe import HIDDEN, hides, installed_packages, probe
 from ansible.module_utils.farrier_room import Room, check_disk
-from ansible.module_utils.farrier_sites import has_ipv6, other_application, ports_taken, trial
+from ansible.module_utils.farrier_sites import has_ipv6, listening, other_application, ports_taken, trial
+from ansible.module_utils.farrier_systems import SUPPORTED, is_supported
 from ansible.module_utils.farrier_venv import state_of
 
 DOCUMENTATION = r"""
@@ -53,13 +53,9 @@ options:
       service: {type: list, elements: dict, default: [], description: "The units and the status command."}
       metrics: {type: list, elements: dict, default: [], description: "The units of the metrics."}
       nginx: {type: list, elements: dict, default: [], description: "NGINX, which is asked whether it would take them."}
-  configuration:
-    description: The configuration that will serve, as farrier_configuration gets it; is it in place already?
-    type: dict
-    suboptions:
-      home: {type: path, required: true, description: Directory that holds C(configurations) and C(slots).}
-      environment: {type: str, required: true, description: "Content of C(environment)."}
-      gunicorn: {type: str, required: true, description: Content of C(gunicorn.conf.py).}
+  home: {type: path, description: "Directory that holds C(configurations) and C(slots)."}
+  environment_file: {type: str, description: "Content of C(environment) as farrier_configuration gets it; is it in place already?"}
+  gunicorn_file: {type: str, description: "Content of C(gunicorn.conf.py), likewise."}
 author: Farrier
 """
 
@@ -105,17 +101,12 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "somaxconn": {"type": "int", "default": 0},
     "ports": {"type": "list", "elements": "int", "default": []},
     "files": {"type": "dict", "options": {name: {**FILES, "default": []} for name in SETS}},
-    "configuration": {
-        "type": "dict",
-        "options": {
-            "home": {"type": "path", "required": True},
-            "environment": {"type": "str", "required": True, "no_log": True},
-            "gunicorn": {"type": "str", "required": True},
-        },
-    },
+    "home": {"type": "path"},
+    # Not part of a dictionary: Ansible would log that on the host, with the text as Python writes it, which it does not recognise.
+    "environment_file": {"type": "str", "no_log": True},
+    "gunicorn_file": {"type": "str"},
 }
 
-OLDEST = {"Debian": (12,), "Ubuntu": (22, 4)}
 APT_LOCK = "/var/lib/dpkg/lock-frontend"
 SOMAXCONN = "/proc/sys/net/core/somaxconn"
 
@@ -123,12 +114,10 @@ SOMAXCONN = "/proc/sys/net/core/somaxconn"
 def system_refusals(host: str, system: dict[str, Any]) -> list[str]:
     """Whether this role knows the system, and systemd runs it."""
     name, version = system.get("distribution"), str(system.get("version") or "")
-    numbers = tuple(int(each) for each in re.findall(r"\d+", version)[:2])
     refused = []
-    if numbers < OLDEST.get(name or "", (10**6,)):
+    if not is_supported(name, version):
         refused.append(
-            f"{host} runs {name or 'an unknown system'} {version}. This role supports Debian 12 or newer and Ubuntu "
-            "22.04 or newer."
+            f"{host} runs {name or 'an unknown system'} {version}. This role supports {' and '.join(SUPPORTED)}."
         )
     if system.get("init") != "systemd":
         refused.append(f"{host} is not run by systemd, which manages the socket and the slots.")
@@ -168,7 +157,7 @@ def sized(wish: dict[str, Any], facts: dict[str, Any], ipv6: bool, missing: list
     ]
     others = other_application(host, wish["application"], wish["take_host"], wish["take_host_hint"])
     others = others or ports_taken(host, wish["ports"])
-    refused += others or trial(host, (wish["files"] or {}).get("nginx", []), wish["domains"], ipv6)
+    refused += others or trial(host, listening((wish["files"] or {}).get("nginx", []), ipv6), wish["domains"])
     waiting = apt_warning(host) if missing else []
     return refused, [*room.warnings, *waiting, *queue_warning(host, wish["somaxconn"])]
 
@@ -182,14 +171,15 @@ def differs(application: str, name: str, files: list[dict[str, Any]]) -> bool:
     return changed or os.path.exists(f"/run/{application}.{name}.pending")
 
 
-def to_do(wish: dict[str, Any]) -> dict[str, Any]:
+def to_do(wish: dict[str, Any], ipv6: bool) -> dict[str, Any]:
     """What is there already of what the deploy would bring, so that its steps need not ask again."""
-    application, release, new = wish["application"], wish["release"], wish["configuration"]
-    sets = wish["files"] or {}
+    application, release, home = wish["application"], wish["release"], wish["home"]
+    sets = {name: listening(files, ipv6) for name, files in (wish["files"] or {}).items()}
     return {
         "release": state_of(release) if release and release["release"] else None,
         "differs": [name for name, files in sets.items() if differs(application, name, files)],
-        "configuration": new and in_place(application, new["home"], wanted_files(new["environment"], new["gunicorn"])),
+        "configuration": home
+        and in_place(application, home, wanted_files(wish["environment_file"], wish["gunicorn_file"])),
     }
 
 
@@ -222,7 +212,7 @@ def main() -> None:
         module.warn(each)
     if found["refusals"]:
         module.fail_json(msg=" ".join(found["refusals"]), **found)
-    module.exit_json(changed=False, **found, **to_do(wish))
+    module.exit_json(changed=False, **found, **to_do(wish, found["ipv6"]))
 
 
 if __name__ == "__main__":

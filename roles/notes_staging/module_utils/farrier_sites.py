@@ -30,7 +30,19 @@ def has_ipv6() -> bool:
     return True
 
 
-def lay_out(place: str, files: list[dict[str, Any]], ipv6: bool) -> None:
+def listening(files: list[dict[str, Any]], ipv6: bool) -> list[dict[str, Any]]:
+    """Files of the role as they are on a host with or without IPv6: they were rendered before anybody could know."""
+    if ipv6:
+        return files
+    return [{**each, "content": each["content"] and without_ipv6(each["content"])} for each in files]
+
+
+def without_ipv6(text: str) -> str:
+    """A file of NGINX that listens on IPv4 only."""
+    return re.sub(r"(?m)^ *listen \[::\].*\n", "", text)
+
+
+def lay_out(place: str, files: list[dict[str, Any]]) -> None:
     """The tree of NGINX in another place: these files as they will be, all else as links to what is there."""
     under = {os.path.relpath(each["path"], TOP): each for each in files}
     own = {os.path.dirname(path) for path in under}
@@ -54,23 +66,22 @@ def lay_out(place: str, files: list[dict[str, Any]], ipv6: bool) -> None:
             os.symlink(each["link"], target)
         elif each.get("content") is not None:
             with open(target, "w", encoding="utf-8") as file:
-                file.write(moved(each["content"], place, ipv6))
+                file.write(moved(each["content"], place))
 
 
-def moved(text: str, place: str, ipv6: bool) -> str:
-    """A file of the role's that reads and writes in that place only, and listens where this host can."""
+def moved(text: str, place: str) -> str:
+    """A file of the role's that reads and writes in that place only."""
     text = text.replace(f"{TOP}/", f"{place}/").replace(f"{LOGS}/", f"{place}/log/")
-    text = re.sub(r"^pid .*;$", f"pid {place}/nginx.pid;", text, flags=re.MULTILINE)
-    return text if ipv6 else re.sub(r"^ *listen \[::\].*\n", "", text, flags=re.MULTILINE)
+    return re.sub(r"^pid .*;$", f"pid {place}/nginx.pid;", text, flags=re.MULTILINE)
 
 
-def trial(host: str, files: list[dict[str, Any]], domains: list[str], ipv6: bool) -> list[str]:
+def trial(host: str, files: list[dict[str, Any]], domains: list[str]) -> list[str]:
     """What NGINX says of the new configuration together with the host's other sites, if it would refuse it."""
     if not os.access(PROGRAM, os.X_OK):
         return []
     place = os.path.realpath(tempfile.mkdtemp(prefix="farrier-nginx-"))
     try:
-        lay_out(place, files, ipv6)
+        lay_out(place, files)
         command = [PROGRAM, "-t", "-c", f"{place}/nginx.conf"]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, cwd="/")
     finally:
