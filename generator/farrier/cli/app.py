@@ -11,7 +11,7 @@ from farrier.cli.loadtest import loadtest
 from farrier.cli.measure import measure
 from farrier.cli.options import PROJECT, EnvironmentName, FactsDirectory, ProjectFile, StatedFacts, session_of
 from farrier.errors import EXIT_CODES, FarrierError, InputError
-from farrier.wording import counted, printable, shown
+from farrier.wording import counted, number, printable, shown
 
 if TYPE_CHECKING:
     from farrier.cli.session import Planned
@@ -104,7 +104,7 @@ def facts(
     for host in result.removed:
         typer.echo(f"{host}: no longer in the inventory; facts removed")
     typer.echo(
-        f"{len(result.gathered)} of {len(result.gathered) + len(result.failed)} hosts gathered into "
+        f"{number(len(result.gathered))} of {counted(len(result.gathered) + len(result.failed), 'host')} gathered into "
         f"{session.facts_directory(environment)}"
     )
     if result.failed:

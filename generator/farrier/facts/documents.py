@@ -22,7 +22,7 @@ from farrier.facts.model import (
     still_missing,
 )
 from farrier.facts.setup import SETUP_UNKNOWN, from_setup, setup_part
-from farrier.wording import quoted, shown
+from farrier.wording import counted, quoted, shown
 
 SECTIONS = tuple(dict.fromkeys(fact.place.partition(".")[0] for fact in FACTS.values()))
 """Parts of a fact document that hold facts."""
@@ -94,7 +94,10 @@ def few(problems: list[str], where: str) -> list[str]:
     """Each problem once, and only the first few."""
     once = list(dict.fromkeys(problems))
     more = len(once) - MOST_PROBLEMS
-    return [*once[:MOST_PROBLEMS], *([f"{where}{more} more values are wrong"] if more > 0 else [])]
+    return [
+        *once[:MOST_PROBLEMS],
+        *([f"{where}{counted(more, 'more value')} {'is' if more == 1 else 'are'} wrong"] if more > 0 else []),
+    ]
 
 
 def from_statements(host: str, stated: Mapping[str, object]) -> HostFacts:

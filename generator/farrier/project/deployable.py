@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from farrier.errors import InputError
-from farrier.project.discover import REQUIREMENTS, parsed, read_text
+from farrier.project.discover import REQUIREMENTS, bound_names, parsed, read_text
 from farrier.project.model import Application
 from farrier.wording import nearest, printable, shown
 
@@ -113,7 +113,7 @@ def _elsewhere(application: Application, top: str, source: Path) -> str | None:
 def _callable(tree: ast.Module, called: str, module: str) -> str | None:
     """What is wrong with the callable of a module that was parsed."""
     name = re.split(r"[.(]", called, maxsplit=1)[0]
-    names, dynamic = _names(tree)
+    names, dynamic = bound_names(tree)
     if name not in names:
         if dynamic:
             return None
@@ -125,29 +125,6 @@ def _callable(tree: ast.Module, called: str, module: str) -> str | None:
         f"application.wsgi: {shown(f'{module}:{called}')} is an ASGI application ({framework}), and Farrier deploys WSGI; "
         f"wrap it with a2wsgi (`wsgi = ASGIMiddleware({name})`) and name {module}:wsgi"
     )
-
-
-def _names(tree: ast.Module) -> tuple[set[str], bool]:
-    """Names that a module binds outside its functions, and whether it may have others."""
-    names: set[str] = set()
-    dynamic = False
-    waiting: list[ast.AST] = list(tree.body)
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            names.add(node.name)
-            dynamic |= node.name == "__getattr__"
-            continue
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            names |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.Name):
-            if isinstance(node.ctx, ast.Store):
-                names.add(node.id)
-            dynamic |= node.id in ("globals", "exec", "vars", "locals", "setattr", "eval")
-        waiting.extend(ast.iter_child_nodes(node))
-    functions = (node for node in ast.walk(tree) if isinstance(node, ast.Global))
-    names |= {name for node in functions for name in node.names}
-    return names, dynamic or "*" in names
 
 
 def _asgi(tree: ast.Module, name: str) -> str | None:

@@ -121,6 +121,29 @@ def parsed(text: str) -> ast.Module | None:
         return None
 
 
+def bound_names(tree: ast.Module) -> tuple[set[str], bool]:
+    """Names that a module binds outside its functions, and whether it may have others."""
+    names: set[str] = set()
+    dynamic = False
+    waiting: list[ast.AST] = list(tree.body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+            dynamic |= node.name == "__getattr__"
+            continue
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.Name):
+            if isinstance(node.ctx, ast.Store):
+                names.add(node.id)
+            dynamic |= node.id in ("globals", "exec", "vars", "locals", "setattr", "eval")
+        waiting.extend(ast.iter_child_nodes(node))
+    functions = (node for node in ast.walk(tree) if isinstance(node, ast.Global))
+    names |= {name for node in functions for name in node.names}
+    return names, dynamic or "*" in names
+
+
 def _module(directory: Path, path: Path) -> str:
     parts = path.relative_to(directory).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
@@ -218,12 +241,7 @@ def _wsgi_py(directory: Path, sources: dict[Path, str]) -> tuple[Path, str] | No
     """The application in a top-level wsgi.py, whose author knows how `create_app` is called."""
     path = directory / "wsgi.py"
     tree = parsed(sources.get(path, ""))
-    bound: set[str] = set()
-    for node in tree.body if tree else []:
-        if isinstance(node, ast.ImportFrom):
-            bound |= {alias.asname or alias.name for alias in node.names}
-        elif isinstance(node, ast.Assign):
-            bound |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    bound = bound_names(tree)[0] if tree else set()
     return next(((path, name) for name in ("application", "app") if name in bound), None)
 
 
