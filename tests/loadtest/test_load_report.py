@@ -12,14 +12,15 @@ import pytest
 import yaml
 
 from farrier.errors import InputError
-from farrier.loadtest import answers
+from farrier.loadtest.inventory import InventoryHost
 from farrier.loadtest.page import LoadtestResult, page, sentences
 from farrier.loadtest.rows import Running, StepResult, Usage
 from farrier.loadtest.run import LoadtestOptions, target_url
+from farrier.loadtest.samples import Samples, summary, unpacked
 from farrier.loadtest.schedule import Prediction, longest_seconds, rates, warm_seconds
-from farrier.loadtest.step import Latency, Outcome, Samples, Step, summary, unpacked
+from farrier.loadtest.step import Latency, Outcome, Step, step_from
 from farrier.loadtest.tables import FIELDS, cells, csv_text, errors
-from farrier.loadtest.usage import HostSample, offset_seconds, running, usage
+from farrier.loadtest.usage import HostSample, ReadyMark, offset_seconds, usage
 from farrier.loadtest.verdict import judge
 from farrier.project.model import Project
 
@@ -109,7 +110,7 @@ def test_a_step_counts_what_was_due_in_its_window_and_what_came_in_it() -> None:
     other = samples(("timeout", 0, 1.5, 9.0, 0.005), ("unsent", 0, 1.6, 0.0, 0.0))
     one.cpu_share, other.cpu_share, other.in_flight = 0.2, 0.4, 3
     sent = [unpacked(each.packed()) for each in (one, other)]
-    step = answers.step(summary(sent, NAMES, rps=3, seconds=2, warm_seconds=1))
+    step = step_from(summary(sent, NAMES, rps=3, seconds=2, warm_seconds=1))
     assert (step.offered, step.answered, step.good) == (5, 3, 2)
     assert step.kinds == {"200": 2, "503": 1, "timeout": 1, "unsent": 1}
     assert step.good_rps == 1.0
@@ -120,7 +121,7 @@ def test_a_step_counts_what_was_due_in_its_window_and_what_came_in_it() -> None:
 
 
 def test_a_step_without_any_good_answer_has_no_latency() -> None:
-    step = answers.step(summary([samples(("502", 0, 0.1, 0.2, 0.0))], NAMES, rps=1, seconds=1, warm_seconds=0))
+    step = step_from(summary([samples(("502", 0, 0.1, 0.2, 0.0))], NAMES, rps=1, seconds=1, warm_seconds=0))
     assert step.latency == Latency()
     assert (step.good, step.good_rps) == (0, 0)
 
@@ -207,11 +208,10 @@ def test_another_plan_than_the_one_that_predicts_is_said_first() -> None:
     assert not sentences(replace(found, runs=Running(2, 3, 400)))[0].startswith("the plan")
     # Where the mark of a worker does not say, nothing is claimed.
     assert not sentences(replace(found, runs=None))[0].startswith("the plan")
-    assert running({"workers": 3, "threads": 4, "worker_connections": 9, "backlog": 5}) == Running(3, 4, 5)
-    assert running({"workers": 3, "threads": 4, "worker_connections": 9, "backlog": 5, "gevent": True}) == Running(
-        3, 9, 5
-    )
-    assert running({"workers": 3}) is None
+    mark = ReadyMark(workers=3, threads=4, worker_connections=9, backlog=5)
+    assert mark.running == Running(3, 4, 5)
+    assert mark.model_copy(update={"worker_class": "gevent"}).running == Running(3, 9, 5)
+    assert ReadyMark(workers=3).running is None
 
 
 def test_a_contended_machine_is_named_instead_of_the_waiting() -> None:
@@ -369,7 +369,9 @@ environments:
   shop: {inventory: hosts.yml, domain: shop.example.org, tls: {certificate: /etc/c.pem, key: /etc/k.pem}}
 """)
 )
-INVENTORY = {"address": "192.0.2.10", "names": ["web1", "web2", "192.0.2.10", "2001:db8::1"]}
+INVENTORY = InventoryHost(
+    address="192.0.2.10", names=["web1", "web2", "192.0.2.10", "2001:db8::1"], groups={"web": ["web1", "web2"]}
+)
 
 
 @pytest.mark.parametrize(
@@ -389,7 +391,7 @@ def test_what_belongs_to_the_environment_may_be_loaded(url: str) -> None:
 def test_without_a_url_it_is_the_hosts_own_address() -> None:
     assert target_url(PROJECT, "production", LoadtestOptions(), INVENTORY) == "http://192.0.2.10"
     assert (
-        target_url(PROJECT, "shop", LoadtestOptions(), {**INVENTORY, "address": "2001:db8::1"})
+        target_url(PROJECT, "shop", LoadtestOptions(), INVENTORY.model_copy(update={"address": "2001:db8::1"}))
         == "https://[2001:db8::1]"
     )
 

@@ -10,14 +10,16 @@ import pytest
 from farrier.ansible.events import Result
 from farrier.ansible.runner import Asked
 from farrier.errors import FarrierError, HostError, InputError
-from farrier.loadtest import answers, process
+from farrier.loadtest import process
+from farrier.loadtest.inventory import inventory_host
 from farrier.loadtest.job import Job
 from farrier.loadtest.page import LoadtestResult, page, sentences
 from farrier.loadtest.process import LoadGenerator
 from farrier.loadtest.rows import StepResult
-from farrier.loadtest.step import Samples, summary, unpacked
+from farrier.loadtest.samples import Samples, summary, unpacked
+from farrier.loadtest.step import step_from
 from farrier.loadtest.tables import cells, csv_text
-from farrier.loadtest.watch import Watch
+from farrier.loadtest.watch import Watch, host_state
 from mutations import checked, event, mutated, seeded
 from test_load_report import TOLD
 
@@ -54,12 +56,12 @@ LOOKED: dict[str, Any] = {
 
 def whole(watched: Any, step: Any) -> tuple[str, ...]:
     """Everything that a load test says of these answers, in all its forms."""
-    watch = Watch(lambda phase: answers.watched(watched, "web1"))
+    watch = Watch(lambda phase: host_state(watched, "web1"))
     watch.end()
-    taken = answers.step(step)
+    taken = step_from(step)
     rows = (StepResult(taken, watch.usage(taken), TOLD.p95_seconds(taken.offered_rps)),)
     found = LoadtestResult(
-        "production", TOLD, rows, "Sends", "now", (), watch.memory_mb, watch.running, watch.machine_cpus
+        "production", TOLD, rows, "Sends", "now", (), watch.memory_mb, watch.running, watch.before.machine_cpus
     )
     csv_text(rows)
     cells(rows[0])
@@ -115,9 +117,7 @@ def test_mutated_samples_of_a_worker() -> None:
             else:
                 packed[key] = chance.choice(strange)
         try:
-            answers.step(
-                json.loads(json.dumps(summary([unpacked(packed, 2)], NAMES, rps=10, seconds=5, warm_seconds=1)))
-            )
+            step_from(json.loads(json.dumps(summary([unpacked(packed, 2)], NAMES, rps=10, seconds=5, warm_seconds=1))))
         except ValueError as error:
             refused += 1
             checked(HostError(str(error)), ("a worker's samples ",))
@@ -130,11 +130,11 @@ def test_mutated_answers_of_the_inventory() -> None:
     chance = seeded()
     for _ in range(3000):
         try:
-            found = answers.looked(mutated(LOOKED, chance), "inventory.yml")
+            found = inventory_host(mutated(LOOKED, chance), "inventory.yml")
         except InputError as error:
             checked(error)
         else:
-            assert found["address"].isprintable()
+            assert found.address.isprintable()
 
 
 def test_mutated_events_of_ansible() -> None:

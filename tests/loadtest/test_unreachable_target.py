@@ -13,7 +13,7 @@ from test_load_report import INVENTORY, PROJECT, TOLD
 
 def test_a_refused_first_connection_ends_the_load_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "hosts.yml").touch()
-    monkeypatch.setattr(run, "look", lambda *_: {**INVENTORY, "address": "127.0.0.1", "groups": {}})
+    monkeypatch.setattr(run, "look", lambda *_: INVENTORY.model_copy(update={"address": "127.0.0.1"}))
     events: list[object] = []
     with socket.socket() as bound:  # a port that is taken, so that nobody else listens there, and refuses
         bound.bind(("127.0.0.1", 0))

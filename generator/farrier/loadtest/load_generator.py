@@ -31,7 +31,7 @@ from locust.rpc import Message
 from locust.runners import MasterRunner, Runner
 
 from farrier.loadtest.job import Job, job_from
-from farrier.loadtest.step import Samples, summary, unpacked
+from farrier.loadtest.samples import Samples, summary, unpacked
 
 JOB, ORDER, SAMPLES = "farrier_job", "farrier_order", "farrier_samples"
 """Messages between master and workers: what to send, one step of it, and one worker's samples of that step."""

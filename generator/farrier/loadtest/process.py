@@ -12,9 +12,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from farrier.errors import HostError
-from farrier.loadtest import answers
 from farrier.loadtest.job import Job
-from farrier.loadtest.step import Step
+from farrier.loadtest.step import Step, step_from
 from farrier.wording import line, quoted, shown
 
 START_SECONDS = 60
@@ -71,7 +70,7 @@ class LoadGenerator:
         Steps of equal `chance` have equal arrivals, scaled to their rates, so that what differs is what answers.
         """
         self._tell({"rps": rps, "seconds": seconds, "warm_seconds": warm_seconds, "chance": chance})
-        return answers.step(self._answer(warm_seconds + seconds + self.job.drain_limit_seconds + GRACE_SECONDS))
+        return step_from(self._answer(warm_seconds + seconds + self.job.drain_limit_seconds + GRACE_SECONDS))
 
     def close(self) -> None:
         """Ends it, whatever it is doing."""

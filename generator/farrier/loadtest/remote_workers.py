@@ -16,7 +16,7 @@ from farrier.ansible.runner import Ansible
 from farrier.errors import FarrierError, HostError
 from farrier.wording import counted
 
-FILES = ("__init__.py", *(f"loadtest/{name}.py" for name in ("__init__", "job", "step", "source", "load_generator")))
+FILES = ("__init__.py", *(f"loadtest/{name}.py" for name in ("__init__", "job", "samples", "source", "load_generator")))
 """What a worker needs of this package; it has no other dependency than Locust."""
 
 JOIN_SECONDS = 75

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from farrier.loadtest import bounds
-from farrier.loadtest.step import UNSENT, Step
+from farrier.loadtest.samples import UNSENT
+from farrier.loadtest.step import Step
 from farrier.wording import counted, milliseconds, number
 
 

@@ -1,18 +1,17 @@
 """Runs a load test on one host of an environment: Ansible watches the host while the generator sends, rate by rate."""
 
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from farrier.ansible.runner import Ansible
 from farrier.errors import HostError, InputError
 from farrier.loadtest import bounds
-from farrier.loadtest.inventory import look
+from farrier.loadtest.inventory import InventoryHost, look
 from farrier.loadtest.job import Job, WeightedRequest
 from farrier.loadtest.page import LoadtestResult
 from farrier.loadtest.process import LoadGenerator
@@ -48,11 +47,11 @@ class LoadtestOptions:
     foreign: bool = False
 
 
-def target_url(project: Project, name: str, options: LoadtestOptions, found: Mapping[str, Any]) -> str:
+def target_url(project: Project, name: str, options: LoadtestOptions, found: InventoryHost) -> str:
     """Where to send: the host's own NGINX unless `--url` says otherwise. InputError for a foreign host."""
     own = project.environments[name]
     if options.url is None:
-        address = str(found["address"])
+        address = found.address
         scheme = "https" if own.tls else "http"
         return f"{scheme}://[{address}]" if ":" in address else f"{scheme}://{address}"
     parts = urlsplit("")
@@ -65,7 +64,7 @@ def target_url(project: Project, name: str, options: LoadtestOptions, found: Map
         raise InputError(
             f"--url {shown(options.url, 200)}: must be scheme, host and port, such as http://192.0.2.10:8080"
         )
-    known = {str(each).lower() for each in (*found["names"], own.domain, *own.aliases)}
+    known = {each.lower() for each in (*found.names, own.domain, *own.aliases)}
     if host not in known and not options.foreign:
         raise InputError(
             f"--url {shown(options.url, 200)}: {shown(host)} is neither in the inventory of {name} nor one of its "
@@ -138,17 +137,25 @@ def run_loadtest(
         notes = [f"{counted(len(steps) - len(taken), 'further step')} not sent: they would have shown nothing new"]
     when = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
     return LoadtestResult(
-        name, prediction, tuple(rows), sent, when, tuple(notes), watch.memory_mb, watch.running, watch.machine_cpus
+        name,
+        prediction,
+        tuple(rows),
+        sent,
+        when,
+        tuple(notes),
+        watch.memory_mb,
+        watch.running,
+        watch.before.machine_cpus,
     )
 
 
-def helpers(options: LoadtestOptions, found: Mapping[str, Any], ansible: Ansible, job: Job) -> Workers | None:
+def helpers(options: LoadtestOptions, found: InventoryHost, ansible: Ansible, job: Job) -> Workers | None:
     """The workers of `--workers-from`; InputError for an unknown or empty group."""
     if options.workers_from is None:
         return None
-    hosts = found["groups"].get(options.workers_from, [])
+    hosts = found.groups.get(options.workers_from, [])
     if not hosts:
-        right = nearest(options.workers_from, [group for group, names in found["groups"].items() if names])
+        right = nearest(options.workers_from, [group for group, names in found.groups.items() if names])
         raise InputError(f"--workers-from {shown(options.workers_from)}: not an inventory group with hosts; {right}")
     seconds = job.max_seconds + START_SECONDS + WATCH_SPARE_SECONDS
     return Workers(options.workers_from, ansible, len(hosts), seconds)

@@ -29,7 +29,7 @@ from geventhttpclient.header import Headers
 from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError
 
 from farrier.loadtest.job import Job
-from farrier.loadtest.step import UNFINISHED, UNSENT, Samples
+from farrier.loadtest.samples import UNFINISHED, UNSENT, Samples
 
 ANSWERS = frozenset(range(100, 600))
 """Statuses that are an answer. Locust's client would close the connection of those it takes for failures."""

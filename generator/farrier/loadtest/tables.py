@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import isfinite
 
 from farrier.loadtest.rows import StepResult
-from farrier.loadtest.step import UNANSWERED
+from farrier.loadtest.samples import UNANSWERED
 from farrier.wording import number
 
 FIELDS = (

@@ -1,10 +1,15 @@
 """What the host spent in the window of a step, from the samples that its watch has noted. Pure."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated
+
+from pydantic import BaseModel, Field
+from pydantic.dataclasses import dataclass
 
 from farrier.loadtest.rows import Running, Usage
+from farrier.loadtest.step import Amount, Count
+
+Service = Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,80}$")]
 
 CLOCKS_AGREE_SECONDS = 2.0
 """Two clocks that differ by less are taken for one: what Ansible's answer takes cannot be told from a difference."""
@@ -14,20 +19,38 @@ CLOCKS_AGREE_SECONDS = 2.0
 class HostSample:
     """What the watch saw at one moment; `host`, `slot`, `nginx`, `machine`, `stolen` and `services` count CPU seconds."""
 
-    time: float
+    time: Amount
     """By the host's clock."""
-    host: float
-    slot: float
-    nginx: float
-    workers: int
+    host: Amount
+    slot: Amount
+    nginx: Amount
+    workers: Count
     """Those that are ready."""
-    main_pid: int
+    main_pid: Count
     """Of the slot; 0 where none serves."""
-    machine: float
+    machine: Amount
     """Busy CPUs of the whole machine, of which the host may be a container."""
-    stolen: float
-    services: Mapping[str, float]
+    stolen: Amount
+    services: Annotated[Mapping[Service, Amount], Field(max_length=64)]
     """Other services by name."""
+
+
+class ReadyMark(BaseModel):
+    """The settings that a worker says it runs with."""
+
+    worker_class: str = ""
+    workers: Count | None = None
+    threads: Count | None = None
+    worker_connections: Count | None = None
+    backlog: Count | None = None
+
+    @property
+    def running(self) -> Running | None:
+        """The same as a plan would say it; None where something is missing."""
+        each = self.worker_connections if self.worker_class == "gevent" else self.threads
+        if self.workers is None or each is None or self.backlog is None:
+            return None
+        return Running(self.workers, each, self.backlog)
 
 
 def offset_seconds(host_time: float, own_time: float) -> float:
@@ -59,13 +82,6 @@ def usage(samples: Sequence[HostSample], begun: float, seconds: float, *, nginx:
         stolen=rate(lambda at: at.stolen),
         services=_services(samples, begun, end),
     )
-
-
-def running(settings: Mapping[str, Any]) -> Running | None:
-    """What the ready mark of a worker says, as a plan would; None where it does not say all."""
-    each = settings.get("worker_connections" if settings.get("gevent") else "threads")
-    workers, backlog = settings.get("workers"), settings.get("backlog")
-    return None if workers is None or each is None or backlog is None else Running(workers, each, backlog)
 
 
 def _services(samples: Sequence[HostSample], begun: float, end: float) -> dict[str, float]:

@@ -1,29 +1,53 @@
 """Has a host watched while load is sent to it; `load_watch` is the part that runs there."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, Field, StrictBool, ValidationError
 
 from farrier.ansible.runner import Ansible
-from farrier.errors import FarrierError
-from farrier.loadtest import answers
+from farrier.errors import FarrierError, HostError
 from farrier.loadtest.rows import Running, Usage
-from farrier.loadtest.step import Step
-from farrier.loadtest.usage import HostSample, offset_seconds, running, usage
+from farrier.loadtest.step import Amount, Count, Step
+from farrier.loadtest.usage import HostSample, ReadyMark, offset_seconds, usage
+from farrier.measure.answer import first_error, rows
+from farrier.wording import shown
 
 WATCH_SPARE_SECONDS = 120
 """The watch on the host outlives the longest run by this much: Ansible needs time to come back for it."""
 
 
-class Watch:
-    """The host while it is watched."""
+class HostState(BaseModel):
+    """What `load_watch` returns from a host; the samples only once the watch has ended."""
 
-    def __init__(self, ask: Callable[[str], dict[str, Any]]) -> None:
+    slot: Literal["a", "b"] | None
+    nginx: StrictBool
+    workers: Count
+    memory_mb: Amount
+    time: Amount
+    machine_cpus: Count = 0
+    running: ReadyMark = ReadyMark()
+    samples: Annotated[list[HostSample], Field(max_length=20_000), BeforeValidator(rows)] = []
+
+
+def host_state(answer: object, host: str) -> HostState:
+    """The host's answer; HostError when it cannot be used."""
+    try:
+        return HostState.model_validate(answer)
+    except ValidationError as error:
+        raise HostError(f"host {shown(host)}: what its watch answered cannot be used: {first_error(error)}") from None
+
+
+class Watch:
+    """The host while it is watched, `before` the first request and `after` the last one."""
+
+    def __init__(self, ask: Callable[[str], HostState]) -> None:
         self.ask = ask
         self.before = ask("begin")
-        self.ahead = offset_seconds(self.before["time"], time.time())
-        self.after: dict[str, Any] | None = None
+        self.ahead = offset_seconds(self.before.time, time.time())
+        self.after: HostState | None = None
 
     def end(self) -> None:
         """Ends watching, once."""
@@ -32,33 +56,27 @@ class Watch:
 
     def usage(self, step: Step) -> Usage:
         """What the host spent in the window of a step."""
-        samples: Sequence[HostSample] = self.after["samples"] if self.after else ()
-        return usage(samples, step.begun + self.ahead, step.seconds, nginx=self.before["nginx"])
+        samples = self.after.samples if self.after else ()
+        return usage(samples, step.begun + self.ahead, step.seconds, nginx=self.before.nginx)
 
     @property
     def running(self) -> Running | None:
         """What serves; None where no worker says."""
-        return running(self.before["running"])
-
-    @property
-    def machine_cpus(self) -> int:
-        """CPUs of the machine that the host is on, or is."""
-        cpus: int = self.before["machine_cpus"]
-        return cpus
+        return self.before.running.running
 
     @property
     def memory_mb(self) -> tuple[float, float] | None:
         """Of the slot, before and after; None where no slot serves."""
-        if not self.after or not (self.before["memory_mb"] and self.after["memory_mb"]):
+        if not self.after or not (self.before.memory_mb and self.after.memory_mb):
             return None
-        return self.before["memory_mb"], self.after["memory_mb"]
+        return self.before.memory_mb, self.after.memory_mb
 
 
 @contextmanager
 def watched(ansible: Ansible, application: str, host: str, seconds: float) -> Iterator[Watch]:
     """Has the host watched as long as the block runs; whatever ends it, the watch ends, too."""
 
-    def ask(phase: str) -> dict[str, Any]:
+    def ask(phase: str) -> HostState:
         arguments = {
             "phase": phase,
             "application": application,
@@ -66,7 +84,7 @@ def watched(ansible: Ansible, application: str, host: str, seconds: float) -> It
             "seconds": seconds + WATCH_SPARE_SECONDS,
         }
         # As root: memory and ready marks of other users' processes, and the first turn on a saturated CPU.
-        return answers.watched(ansible.ask(host, "load_watch", arguments, "--become").get("measured"), host)
+        return host_state(ansible.ask(host, "load_watch", arguments, "--become").get("measured"), host)
 
     watch = Watch(ask)
     try:

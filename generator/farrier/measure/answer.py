@@ -188,16 +188,21 @@ class Answer(Part):
     threads: Threads
 
 
+def first_error(error: ValidationError) -> str:
+    """Where the first error is, and what is there instead of what should be."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    given = first["input"]
+    said = shown(given) if isinstance(given, str | int | float | None) else f"a {type(given).__name__}"
+    return f"{line(where, 80)}: {line(first['msg'], 120)}, not {said}"
+
+
 def checked(found: object, host: str, asked: set[str]) -> dict[str, Any]:
     """The answer of a host as plain data; HostError where it is none to what was asked for."""
     try:
         answer = Answer.model_validate(found)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        given = first["input"]
-        said = shown(given) if isinstance(given, str | int | float | None) else f"a {type(given).__name__}"
-        raise _refused(host, f"{line(where, 80)}: {line(first['msg'], 120)}, not {said}") from None
+        raise _refused(host, first_error(error)) from None
     plain, preload = answer.plain, answer.preload
     if others := set(plain.names) - asked:
         raise _refused(host, f"plain.names: {shown(min(others))} was not asked for")
