@@ -26,9 +26,9 @@ class WeightedRequest:
 class Job:
     """A run of the generator: connects to `url`, names `host` in the Host header and in TLS.
 
-    A step ends with waiting for the answers that are still due, `drain_seconds` at most; the default is longer than a
+    A step ends with waiting for the responses that are still due, `drain_seconds` at most; the default is longer than a
     request may take, so that those sent last come to their own end. `max_seconds` bounds the whole run,
-    `max_in_flight` the requests of one process without an answer.
+    `max_in_flight` the requests of one process without a response.
     """
 
     url: str
@@ -53,7 +53,7 @@ class Job:
 
     @property
     def drain_limit_seconds(self) -> float:
-        """How long a step waits for answers once it sends nothing more."""
+        """How long a step waits for responses once it sends nothing more."""
         return self.timeout_seconds + SENT_LATE_SECONDS if self.drain_seconds is None else self.drain_seconds
 
     def document(self) -> dict[str, Any]:

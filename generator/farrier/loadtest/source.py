@@ -1,6 +1,6 @@
 """The part that sends: Locust's user as a Poisson source, each of its arrivals a greenlet of its own.
 
-Arrivals are independent of each other and of the answers, so a slow answer delays nobody; the sources of several workers
+Arrivals are independent of each other and of the responses, so a slow response delays nobody; the sources of several workers
 together are again one Poisson source. ConnectionPool are kept alive and shared, as NGINX sees it from clients that come back;
 cookies are not, since each arrival is another client.
 """
@@ -31,8 +31,8 @@ from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError
 from farrier.loadtest.job import Job
 from farrier.loadtest.samples import UNFINISHED, UNSENT, Samples
 
-ANSWERS = frozenset(range(100, 600))
-"""Statuses that are an answer. Locust's client would close the connection of those it takes for failures."""
+RESPONSES = frozenset(range(100, 600))
+"""Statuses of a response. Locust's client would close the connection of those it takes for failures."""
 
 USER_AGENT = "farrier-loadtest"
 START_SECONDS = 0.05
@@ -125,7 +125,7 @@ class Source(FastHttpUser):
     def on_start(self) -> None:
         """Makes its client one that has neither cookies nor failures."""
         self.client.client.cookiejar = None
-        self.client.client.valid_response_codes = ANSWERS  # type: ignore[misc] # for this client alone
+        self.client.client.valid_response_codes = RESPONSES  # type: ignore[misc] # for this client alone
         self.under_way: set[gevent.Greenlet] = set()
 
     def on_stop(self) -> None:
@@ -176,8 +176,8 @@ class Source(FastHttpUser):
         kind = UNFINISHED
         try:
             with gevent.Timeout(self.job.timeout_seconds):
-                answer = self.client.request(asked.method, asked.path, catch_response=True)
-            kind = kind_of(answer.request_meta["exception"], answer.status_code)
+                response = self.client.request(asked.method, asked.path, catch_response=True)
+            kind = kind_of(response.request_meta["exception"], response.status_code)
         except gevent.Timeout:
             kind = "timeout"
         finally:
@@ -186,7 +186,7 @@ class Source(FastHttpUser):
 
 
 def kind_of(error: BaseException | None, status: int) -> str:
-    """The status of an answer, or why there is none, in one word."""
+    """The status of a response, or why there is none, in one word."""
     if error is None:
         return str(status) if status else "failed"
     error = getattr(error, "original", None) or error

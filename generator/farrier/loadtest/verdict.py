@@ -111,16 +111,16 @@ def _terms(rows: Sequence[StepResult], prediction: Prediction, runs: Running | N
     found: list[Term] = []
     cpu = highest.cpu_per_request()
     if cpu is not None:
-        text = f"C: a request used {_ms(cpu)} of CPU at {rate(highest)}; planned with {_ms(prediction.cpu_seconds)}"
+        text = f"C: a request used {milliseconds(cpu)} of CPU at {rate(highest)}; planned with {milliseconds(prediction.cpu_seconds)}"
         found.append(Term("C", prediction.cpu_seconds, cpu, text))
     alone = _alone_seconds(lowest, prediction)
     if alone is not None:
-        text = f"H: a request alone took {_ms(alone)} at {rate(lowest)}; planned with {_ms(prediction.service_seconds)}"
+        text = f"H: a request alone took {milliseconds(alone)} at {rate(lowest)}; planned with {milliseconds(prediction.service_seconds)}"
         found.append(Term("H", prediction.service_seconds, alone, text))
         own = lowest.cpu_both()
         if own is not None and prediction.wait_seconds:
             waits = max(0.0, alone - own)
-            text = f"W: {_ms(waits)} of that was waiting; planned with {_ms(prediction.wait_seconds)}"
+            text = f"W: {milliseconds(waits)} of that was waiting; planned with {milliseconds(prediction.wait_seconds)}"
             found.append(Term("W", prediction.wait_seconds, waits, text))
     live = [row.usage.workers for row in rows if row.usage.workers is not None]
     if live:
@@ -129,8 +129,8 @@ def _terms(rows: Sequence[StepResult], prediction: Prediction, runs: Running | N
         found.append(Term("P", expected, min(live), text))
     each = other_cpu_per_request(rows) or 0.0
     if each or prediction.other_cpu_seconds:
-        text = f"O: other services on the host use {_ms(each)} of CPU per request{_by_service(rows)}"
-        text += f"; planned with {_ms(prediction.other_cpu_seconds)}"
+        text = f"O: other services on the host use {milliseconds(each)} of CPU per request{_by_service(rows)}"
+        text += f"; planned with {milliseconds(prediction.other_cpu_seconds)}"
         found.append(Term("O", prediction.other_cpu_seconds, each, text, beside=prediction.cpu_seconds))
     # Their CPU per request is reported above; this is the rest.
     others = [max(0.0, row.usage.others - each * row.step.offered_rps) for row in rows if row.usage.others is not None]
@@ -155,7 +155,7 @@ def _by_service(rows: Sequence[StepResult]) -> str:
     if row is None or not row.step.offered_rps:
         return ""
     most = sorted(row.usage.services.items(), key=lambda item: -item[1])[:NAMED_SERVICES]
-    return f" ({', '.join(f'{name} {_ms(spent / row.step.offered_rps)}' for name, spent in most)})"
+    return f" ({', '.join(f'{name} {milliseconds(spent / row.step.offered_rps)}' for name, spent in most)})"
 
 
 def _off(
@@ -217,7 +217,7 @@ def _latency_parts(rows: Sequence[StepResult]) -> str | None:
         return None
     parting, row = worst
     return (
-        f"p95 at {rate(row)}: {_ms(row.step.latency.p95 or 0.0)} measured, {_ms(row.predicted_p95)} predicted "
+        f"p95 at {rate(row)}: {milliseconds(row.step.latency.p95 or 0.0)} measured, {milliseconds(row.predicted_p95)} predicted "
         f"({_percent(parting)})"
     )
 
@@ -225,10 +225,6 @@ def _latency_parts(rows: Sequence[StepResult]) -> str | None:
 def memory_sentence(before_mb: float, after_mb: float, prediction: Prediction) -> str:
     """The slot's memory before and after, beside the plan's."""
     return f"memory: {mb(before_mb)} before, {mb(after_mb)} after; planned with {mb(prediction.memory_mb)}"
-
-
-def _ms(seconds: float) -> str:
-    return milliseconds(seconds)
 
 
 def _percent(parting: float) -> str:
