@@ -38,6 +38,12 @@ def counted(count: float, noun: str, plural: str | None = None) -> str:
     return f"{number(count)} {noun if count == 1 else plural or noun + 's'}"
 
 
+def per_second(rate: float, digits: int = 1, more: str = "") -> str:
+    """A rate for a sentence: `98.5 requests a second`."""
+    rounded = round(rate, digits)
+    return f"{number(rounded, digits)} {more}{'request' if rounded == 1 else 'requests'} a second"
+
+
 def shown(value: object, width: int = 60) -> str:
     """A bad value as an error quotes it: control characters escaped, cut at `width` characters."""
     return f"'{printable(value if isinstance(value, str) else repr(value), width)}'"

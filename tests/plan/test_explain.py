@@ -1,5 +1,6 @@
 """Derivations: every setting has one, and its lines are the ones worked out by hand."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -20,6 +21,11 @@ from farrier.settings import BY_NAME, Value
 STATED = frozenset({"cpu_seconds", "wait_seconds", "memory_private_mb", "memory_shared_mb"})
 ORDINARY = Workload(stated=STATED)
 HOST = HostFacts(host="web1", cpus=2.0, memory_mb=3936, somaxconn=4096, nofile_hard=524_288)
+
+ILL_WRITTEN = re.compile(
+    r"(?<![\w.,])\d{4,}"  # thousands are separated
+    r"|(?<![\w.,])1 (connection|CPU|greenlet|process|request|slot|thread|worker)e?s\b|\b1 worker share\b"
+)
 
 
 def explained(
@@ -189,7 +195,10 @@ def test_every_setting_of_every_plan_can_be_explained(
         plan = plan_all([facts], work, {"gunicorn.worker_class": kind} if kind else {})["web1"]
     except DoesNotFitError:
         return
+    for said in (*(setting.reason for setting in plan.settings.values()), *plan.warnings, plan.bound):
+        assert not ILL_WRITTEN.search(said)
     for found in explain(plan, BY_NAME):
+        assert not any(ILL_WRITTEN.search(step) for step in found.working.steps)
         assert found.working.inputs, found.setting
         assert found.working.steps, found.setting
         assert found.setting.provenance is Provenance.OVERRIDE or found.setting.own == found.setting.value

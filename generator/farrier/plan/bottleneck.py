@@ -6,7 +6,7 @@ from farrier import policy
 from farrier.plan.draft import BEGINNINGS, OPERATORS, Draft
 from farrier.plan.model import Setting
 from farrier.plan.sized import Basis, Sized, given
-from farrier.wording import counted, mb, number
+from farrier.wording import counted, mb, number, per_second
 
 CONCURRENCY = (*BEGINNINGS, "gunicorn.preload_app")
 """The operator's values that can hold capacity back."""
@@ -181,4 +181,4 @@ def _gain(draft: Draft, again: Sized | None) -> float:
 
 
 def _requests(rate: float) -> str:
-    return f"{number(rate, 1)} more requests a second"
+    return f"{per_second(rate, more='more ')}"

@@ -11,7 +11,7 @@ from farrier.plan.model import Input
 from farrier.project.workload import KEYS
 from farrier.settings import BY_NAME, Value
 from farrier.sizing.capacity import busy_cpus, erlang_b, host_wait_ratio, process_utilisation
-from farrier.wording import MB, counted, mb, milliseconds, number
+from farrier.wording import MB, counted, mb, milliseconds, number, per_second
 
 MEANINGS = {
     **{name: key.meaning for name, key in KEYS.items()},
@@ -102,7 +102,7 @@ class Inputs:
         """X, which most of the rest follows from."""
         return Input(
             "X",
-            f"capacity of {self.workers} x {self.per_worker}",
+            f"capacity of {number(self.workers)} x {self.per_worker}",
             f"{number(self.draft.capacity_rps, 2)} requests/s",
             "calculated; see gunicorn.workers",
         )
@@ -165,7 +165,7 @@ def capacity_steps(given: Inputs) -> tuple[str, ...]:
         f"C = g + n = {parts} = {own}",
         f"a = W / C = {milliseconds(work.wait_seconds)} / {own} = {number(ratio)}",
         f"U({t}) = 1 - B({t}, {number(ratio)}) = {number(by_erlang)}{capped}: {counted(p, 'process', 'processes')} can "
-        f"use {p} x {number(used)} = {number(p * used)} CPUs",
+        f"use {number(p)} x {number(used)} = {counted(round(p * used, 2), 'CPU')}",
         *others_step(given),
         f"{counted(p * t, 'request')} in service keep {number(busy, 4)} of {counted(cpus, 'CPU')} busy",
         f"{reached} requests a second",
@@ -208,7 +208,7 @@ def neighbour_steps(given: Inputs, steps: tuple[tuple[int, int], ...]) -> Iterat
         elif rate < policy.KNEE * given.cpus / work.host_cpu_seconds:
             verdict = f"; below {number(100 * policy.KNEE)} % of c / C"
         yield (
-            f"{p} x {t} instead: {number(rate, 1)} requests a second ({_differs(rate - draft.capacity_rps)}) in "
+            f"{number(p)} x {t} instead: {per_second(rate)} ({_differs(rate - draft.capacity_rps)}) in "
             f"{mb(need)} ({_differs(need - draft.slot_mb)} MB){verdict}"
         )
 

@@ -10,7 +10,7 @@ from farrier.plan.draft import Draft
 from farrier.plan.sized import Basis, Sized
 from farrier.project.workload import Workload
 from farrier.settings import Value
-from farrier.wording import MB, counted, mb, milliseconds, number
+from farrier.wording import MB, counted, mb, milliseconds, number, per_second
 
 
 def p95_at_the_peak(draft: Draft) -> float | None:
@@ -58,7 +58,7 @@ def _unmet(draft: Draft) -> Iterator[str]:
     p95 = p95_at_the_peak(draft)
     if p95 is None:
         yield (
-            f"the peak of {number(peak)} requests a second is more than this host carries "
+            f"the peak of {per_second(peak, 2)} is more than this host carries "
             f"({number(draft.capacity_rps, 1)}): {_remedy(draft, None if hopeless else objective)}"
         )
     elif objective is not None and p95 > objective and not hopeless:

@@ -42,7 +42,7 @@ class Cost:
         """The sum of `slot_mb` written out."""
         process = number(self.process_mb)
         return (
-            f"{number(self.shared_mb)} MB master + {workers} x ({process} MB worker + {per_worker} x "
+            f"{number(self.shared_mb)} MB master + {number(workers)} x ({process} MB worker + {number(per_worker)} x "
             f"{number(self.request_mb)} MB {self.unit}s) = {mb(math.ceil(self.slot_mb(workers, per_worker)))}"
         )
 

@@ -15,7 +15,7 @@ from farrier.project.workload import Workload
 from farrier.sizing.capacity import process_utilisation
 from farrier.sizing.concurrency import Choice
 from farrier.sizing.worker import GEVENT, GTHREAD, SYNC, WorkerKind
-from farrier.wording import counted, mb, milliseconds, number
+from farrier.wording import counted, mb, milliseconds, number, per_second
 
 MEMORY = ("memory_private_mb", "memory_shared_mb", "memory_thread_mb")
 """The figures of a workload that a slot's memory comes from."""
@@ -50,32 +50,32 @@ def _workers(draft: Draft, chosen: Choice) -> None:
         )
         if draft.capacity_rps < policy.KNEE * ideal:
             draft.warnings.append(
-                f"memory is the limit: {number(draft.capacity_rps, 1)} of the {number(ideal, 1)} requests a second "
+                f"memory is the limit: {number(draft.capacity_rps, 1)} of the {per_second(ideal)} "
                 f"that {counted(cpus, 'CPU')} could answer"
             )
     elif chosen.bound == "database":
         reason = (
-            f"The database allows no more: of {number(work.database_connections or 0)} connections, one for each request "
+            f"The database allows no more: of {counted(work.database_connections or 0, 'connection')}, one for each request "
             f"in service, {connection_sum(draft.sized.given, draft.copies, chosen)} may be in use at once."
         )
         if draft.capacity_rps < policy.KNEE * ideal:
             draft.warnings.append(
-                f"database connections are the limit: {number(draft.capacity_rps, 1)} of the {number(ideal, 1)} requests "
-                f"a second that {counted(cpus, 'CPU')} could answer"
+                f"database connections are the limit: {number(draft.capacity_rps, 1)} of the {per_second(ideal)} "
+                f"that {counted(cpus, 'CPU')} could answer"
             )
     else:
         share = process_utilisation(chosen.per_worker, work.wait_ratio)
         reason = (
             f"{counted(chosen.workers, 'process', 'processes')} of {counted(chosen.per_worker, 'thread')} keep "
             f"{counted(cpus, 'CPU')} busy: each reaches {number(100 * share, 0)} % of a CPU under its GIL, together "
-            f"{number(draft.capacity_rps, 1)} of {number(ideal, 1)} requests a second at {_cpu_each(draft)}."
+            f"{number(draft.capacity_rps, 1)} of {per_second(ideal)} at {_cpu_each(draft)}."
         )
         if draft.capacity_rps < policy.KNEE * ideal and draft.is_override(
             "gunicorn.workers", "gunicorn.threads", "gunicorn.worker_class"
         ):
             draft.warnings.append(
-                f"the operator's workers and threads carry {number(draft.capacity_rps, 1)} of the {number(ideal, 1)} "
-                f"requests a second that {counted(cpus, 'CPU')} could answer"
+                f"the operator's workers and threads carry {number(draft.capacity_rps, 1)} of the {per_second(ideal)} "
+                f"that {counted(cpus, 'CPU')} could answer"
             )
     draft.calculated("gunicorn.workers", chosen.workers, reason, _workers_formula(draft), _workers_working)
 
@@ -166,9 +166,7 @@ def _threads(draft: Draft, chosen: Choice) -> None:
     work = draft.workload
     need = work.service_seconds * (work.peak_rps or 0.0)
     little = (
-        f" At the peak of {number(work.peak_rps)} requests a second Little's law needs {number(need, 1)}."
-        if work.peak_rps
-        else ""
+        f" At the peak of {per_second(work.peak_rps, 2)} Little's law needs {number(need, 1)}." if work.peak_rps else ""
     )
     enough = (
         "a sync worker has one thread"
@@ -194,7 +192,7 @@ def _threads(draft: Draft, chosen: Choice) -> None:
             )
         peak = (
             f"Little's law: the peak keeps {number(work.peak_rps or 0)} x {milliseconds(work.service_seconds)} = "
-            f"{number(need, 1)} requests in service at once; P T = {chosen.concurrency}"
+            f"{number(need, 1)} requests in service at once; P T = {number(chosen.concurrency)}"
         )
         return Working(
             (
@@ -271,8 +269,9 @@ def _convoy(draft: Draft, chosen: Choice) -> str:
     if cheapest:
         need = [draft.cost.slot_mb(each.workers, each.per_worker) for each in (chosen, cheapest)]
         sentences += (
-            f" {chosen.workers} x {chosen.per_worker} in {mb(need[0])} instead of {cheapest.workers} x {cheapest.per_worker} in "
-            f"{mb(need[1])} let fewer threads wait for one that computes for {milliseconds(segment)}."
+            f" {number(chosen.workers)} x {chosen.per_worker} in {mb(need[0])} instead of "
+            f"{number(cheapest.workers)} x {cheapest.per_worker} in {mb(need[1])} let fewer threads wait for one that "
+            f"computes for {milliseconds(segment)}."
         )
     return sentences
 

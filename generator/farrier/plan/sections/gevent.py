@@ -10,7 +10,7 @@ from farrier.plan.model import Working
 from farrier.project.workload import Workload
 from farrier.sizing.capacity import busy_cpus, greenlet_utilisation, host_wait_ratio
 from farrier.sizing.concurrency import Choice
-from farrier.wording import counted, mb, milliseconds, number
+from farrier.wording import counted, mb, milliseconds, number, per_second
 
 
 def settings(draft: Draft, chosen: Choice) -> None:
@@ -77,8 +77,8 @@ def _class(draft: Draft, chosen: Choice) -> None:
                 *given.work_inputs(),
             ),
             (
-                f"P follows from the CPUs alone: a process uses one CPU at most, however many greenlets it has; here {p}",
-                f"G, the requests at once in a worker, takes the place of threads, which are 1; here {g}",
+                f"P follows from the CPUs alone: a process uses one CPU at most, however many greenlets it has; here {number(p)}",
+                f"G, the requests at once in a worker, takes the place of threads, which are 1; here {number(g)}",
                 "a request that computes, or waits in a C extension that gevent does not know, holds up all others of its "
                 f"worker: under threads it gives way every {milliseconds(policy.GIL_SWITCH_SECONDS)}, and while it waits",
                 "drivers in Python (PyMySQL, pg8000, redis) and psycopg 3 give way, psycopg2 needs psycogreen, mysqlclient "
@@ -102,7 +102,7 @@ def _workers(draft: Draft, chosen: Choice, bound: str) -> None:
         "gunicorn.workers",
         chosen.workers,
         f"A process for each of {counted(cpus, 'CPU')}, at least {policy.MINIMUM_WORKERS}, as greenlets of one take turns on "
-        f"one CPU: together {number(draft.capacity_rps, 1)} of {number(ideal, 1)} requests a second{others(work)}"
+        f"one CPU: together {number(draft.capacity_rps, 1)} of {per_second(ideal)}{others(work)}"
         f"{bound}.",
         "c rounded up, at least P: greenlets of one process take turns on one CPU; fewer where o slots of S do not fit into M "
         "or their requests into the database's connections",
@@ -132,9 +132,9 @@ def _workers_working(given: Inputs) -> Working:
         (
             f"a = W / C = {milliseconds(work.wait_seconds)} / {own} = {number(work.wait_ratio)}",
             *others_step(given),
-            f"1 - B({g}, a) = {number(used)}: {counted(p, 'process', 'processes')} can use {number(p * used)} CPUs",
+            f"1 - B({number(g)}, a) = {number(used)}: {counted(p, 'process', 'processes')} can use {counted(round(p * used, 2), 'CPU')}",
             f"{counted(p * g, 'request')} in service keep {number(busy, 4)} of {counted(given.cpus, 'CPU')} busy",
-            f"{reached} = {number(draft.capacity_rps)} requests a second",
+            f"{reached} = {per_second(draft.capacity_rps, 2)}",
             f"{counted(draft.copies, 'slot')} of {number(draft.slot_mb, 1)} MB take {mb(draft.copies * draft.slot_mb)} of "
             f"{mb(draft.budget.gunicorn_mb)}",
             *connection_steps(given),
@@ -148,7 +148,7 @@ def _connections(draft: Draft, chosen: Choice, bound: str) -> None:
     draft.calculated(
         "gunicorn.worker_connections",
         chosen.per_worker,
-        f"{number(policy.GREENLET_MARGIN)} x the {number(little, 1)} requests that Little's law finds in "
+        f"{number(policy.GREENLET_MARGIN)} x the {counted(round(little, 1), 'request')} that Little's law finds in "
         f"service in a worker at its capacity, as one waits {milliseconds(work.wait_seconds)} and takes "
         f"{milliseconds(work.serving_cpu_seconds)} of CPU; the rest waits in the queue that all workers share"
         f"{bound}.",
@@ -167,7 +167,7 @@ def _connections(draft: Draft, chosen: Choice, bound: str) -> None:
             ),
             (
                 f"in service at capacity: {number(little, 2)} = (1 + {number(work.wait_ratio)}) x min(1, {number(cpus)} / "
-                f"{workers})",
+                f"{number(workers)})",
                 f"{number(policy.GREENLET_MARGIN)} x {number(little, 2)} = {number(policy.GREENLET_MARGIN * little, 2)}, rounded "
                 "up",
                 *connection_steps(given),

@@ -100,7 +100,7 @@ def _files(draft: Draft) -> None:
         "systemd.LimitNOFILE",
         wanted if hard is None else min(wanted, hard),
         f"{policy.FILES_PER_WORKER} for a worker + {policy.FILES_PER_THREAD} for each of {counted(each, draft.cost.unit)}, "
-        f"at least {policy.LIMIT_NOFILE_MINIMUM}"
+        f"at least {number(policy.LIMIT_NOFILE_MINIMUM)}"
         + ("." if hard is None else f", at most the {number(hard)} that the host grants."),
         "w + f T, rounded up to 256, at least m, at most what the host grants",
         lambda given: Working(
@@ -111,7 +111,9 @@ def _files(draft: Draft) -> None:
                 given.constant("m", "LIMIT_NOFILE_MINIMUM"),
                 given.fact("", "nofile_hard"),
             ),
-            (f"{policy.FILES_PER_WORKER} + {policy.FILES_PER_THREAD} x {each} = {number(raw)}, so {number(wanted)}",),
+            (
+                f"{policy.FILES_PER_WORKER} + {policy.FILES_PER_THREAD} x {number(each)} = {number(raw)}, so {number(wanted)}",
+            ),
         ),
     )
 
@@ -127,9 +129,9 @@ def _tasks(draft: Draft) -> None:
     draft.calculated(
         "systemd.TasksMax",
         tasks,
-        f"{policy.TASKS_FACTOR} x the {own} processes and threads of Gunicorn + {policy.TASKS_POOLS} x {visible} in each of "
-        f"{1 + workers} processes for libraries that start a thread for each CPU they see + {policy.TASKS_BASE} for what the "
-        "application starts: a fork bomb ends here.",
+        f"{policy.TASKS_FACTOR} x the {number(own)} processes and threads of Gunicorn + {policy.TASKS_POOLS} x {number(visible)} in "
+        f"each of {number(1 + workers)} processes for libraries that start a thread for each CPU they see + "
+        f"{policy.TASKS_BASE} for what the application starts: a fork bomb ends here.",
         "f (1 + P (1 + T)) + l (1 + P) v + t, rounded up to 8: libraries start a thread for each CPU that they see, whatever "
         "the quota; a fork bomb ends here",
         lambda given: Working(
@@ -142,9 +144,10 @@ def _tasks(draft: Draft) -> None:
                 given.constant("t", "TASKS_BASE"),
             ),
             (
-                f"1 master + {workers} x (1 + {threads}) = {own}",
-                f"{policy.TASKS_POOLS} x (1 + {workers}) x {visible} = {pools}",
-                f"{policy.TASKS_FACTOR} x {own} + {pools} + {policy.TASKS_BASE} = {raw}, rounded up: {tasks}",
+                f"1 master + {number(workers)} x (1 + {threads}) = {number(own)}",
+                f"{policy.TASKS_POOLS} x (1 + {number(workers)}) x {number(visible)} = {number(pools)}",
+                f"{policy.TASKS_FACTOR} x {number(own)} + {number(pools)} + {policy.TASKS_BASE} = {number(raw)}, rounded up: "
+                f"{number(tasks)}",
             ),
         ),
     )

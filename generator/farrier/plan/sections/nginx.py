@@ -56,10 +56,10 @@ def _connections(draft: Draft) -> None:
     hard = draft.facts.nofile_hard
     allowed = wanted if hard is None else min(wanted, hard // 2)
     reason = (
-        f"{number(concurrency)} requests in service and {number(queued)} queued take 2 connections each, {number(rate, 1)} "
+        f"{counted(concurrency, 'request')} in service and {number(queued)} queued take 2 connections each, {number(rate, 1)} "
         f"new clients a second leave up to {number(idle)} idle ones: {number(need)} in all, times "
         f"{policy.NGINX_SPREAD} for uneven sharing, over {counted(processes, 'process', 'processes')}; at least "
-        f"{policy.NGINX_CONNECTIONS_MINIMUM}"
+        f"{number(policy.NGINX_CONNECTIONS_MINIMUM)}"
     )
     if allowed < wanted:
         reason += f", and no more than half of the {number(hard or 0)} open files that the host grants"

@@ -6,7 +6,7 @@ from farrier import policy
 from farrier.plan.draft import Draft
 from farrier.plan.model import Working
 from farrier.sizing import timeouts
-from farrier.wording import counted, number
+from farrier.wording import counted, number, per_second
 
 AGREEING = ("gunicorn.backlog", "systemd.Backlog")
 """Settings that are one and the same number."""
@@ -31,13 +31,13 @@ def backlog(draft: Draft, links: timeouts.Chain) -> None:
     _somaxconn(draft, max(value, draft.number("nginx.listen_backlog")))
     if value < needed:
         draft.warnings.append(
-            f"the backlog of {value} is shorter than a restart: {number(arriving, 1)} requests a second for "
+            f"the backlog of {number(value)} is shorter than a restart: {per_second(arriving)} for "
             f"{number(work.boot_seconds, 1)} s of boot make {counted(needed, 'request')}, and the rest gets 503; "
             f"{_what_meets(draft, links, upper, needed, arriving)}"
         )
     if value > upper:
         draft.warnings.append(
-            f"a backlog of {value} holds more than the {upper} requests that can be answered within the queue budget "
+            f"a backlog of {number(value)} holds more than the {counted(upper, 'request')} that can be answered within the queue budget "
             f"of {links.queue_budget} s: the last ones wait only to get 504"
         )
 
@@ -50,7 +50,7 @@ def _answered_in_time(
     draft.calculated(
         name,
         upper,
-        f"{number(draft.capacity_rps, 1)} requests a second for the queue budget of {budget} s: a request "
+        f"{per_second(draft.capacity_rps)} for the queue budget of {budget} s: a request "
         "behind that many could not be answered in time, so it is refused at once with 503.",
         "X x q, rounded down, from 1 to MAX_BACKLOG: a request behind that many would be answered too late; a restart wants "
         "at least r x b, the requests at the rate r (the peak, at most X) that arrive while a worker boots",
@@ -88,7 +88,7 @@ def _listen_backlog(draft: Draft, queue: int) -> None:
     draft.calculated(
         "nginx.listen_backlog",
         value,
-        f"At least the {queue} of Gunicorn's queue, and never below NGINX's own {policy.NGINX_LISTEN_BACKLOG}: clients "
+        f"At least the {number(queue)} of Gunicorn's queue, and never below NGINX's own {policy.NGINX_LISTEN_BACKLOG}: clients "
         "that connect in a burst wait here for milliseconds, but a full queue costs them a second.",
         "the larger of gunicorn.backlog and NGINX_LISTEN_BACKLOG",
         lambda given: Working(
@@ -102,7 +102,7 @@ def _what_meets(draft: Draft, links: timeouts.Chain, upper: int, needed: int, ar
     """What would let the queue hold a restart's requests; what binds it now comes first."""
     work = draft.workload
     if needed <= upper:
-        return f"the operator's value binds: up to {upper} could be answered in time"
+        return f"the operator's value binds: up to {number(upper)} could be answered in time"
     budget = math.ceil(needed / draft.capacity_rps)
     chain = timeouts.Chain(links.request_limit, budget, work.client_timeout_seconds)
     longer = f"a queue_budget_seconds of {budget} instead of {links.queue_budget}, for which NGINX waits {chain.proxy_read} s"
@@ -110,13 +110,13 @@ def _what_meets(draft: Draft, links: timeouts.Chain, upper: int, needed: int, ar
         binds = f"the longest queue that is planned binds, {number(policy.MAX_BACKLOG)}"
         ways = []
     elif chain.proxy_read <= work.client_timeout_seconds:
-        binds = f"queue_budget_seconds binds, as no more than {upper} could be answered within {links.queue_budget} s"
+        binds = f"queue_budget_seconds binds, as no more than {number(upper)} could be answered within {links.queue_budget} s"
         ways = [longer]
     else:
         binds = f"client_timeout_seconds {work.client_timeout_seconds} binds, which leaves {links.queue_budget} s for the queue"
         ways = [f"a client_timeout_seconds of {chain.proxy_read} with {longer}"]
     ways.append(f"a boot within {number(math.floor(100 * upper / arriving) / 100)} s")
-    ways.append(f"at most {number(math.floor(10 * upper / work.boot_seconds) / 10, 1)} requests a second")
+    ways.append(f"at most {per_second(math.floor(10 * upper / work.boot_seconds) / 10)}")
     return f"{binds}; {', or '.join(ways)} would do"
 
 
@@ -126,14 +126,14 @@ def _somaxconn(draft: Draft, queue: int) -> None:
     if has is not None and has >= max(queue, policy.DEFAULT_SOMAXCONN):
         put, value = draft.fact, has
         reason = (
-            f"The host's own value already holds queues of {queue}; it is kept, so that nothing else on the host "
+            f"The host's own value already holds queues of {number(queue)}; it is kept, so that nothing else on the host "
             "changes."
         )
     else:
         put, value = draft.calculated, max(queue, min(floor, policy.MAX_BACKLOG))
         reason = (
-            f"The kernel cuts every accept queue to this; it must hold {queue} and is never set below its own default of "
-            f"{policy.DEFAULT_SOMAXCONN}."
+            f"The kernel cuts every accept queue to this; it must hold {number(queue)} and is never set below its own default of "
+            f"{number(policy.DEFAULT_SOMAXCONN)}."
         )
     put(
         "kernel.net.core.somaxconn",

@@ -6,7 +6,7 @@ from farrier import policy
 from farrier.plan.derivation import Inputs
 from farrier.plan.draft import Draft
 from farrier.plan.model import Working
-from farrier.wording import ceil_to, counted, mb, number
+from farrier.wording import ceil_to, mb, number, per_second
 
 
 def life(draft: Draft) -> None:
@@ -23,10 +23,11 @@ def _preload(draft: Draft) -> None:
     saved = mb(workers * work.memory_shared_mb)
     wish = draft.measured if known else draft.calculated if work.preload_safe else draft.default
     if work.preload_safe:
+        sharing = "1 worker shares" if workers == 1 else f"{number(workers)} workers share"
         safe = (
             "Measured: importing starts no thread and opens no connection, so the workers may share"
             if known
-            else f"The workload says that importing before the fork is safe; {counted(workers, 'worker')} share"
+            else f"The workload says that importing before the fork is safe; {sharing}"
         )
         reason = f"{safe} {shared} each, {saved} in all, and a broken release fails before it serves."
     elif known:
@@ -79,7 +80,7 @@ def _max_requests(draft: Draft) -> None:
     draft.calculated(
         "gunicorn.max_requests",
         max(policy.MINIMUM_MAX_REQUESTS, requests),
-        f"A worker that answers {number(per_worker, 1)} requests a second and takes {number(boot, 1)} s to replace{known} "
+        f"A worker that answers {per_second(per_worker)} and takes {number(boot, 1)} s to replace{known} "
         f"loses at most {number(100 * policy.RECYCLE_SHARE)} % of its time to recycling, which bounds leaks.",
         "X / P x b / s, rounded up to 500, at least m: b seconds of replacing a worker are s of the time it served",
         lambda given: Working(
@@ -91,7 +92,7 @@ def _max_requests(draft: Draft) -> None:
                 given.constant("m", "MINIMUM_MAX_REQUESTS"),
             ),
             (
-                f"X / P = {number(draft.capacity_rps)} / {workers} = {number(per_worker)} requests a second of one worker",
+                f"X / P = {number(draft.capacity_rps)} / {number(workers)} = {per_second(per_worker, 2)} of one worker",
                 f"{number(per_worker)} x {number(boot)} s / {number(policy.RECYCLE_SHARE)} = {number(raw, 0)}, rounded up: "
                 f"{number(requests)}",
             ),
