@@ -154,7 +154,7 @@ def capacity_steps(given: Inputs) -> tuple[str, ...]:
     parts = f"{milliseconds(work.gunicorn_cpu_seconds)} + {milliseconds(work.proxy_cpu_seconds)}"
     own, whole = milliseconds(work.serving_cpu_seconds), milliseconds(work.host_cpu_seconds)
     busy = busy_cpus(p * t, host_wait_ratio(work.serving_cpu_seconds, ratio, work.other_cpu_seconds), cpus)
-    carried, ideal = number(given.draft.capacity_rps), number(cpus / work.host_cpu_seconds)
+    carried, ideal = number(given.draft.capacity_rps), per_second(cpus / work.host_cpu_seconds, 2)
     if work.other_cpu_seconds:
         reached = (
             f"X = min({number(p * used, 4)} / {own}, {number(busy, 4)} / {whole}) = {carried} of c / (C + O) = {ideal}"
@@ -168,7 +168,7 @@ def capacity_steps(given: Inputs) -> tuple[str, ...]:
         f"use {number(p)} x {number(used)} = {counted(round(p * used, 2), 'CPU')}",
         *others_step(given),
         f"{counted(p * t, 'request')} in service keep {number(busy, 4)} of {counted(cpus, 'CPU')} busy",
-        f"{reached} requests a second",
+        reached,
     )
 
 

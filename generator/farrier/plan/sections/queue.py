@@ -64,7 +64,8 @@ def _answered_in_time(
             ),
             (
                 f"X x q = {number(draft.capacity_rps)} x {budget} s = {number(raw, 1)}",
-                f"while a worker boots {number(arriving, 1)} x {number(work.boot_seconds)} s = {number(needed)} requests arrive, "
+                f"while a worker boots {number(arriving, 1)} x {number(work.boot_seconds)} s = "
+                f"{counted(needed, 'request')} {'arrives' if needed == 1 else 'arrive'}, "
                 f"{held}",
             ),
         ),
