@@ -48,12 +48,11 @@ def hosts_of(path: Path, pattern: str = "all") -> tuple[str, ...] | None:
         return None
 
 
-def require_inventory(root: Path, inventory: str) -> None:
-    """InputError when there is no inventory at all."""
-    if not (root / inventory).exists():
-        raise InputError(
-            f"inventory {shown(inventory, 200)} does not exist; it must be a file or directory that Ansible reads"
-        )
+def missing_inventory(root: Path, inventory: str) -> str:
+    """That there is no inventory at all, in words; empty when there is one."""
+    if (root / inventory).exists():
+        return ""
+    return f"inventory {shown(inventory, 200)} does not exist; it must be a file or directory that Ansible reads"
 
 
 def no_hosts(inventory: str, selection: str) -> InputError:

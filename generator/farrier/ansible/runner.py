@@ -25,7 +25,7 @@ from farrier.ansible.events import (
     one_line,
     read,
 )
-from farrier.ansible.inventory import no_hosts, require_inventory
+from farrier.ansible.inventory import missing_inventory, no_hosts
 from farrier.errors import FarrierError, HostError, InputError
 from farrier.wording import shown
 
@@ -89,7 +89,8 @@ class Ansible:
 
     def require_inventory(self) -> None:
         """InputError when there is no inventory at all."""
-        require_inventory(self.root, self.inventory)
+        if missing := missing_inventory(self.root, self.inventory):
+            raise InputError(missing)
 
     def module(
         self,

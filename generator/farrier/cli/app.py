@@ -180,6 +180,8 @@ def plan(
         print_plans(planned.environment, planned.plans, planned.workload)
     if planned.without_facts and not as_json:
         typer.echo(f"warning: {not_planned(planned.environment, planned.without_facts)}")
+    if planned.missing_inventory and not as_json:
+        typer.echo(f"warning: {planned.missing_inventory}")
     if plot is not None:
         typer.echo(f"written {plot}", err=True)
 

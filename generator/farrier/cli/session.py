@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from farrier.ansible.inventory import hosts_of, no_hosts, require_inventory
+from farrier.ansible.inventory import hosts_of, missing_inventory, no_hosts
 from farrier.errors import HostError, InputError
 from farrier.facts.documents import from_statements
 from farrier.facts.files import import_facts, read_facts, require_writable, write_atomically
@@ -40,6 +40,10 @@ class Generated:
     summary: Sequence[str]
 
 
+STATED = "stated"
+"""The host of a plan for one that is nowhere yet."""
+
+
 def not_planned(environment: str, hosts: Sequence[str]) -> str:
     """That an inventory has hosts which no plan is for, and what to do."""
     names = [shown(host).strip("'") for host in hosts]
@@ -58,6 +62,8 @@ class Planned:
     workload: Workload
     without_facts: Sequence[str] = ()
     """Hosts of its inventory that were not planned because they have no facts."""
+    missing_inventory: str = ""
+    """That it has no inventory, in words."""
 
 
 class Session:
@@ -172,7 +178,9 @@ class Session:
             missing = [host for host in missing if fnmatchcase(host, limit)]
             if not known:
                 raise InputError(f"--limit {shown(limit)} matches no host with facts")
-        return replace(_planned(name, known, workload, environment.overrides, peak_rps, hosts), without_facts=missing)
+        lacking = "" if [*known] == [STATED] else missing_inventory(self.root, environment.inventory)
+        planned = _planned(name, known, workload, environment.overrides, peak_rps, hosts)
+        return replace(planned, without_facts=missing, missing_inventory=lacking)
 
     def generate(
         self, name: str, directory: Path | None, stated: Stated, output: Path | None, *, check: bool, force: bool
@@ -205,6 +213,8 @@ class Session:
         )
         if missing:
             summary.append(f"warning: {not_planned(name, missing)}")
+        if lacking := missing_inventory(self.root, environment.inventory):
+            summary.append(f"warning: {lacking}")
         return Generated(bool(changes), diff, summary)
 
     def _facts(
@@ -220,13 +230,11 @@ class Session:
         source = directory or self.facts_directory(name)
         known = read_facts(source, everywhere, for_one) if directory or source.is_dir() else {}
         suffice = not known and not for_one and everywhere.keys() >= {*INDISPENSABLE}
-        if not (suffice and alone):
-            require_inventory(self.root, environment.inventory)
         listed = hosts_of(self.root / environment.inventory, environment.group)
         if listed == ():
             raise no_hosts(environment.inventory, shown(environment.group))
         if suffice:
-            for_one = dict.fromkeys(listed or (["stated"] if alone else []), everywhere)
+            for_one = dict.fromkeys(listed or ([STATED] if alone else []), everywhere)
         gathered = set(known)
         for host, own in for_one.items():
             if host not in known and own.keys() >= {*INDISPENSABLE}:
