@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils import farrier_entries, farrier_owner, farrier_room, farrier_sites
+from ansible.module_utils import farrier_owner, farrier_room, farrier_sites
 
 from farrier.ansible.modules import farrier_preflight
 
@@ -28,6 +28,8 @@ WISH: dict[str, Any] = {
     "gather": True,
     "sized_for_cpus": 2.0,
     "sized_for_memory_mb": 2000,
+    "same_memory_share": 0.95,
+    "assumed_release_mb": 500,
     "slot_memory_mb": 500,
     "slots": 2,
 }
@@ -189,9 +191,13 @@ def test_a_note_that_says_nonsense_is_not_believed(tmp_path: Path, note: dict[st
 
 def test_too_little_room_is_refused_with_where_the_figure_comes_from(tmp_path: Path) -> None:
     check = farrier_room.check_disk
-    assert check("web1", str(tmp_path / "not/yet")) == []
+    [said] = check("web1", str(tmp_path), 9_000_000)
+    assert said.endswith(
+        "MB free below /srv; a release with its virtual environment wants 9000000 MB, as is assumed while none is there."
+    )
+    assert check("web1", str(tmp_path / "not/yet"), 1) == []
     release(tmp_path, "a", size_mb=400_000, venv_mb=9_000_000)
-    [said] = check("web1", str(tmp_path))
+    [said] = check("web1", str(tmp_path), 1)
     assert said.endswith(
         "MB free below /srv; a release with its virtual environment wants 9800000 MB: the largest so far took 400000 MB, as "
         "much again while its archive is there, and 9000000 MB for its virtual environment."
@@ -203,9 +209,9 @@ def test_too_little_room_is_refused_with_where_the_figure_comes_from(tmp_path: P
 
 def test_nginx_listens_on_ipv6_only_where_there_is_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
     sites = farrier_sites
-    files = [{"content": "server {\n    listen 80;\n    listen [::]:80;\n}\n"}, {"content": None}]
+    files = [{"content": "server {\n    listen 80;\n    listen [::]:80;\n}\n"}, {"link": "../there"}]
     assert sites.listening(files, True) == files
-    assert sites.listening(files, False) == [{"content": "server {\n    listen 80;\n}\n"}, {"content": None}]
+    assert sites.listening(files, False) == [{"content": "server {\n    listen 80;\n}\n"}, {"link": "../there"}]
 
     def refuse(*_: object) -> None:
         raise OSError("Address family not supported by protocol")
@@ -305,8 +311,7 @@ def test_a_set_of_files_is_in_place_when_each_has_its_content_and_mode(
     path.chmod(0o644)
     owner, group = path.owner(), path.group()
     change(path)
-    entry = {name: spec.get("default") for name, spec in farrier_entries.FILES["options"].items()}
-    wanted = {**entry, "path": str(path), "content": "[Unit]\n", "owner": owner, "group": group}
+    wanted = {"path": str(path), "content": "[Unit]\n", "owner": owner, "group": group}
     assert farrier_preflight.differs("no-such-application", "service", [wanted]) is differs
 
 

@@ -363,7 +363,7 @@ PROTECTIONS = (
     Protection(
         28,
         "a look at the memory there is",
-        in_role(ROOM, ("elif bound < self.memory_mb * MEMORY_SLACK:", "elif False:")),
+        in_role(ROOM, ("elif bound < self.same_memory_mb:", "elif False:")),
         lambda stage: check_shrunk_host(stage, "--tags", "preflight"),
         "the play did not fail",
     ),

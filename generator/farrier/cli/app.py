@@ -150,7 +150,7 @@ def plan(
 ) -> None:
     """Show every setting of every host, with its provenance and reason."""
     from farrier.cli.option_values import parse_peak, parse_settings, parse_stated
-    from farrier.cli.session import local_plan, not_planned
+    from farrier.cli.session import local_plan
 
     own, peak = parse_stated(stated or [], cpus, memory), parse_peak(peak_rps)
     settings = parse_settings(explain or [])
@@ -178,10 +178,8 @@ def plan(
         from farrier.cli.plan_table import print_plans
 
         print_plans(planned.environment, planned.plans, planned.workload)
-    if planned.without_facts and not as_json:
-        typer.echo(f"warning: {not_planned(planned.environment, planned.without_facts)}")
-    if planned.missing_inventory and not as_json:
-        typer.echo(f"warning: {planned.missing_inventory}")
+    for note in () if as_json else planned.notes():
+        typer.echo(f"warning: {note}")
     if plot is not None:
         typer.echo(f"written {plot}", err=True)
 

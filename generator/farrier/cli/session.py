@@ -65,6 +65,11 @@ class Planned:
     missing_inventory: str = ""
     """That it has no inventory, in words."""
 
+    def notes(self) -> list[str]:
+        """What the inventory lacks."""
+        hosts = [not_planned(self.environment, self.without_facts)] if self.without_facts else []
+        return [*hosts, *([self.missing_inventory] if self.missing_inventory else [])]
+
 
 class Session:
     """One command's view of a project: its file, and paths relative to it."""

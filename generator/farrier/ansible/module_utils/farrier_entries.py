@@ -15,22 +15,6 @@ from typing import Any
 HIDDEN = "(not shown)\n"
 LARGEST = 8 << 20
 """Bytes of a file that is compared; larger ones are none that a role writes."""
-FILES: dict[str, Any] = {
-    "type": "list",
-    "elements": "dict",
-    "options": {
-        "path": {"type": "path", "required": True},
-        "content": {"type": "str"},
-        "link": {"type": "str"},
-        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-        "mode": {"type": "str", "default": "0644"},
-        "owner": {"type": "str", "default": "root"},
-        "group": {"type": "str", "default": "root"},
-        "sensitive": {"type": "bool", "default": False},
-        "backup": {"type": "path"},
-    },
-}
-"""A module's argument that is a set of files."""
 
 
 @dataclass(frozen=True)
@@ -61,29 +45,22 @@ class Entry:
 
 def wanted(entry: dict[str, Any]) -> Entry:
     """The entry as the play asks for it."""
-    path, content, link = entry["path"], entry["content"], entry["link"]
+    given = {key: value for key, value in entry.items() if value is not None}
+    path, content, link = given.pop("path"), given.pop("content", None), given.pop("link", None)
     if not os.path.isabs(path):
         raise ValueError(f"{path}: the path must be absolute")
-    if entry["state"] == "absent":
+    if given.pop("state", "present") == "absent":
         return Entry(path, "absent")
     if (content is None) == (link is None):
         raise ValueError(f"{path}: give either content or link")
     if link is not None:
         return Entry(path, "link", target=link)
-    try:
-        mode = int(entry["mode"], 8)
-    except ValueError:
-        raise ValueError(f"{path}: mode {entry['mode']!r} is not an octal number such as 0644") from None
-    return Entry(
-        path,
-        "file",
-        content=content.encode("utf-8"),
-        mode=mode,
-        owner=entry["owner"],
-        group=entry["group"],
-        sensitive=entry["sensitive"],
-        backup=entry["backup"],
-    )
+    if "mode" in given:
+        try:
+            given["mode"] = int(given["mode"], 8)
+        except ValueError:
+            raise ValueError(f"{path}: mode {given['mode']!r} is not an octal number such as 0644") from None
+    return Entry(path, "file", content.encode("utf-8"), **given)
 
 
 def living(path: str, sensitive: bool = False) -> Entry:
