@@ -57,7 +57,7 @@ def test_no_more_is_read_than_is_expected(top: Path) -> None:
 
 
 def test_what_is_written_replaces_a_link_and_goes_through_none(top: Path, outside: Path) -> None:
-    beneath.write(str(top), "a/secret", b"new", 0o640, SERVICE)
+    beneath.write(str(top), "a/secret", b"new", 0o640, gid=SERVICE)
     assert (top / "a/secret").lstat().st_gid == SERVICE
     assert (top / "a/secret").read_text() == "new"
     assert stat.S_IMODE((top / "a/secret").lstat().st_mode) == 0o640

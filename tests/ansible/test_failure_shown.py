@@ -74,7 +74,7 @@ def test_the_kernel_counts_what_it_killed(tmp_path: Path, events: str, content: 
 def test_when_its_group_is_gone_systemd_says_how_it_ended(
     monkeypatch: pytest.MonkeyPatch, said: str, peak_mb: int, killed: bool
 ) -> None:
-    monkeypatch.setattr(farrier_memory, "latest", lambda *_: ["Starting notes", said])
+    monkeypatch.setattr(farrier_memory, "logged", lambda *_: ["Starting notes", said])
     memory = Memory()
     memory.peak = peak_mb << 20
     assert memory.killed("notes@a.service", 0, str(200 << 20)) is killed

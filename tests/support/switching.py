@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils import farrier_configurations as configurations
-from ansible.module_utils import farrier_host, farrier_journal, farrier_slot, farrier_target
+from ansible.module_utils import farrier_host, farrier_slot, farrier_target
 from ansible.module_utils.farrier_host import Failure
 from ansible.module_utils.farrier_memory import Memory
 from ansible.module_utils.farrier_slot import Slot
@@ -86,8 +86,8 @@ class Host:
         monkeypatch.setattr(farrier_target, "UNITS", str(root / "units"))
         for module in (farrier_host, farrier_slot, farrier_switch):
             monkeypatch.setattr(module, "run", self.systemd.run)
-        monkeypatch.setattr(farrier_journal, "sync", lambda: None)
-        monkeypatch.setattr(farrier_journal, "latest", lambda *_: self.said.split("\n"))
+        monkeypatch.setattr(farrier_slot, "output", lambda *_: "")
+        monkeypatch.setattr(farrier_slot, "logged", lambda *_: self.said.split("\n"))
         monkeypatch.setattr(Memory, "killed", lambda *_: False)
         monkeypatch.setattr(farrier_slot, "SETTLE_SECONDS", 0)
         monkeypatch.setattr(Slot, "ask", lambda _slot, _path: None)

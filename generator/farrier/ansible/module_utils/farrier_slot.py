@@ -15,8 +15,7 @@ from typing import Any, Iterator
 
 from ansible.module_utils import farrier_beneath as beneath
 from ansible.module_utils import farrier_configurations as configurations
-from ansible.module_utils import farrier_journal as journal
-from ansible.module_utils.farrier_host import Failure, main_pid, parent, run, show
+from ansible.module_utils.farrier_host import Failure, logged, main_pid, output, parent, run, show
 from ansible.module_utils.farrier_memory import Memory, told
 
 RUN = "/run"
@@ -27,6 +26,9 @@ SETTLE_SECONDS = 10
 
 STOP_LINES = 20_000
 """How much of what a slot says while it stops is read; journald itself lets 10,000 lines pass in half a minute."""
+
+TOLD_LINES = 60
+"""How much of what a slot said a failure tells."""
 
 
 def stand(application: str) -> bool:
@@ -114,8 +116,13 @@ class Slot:
 
     def cut(self, workers: list[int], since: int) -> int:
         """How many of its workers had not ended their requests when it was stopped."""
-        journal.sync()
-        return len(cut_workers(workers, "\n".join(journal.latest(since, STOP_LINES, f"--unit={self.unit}"))))
+        return len(cut_workers(workers, "\n".join(self.logged(since, STOP_LINES))))
+
+    def logged(self, since: int, lines: int) -> list[str]:
+        """The last lines that it has logged since a time, once the journal has them all."""
+        output("journalctl", "--sync")
+        found: list[str] = logged(since, lines, f"--unit={self.unit}")
+        return found
 
     def check_health(self, path: str) -> None:
         """Ask the health path on its socket; where it does not answer as it should, stop it and show its own words."""
@@ -210,7 +217,8 @@ class Slot:
             run("systemctl", "stop", self.unit)
         with contextlib.suppress(Failure):
             run("systemctl", "reset-failed", self.unit)
-        said: str = journal.tail(self.unit, self.begun)
+        lines = self.logged(self.begun, 2 * TOLD_LINES)  # more than are told, as some of them are Gunicorn's remarks
+        said = "\n".join([line for line in lines if line.strip() and "[INFO]" not in line][-TOLD_LINES:])
         if state["Result"] == "oom-kill" or self.memory.killed(self.unit, self.begun, state["MemoryMax"]):
             assumed, measure = self.params["memory_assumed"], self.params["measure"]
             said = f"{told(self.unit, state['MemoryMax'], self.memory.largest, assumed, measure)}\n{said}"

@@ -25,16 +25,6 @@ options:
 author: Farrier
 """
 
-EXAMPLES = r"""
-- name: Migrate the database
-  farrier_command:
-    command: python manage.py migrate --noinput
-    directory: /srv/notes/releases/0123456789ab
-    venv: /srv/notes/venvs/0123456789ab
-    environment_file: /srv/notes/configurations/0123456789ab/environment
-    sandbox: [User=notes, ProtectSystem=strict]
-"""
-
 RETURN = r"""
 output: {description: The end of what the command printed., returned: always, type: str}
 """

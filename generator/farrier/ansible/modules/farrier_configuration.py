@@ -34,15 +34,6 @@ options:
 author: Farrier
 """
 
-EXAMPLES = r"""
-- name: Lay out the configuration
-  farrier_configuration:
-    application: notes
-    home: /srv/notes
-    environment: "{{ lookup('ansible.builtin.template', 'environment.j2') }}"
-    gunicorn: "{{ lookup('ansible.builtin.template', 'gunicorn.conf.py.j2') }}"
-"""
-
 RETURN = r"""
 configuration: {description: "What a switch has to be told, or null in check mode.", returned: when present, type: str}
 path: {description: Its directory., returned: when present, type: str}

@@ -25,13 +25,6 @@ options:
 author: Farrier contributors
 """
 
-EXAMPLES = r"""
-- name: Gather host facts
-  farrier_facts:
-    application: notes
-  register: host
-"""
-
 RETURN = r"""
 facts:
   description: The fact document of this host, without its name.

@@ -57,19 +57,6 @@ options:
 author: Farrier
 """
 
-EXAMPLES = r"""
-- name: Install the NGINX configuration
-  farrier_files:
-    files:
-      - path: /etc/nginx/nginx.conf
-        content: "{{ lookup('ansible.builtin.template', 'nginx.conf.j2') }}"
-      - path: /etc/nginx/sites-enabled/default
-        state: absent
-    validate: [nginx, -t, -q]
-    apply: [systemctl, reload, nginx]
-    pending: /run/notes.nginx.pending
-"""
-
 RETURN = r"""
 changed_paths:
   description: What differed from the wanted set.

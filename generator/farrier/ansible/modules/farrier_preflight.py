@@ -54,16 +54,6 @@ options:
 author: Farrier
 """
 
-EXAMPLES = r"""
-- name: Check that the host belongs to this environment
-  farrier_preflight:
-    host: "{{ inventory_hostname }}"
-    application: notes
-    environment: live
-    domains: [www.example.org]
-    take_host_hint: -e notes_live_take_host=true
-"""
-
 RETURN = r"""
 refusals: {description: Why the host is refused., returned: always, type: list, elements: str}
 facts: {description: The facts of the host., returned: when gathered, type: dict}

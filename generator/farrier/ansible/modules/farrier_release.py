@@ -59,18 +59,6 @@ options:
 author: Farrier
 """
 
-EXAMPLES = r"""
-- name: Build the release
-  farrier_release:
-    release: 0123456789ab
-    archive: /srv/notes/releases/0123456789ab.tar.gz
-    home: /srv/notes
-    user: notes
-    requirements: requirements.txt
-    gunicorn: gunicorn==27.0.1
-    sandbox: [User=notes, ProtectSystem=strict]
-"""
-
 RETURN = r"""
 present: {description: Whether the release is there now., returned: always, type: bool}
 whole: {description: "Whether it has its virtual environment, and the service can enter all of it.", returned: always, type: bool}

@@ -35,16 +35,6 @@ options:
 author: Farrier
 """
 
-EXAMPLES = r"""
-- name: Read the status
-  farrier_status:
-    application: notes
-    home: /srv/notes
-    host: www.example.org
-    health_path: /health/
-    workers: 3
-"""
-
 RETURN = r"""
 status:
   description:
@@ -64,7 +54,6 @@ healthy:
   returned: always
   type: bool
 """
-
 
 CERTIFICATE_DAYS = 21
 """A certificate that ends within this time should have been renewed: ACME clients do it 30 days before the end."""
