@@ -7,16 +7,15 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils import farrier_cell
-from ansible.module_utils.farrier_cell import as_user, end_of, ended, handed, of_pip
+from ansible.module_utils.farrier_cell import as_user, end_of, ended, handed, of_pip, of_release, transient
 from ansible.module_utils.farrier_host import Failure
-
-from farrier.ansible.modules import farrier_command
 
 pytestmark = pytest.mark.programs
 
 
 def test_a_command_runs_in_the_cell_with_its_own_path_and_no_expansion_by_systemd() -> None:
-    call = farrier_command.call("python manage.py migrate $X", "/srv/r", "/srv/v", "/etc/e", ["User=notes"])
+    settings = ["User=notes", *of_release("/srv/r", "/srv/v", "/etc/e")]
+    call = transient(settings, ["/bin/sh", "-c", "python manage.py migrate $X"])
     assert shlex.join(call) == (
         "systemd-run --wait --pipe --collect --quiet --property=User=notes --property=WorkingDirectory=/srv/r "
         "--property=Environment=PATH=/srv/v/bin:/usr/local/bin:/usr/bin:/bin --property=EnvironmentFile=/etc/e "

@@ -23,7 +23,6 @@ from farrier.ansible.modules.farrier_status import (
     longest_queue,
     queues,
     told,
-    waiting,
     workers_of,
 )
 
@@ -36,18 +35,14 @@ tcp   LISTEN 0      128       [::]:22    [::]:*
 """
 
 
-def test_the_length_of_each_accept_queue_by_address() -> None:
+def test_how_many_wait_and_may_wait_in_each_accept_queue_by_address() -> None:
     assert queues(LISTING) == {
-        "/run/notes.sock": 470,
-        "/run/systemd/private": 4096,
-        "0.0.0.0:80": 511,
-        "[::]:22": 128,
+        "/run/notes.sock": (0, 470),
+        "/run/systemd/private": (0, 4096),
+        "0.0.0.0:80": (3, 511),
+        "[::]:22": (0, 128),
     }
     assert queues("") == {}
-
-
-def test_how_many_wait_in_each_queue() -> None:
-    assert waiting(LISTING) == {"/run/notes.sock": 0, "/run/systemd/private": 0, "0.0.0.0:80": 3, "[::]:22": 0}
 
 
 STATUS: Mapping[str, Any] = {
@@ -60,8 +55,8 @@ STATUS: Mapping[str, Any] = {
     "expected": 3,
     "waiting": {"/run/notes.sock": 5},
     "queues": {"/run/notes.sock": 470},
-    "answer": 200,
-    "answer_seconds": 0.012,
+    "response": 200,
+    "response_seconds": 0.012,
     "error": "",
 }
 
@@ -78,7 +73,7 @@ def test_one_line_for_people() -> None:
     )
     unseen = told({**STATUS, "workers": None, "ready": False}, "/run/notes.sock")
     assert "by alice; 3 workers expected (use -b to see how many run), 5 of at most 470 requests wait" in unseen
-    gone = {**STATUS, "answer": 0, "error": "[Errno 111] Connection\x1b[2J refused"}
+    gone = {**STATUS, "response": 0, "error": "[Errno 111] Connection\x1b[2J refused"}
     assert told(gone, "/run/notes.sock").endswith("requests wait; [Errno 111] Connection\\x1b[2J refused")
     assert told({**STATUS, "release": None}, "/run/notes.sock") == "nothing is served yet"
 
@@ -87,16 +82,16 @@ def test_one_line_for_people() -> None:
     ("found", "well"),
     [
         pytest.param({"expected": 2}, True, id="all its workers, and an answer"),
-        pytest.param({"expected": 2, "answer": 302}, True, id="an answer that leads elsewhere"),
+        pytest.param({"expected": 2, "response": 302}, True, id="an answer that leads elsewhere"),
         pytest.param({}, False, id="a worker too few"),
         pytest.param({"expected": 2, "ready": False}, True, id="all its workers run, and an answer"),
         pytest.param({"ready": False}, False, id="too few run"),
         pytest.param({"workers": None, "ready": False}, True, id="an answer, and nothing to be seen of workers"),
         pytest.param(
-            {"workers": None, "ready": False, "answer": 502}, False, id="an error, and nothing to be seen of workers"
+            {"workers": None, "ready": False, "response": 502}, False, id="an error, and nothing to be seen of workers"
         ),
-        pytest.param({"expected": 2, "answer": 0, "error": "empty reply"}, False, id="no answer"),
-        pytest.param({"expected": 2, "answer": 502}, False, id="an error"),
+        pytest.param({"expected": 2, "response": 0, "error": "empty reply"}, False, id="no answer"),
+        pytest.param({"expected": 2, "response": 502}, False, id="an error"),
         pytest.param({"release": None, "workers": [], "expected": 0}, False, id="nothing is served"),
     ],
 )
@@ -178,7 +173,7 @@ def test_where_the_kernel_does_not_tell_its_longest_queue(tmp_path: Path, monkey
 
 def test_no_answer_is_a_result_and_not_a_crash() -> None:
     result = ask(("127.0.0.1", 443), "www.example.org", "/", tls=True, seconds=0.2)
-    assert result["answer"] == 0
+    assert result["response"] == 0
     assert result["error"]
 
 
@@ -212,7 +207,7 @@ def test_a_full_queue_is_asked_again(answers: list[int], seconds: float, found: 
         threading.Thread(target=server.serve_forever, daemon=True).start()
         result = ask(("127.0.0.1", server.server_port), "www.example.org", "/health/", tls=False, seconds=seconds)
         server.shutdown()
-    assert (result["answer"], Busy.answers) == (found, left)
+    assert (result["response"], Busy.answers) == (found, left)
     assert "again" not in result
 
 

@@ -184,7 +184,7 @@ PROTECTIONS = (
     Protection(
         4,
         "a look at the health",
-        in_role(SLOT, ("if not 200 <= answer.status < 400:", "if False:")),
+        in_role(SLOT, ("if not 200 <= response.status < 400:", "if False:")),
         lambda stage: check_unhealthy(stage, partial(switch_to, stage)),
         "the switch did not fail",
     ),
@@ -356,7 +356,10 @@ PROTECTIONS = (
     Protection(
         27,
         "a look at what runs",
-        in_role("library/farrier_configuration.py", ("names = configurations.differing(found, new)", "names = []")),
+        in_role(
+            "library/farrier_configuration.py",
+            ("    if names:\n        name =", "    names = []\n    if names:\n        name ="),
+        ),
         lambda stage: check_changed_workers(stage, "--tags", "service,switch,verify"),
         r"The number of ready workers should be \d and is \d",
     ),

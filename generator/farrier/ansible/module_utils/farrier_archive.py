@@ -8,6 +8,7 @@ import re
 import shutil
 import stat
 import tarfile
+import zlib
 
 from ansible.module_utils import farrier_beneath as beneath
 from ansible.module_utils.farrier_host import Failure
@@ -21,6 +22,14 @@ def unpack(archive: str, top: str, group: int) -> None:
 
     What others could not read in the source can be read by root and `group` alone.
     """
+    try:
+        unpack_members(archive, top, group)
+    except (tarfile.TarError, zlib.error, EOFError, ValueError, OverflowError) as error:
+        raise Failure(f"{archive}: {error}") from None
+
+
+def unpack_members(archive: str, top: str, group: int) -> None:
+    """Unpack them one by one, as long as there is room for what each says that it takes."""
     disk = os.statvfs(top)
     free = room = disk.f_bavail * disk.f_frsize
     made: set[str] = set()

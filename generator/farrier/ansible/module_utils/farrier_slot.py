@@ -138,10 +138,10 @@ class Slot:
         forwarded = {"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Proto": self.params["scheme"]}
         headers = {"Host": self.params["host"], "Connection": "close", **forwarded}
         connection.request("GET", self.params["health_path"], headers=headers)
-        answer = connection.getresponse()
-        body = answer.read(2000).decode("utf-8", "replace").strip()
-        if not 200 <= answer.status < 400:
-            raise Failure(f"{self.params['health_path']} answered {answer.status} {answer.reason}\n{body}")
+        response = connection.getresponse()
+        body = response.read(2000).decode("utf-8", "replace").strip()
+        if not 200 <= response.status < 400:
+            raise Failure(f"{self.params['health_path']} answered {response.status} {response.reason}\n{body}")
 
     def fill(self, wanted: dict[str, Any]) -> None:
         """Lay out what it will run: links and copies, so that it restarts as it was whatever is written later."""

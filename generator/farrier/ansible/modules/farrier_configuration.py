@@ -67,7 +67,7 @@ def present(params: dict[str, Any], check: bool) -> dict[str, Any]:
     if names:
         name = None if check else configurations.lay_out(home, new)
     shown = difference(found, new, names)
-    return {**configurations.answer(home, name, names), "changed": taken or bool(names), "diff": shown}
+    return {**configurations.described(home, name, names), "changed": taken or bool(names), "diff": shown}
 
 
 def forget_old_place(application: str) -> None:
