@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.farrier_cell import end_of, ended, run, transient
+from ansible.module_utils.farrier_cell import end_of, ended, of_release, run, transient
 from ansible.module_utils.farrier_host import LOCK, Failure, holding
 from ansible.module_utils.farrier_text import printable
 
@@ -25,31 +25,9 @@ options:
 author: Farrier
 """
 
-EXAMPLES = r"""
-- name: Migrate the database
-  farrier_command:
-    command: python manage.py migrate --noinput
-    directory: /srv/notes/releases/0123456789ab
-    venv: /srv/notes/venvs/0123456789ab
-    environment_file: /srv/notes/configurations/0123456789ab/environment
-    sandbox: [User=notes, ProtectSystem=strict]
-"""
-
 RETURN = r"""
 output: {description: The end of what the command printed., returned: always, type: str}
 """
-
-
-def call(command: str, directory: str, venv: str, environment_file: str, sandbox: list[str]) -> list[str]:
-    """The call of systemd-run that runs a command line in the cell."""
-    settings = [
-        *sandbox,
-        f"WorkingDirectory={directory}",
-        f"Environment=PATH={venv}/bin:/usr/local/bin:/usr/bin:/bin",
-        f"EnvironmentFile={environment_file}",
-    ]
-    whole: list[str] = transient(settings, ["/bin/sh", "-c", command])
-    return whole
 
 
 def main() -> None:
@@ -70,18 +48,16 @@ def main() -> None:
         module.exit_json(changed=True, output="")
     wish = module.params
     try:
-        with holding(wish.pop("lock"), wish.pop("token")):
-            status, said = run(call(**wish))
+        with holding(wish["lock"], wish["token"]):
+            settings = [*wish["sandbox"], *of_release(wish["directory"], wish["venv"], wish["environment_file"])]
+            status, said = run(transient(settings, ["/bin/sh", "-c", wish["command"]]))
     except (Failure, OSError) as failure:
         module.fail_json(msg=printable(f"`{wish['command']}`: {failure}"))
+    last = end_of(said)
     if status:
-        why = end_of(said)
-        module.fail_json(
-            msg=f"`{wish['command']}` ended with status {status}:\n{why}"
-            if why
-            else f"`{wish['command']}`: {ended(status)}"
-        )
-    module.exit_json(changed=True, output=end_of(said))
+        why = f" ended with status {status}:\n{last}" if last else f": {ended(status)}"
+        module.fail_json(msg=f"`{wish['command']}`{why}")
+    module.exit_json(changed=True, output=last)
 
 
 if __name__ == "__main__":

@@ -39,20 +39,6 @@ options:
 author: Farrier
 """
 
-EXAMPLES = r"""
-- name: Take the deploy lock
-  farrier_lock:
-    path: /run/notes.lock
-    by: alice
-  register: lock
-
-- name: Release the deploy lock
-  farrier_lock:
-    path: /run/notes.lock
-    state: free
-    token: "{{ lock.token }}"
-"""
-
 RETURN = r"""
 token: {description: What proves that the lock is ours., returned: when taken, type: str}
 """

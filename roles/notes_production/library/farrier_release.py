@@ -8,21 +8,14 @@ import json
 import math
 import os
 import shlex
-import tarfile
 import time
-import zlib
 from typing import Any
 
+from ansible.module_utils import farrier_archive as archive
 from ansible.module_utils import farrier_beneath as beneath
 from ansible.module_utils import farrier_configurations as configurations
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.farrier_archive import (
-    date_by_content,
-    links_stay_inside,
-    open_to_all,
-    take_byte_code,
-    unpack,
-)
+from ansible.module_utils.farrier_cell import of_release
 from ansible.module_utils.farrier_host import LOCK, Failure, holding
 from ansible.module_utils.farrier_text import printable, redacted
 from ansible.module_utils.farrier_venv import VirtualEnvironment, state_of
@@ -59,18 +52,6 @@ options:
 author: Farrier
 """
 
-EXAMPLES = r"""
-- name: Build the release
-  farrier_release:
-    release: 0123456789ab
-    archive: /srv/notes/releases/0123456789ab.tar.gz
-    home: /srv/notes
-    user: notes
-    requirements: requirements.txt
-    gunicorn: gunicorn==27.0.1
-    sandbox: [User=notes, ProtectSystem=strict]
-"""
-
 RETURN = r"""
 present: {description: Whether the release is there now., returned: always, type: bool}
 whole: {description: "Whether it has its virtual environment, and the service can enter all of it.", returned: always, type: bool}
@@ -105,16 +86,13 @@ class Builder(Workplace):  # type: ignore[misc] # what Ansible finds under its o
                 words = shlex.split(command)
                 program = os.path.join(venv, "bin", words[0])
                 words[0] = program if os.path.exists(program) else words[0]
-                settings = [f"WorkingDirectory={top}", f"ReadWritePaths={static}"]
-                settings.append(f"Environment=PATH={venv}/bin:/usr/local/bin:/usr/bin:/bin")
-                if self.params["environment_file"]:
-                    settings.append(f"EnvironmentFile={self.params['environment_file']}")
-                self.run(words, *settings, data=True, network=True)
+                settings = of_release(top, venv, self.params["environment_file"])
+                self.run(words, f"ReadWritePaths={static}", *settings, data=True, network=True)
             self.take(top, directory)
-            links_stay_inside(top, directory)
+            archive.links_stay_inside(top, directory)
             if command and not any(files for _, _, files in os.walk(static)):
                 raise Failure(f"it left no file in {directory}")
-            date_by_content(top, directory)
+            archive.date_by_content(top, directory)
 
     def build(self) -> str:
         """Make the release aside, and rename it when it is whole."""
@@ -123,8 +101,8 @@ class Builder(Workplace):  # type: ignore[misc] # what Ansible finds under its o
         os.mkdir(partial)
         os.chmod(partial, 0o755)
         with self.step("unpack", "Unpacking the release"):
-            unpack(self.params["archive"], partial, self.account.pw_gid)
-            links_stay_inside(partial)
+            archive.unpack(self.params["archive"], partial, self.account.pw_gid)
+            archive.links_stay_inside(partial)
         with self.working():
             environment = VirtualEnvironment(self, partial)
             environment.install()
@@ -144,7 +122,7 @@ class Builder(Workplace):  # type: ignore[misc] # what Ansible finds under its o
         python = [os.path.join(venv, "bin", "python"), "-c", COMPILE, cache, top, self.path]
         with contextlib.suppress(Failure):  # a file that does not compile is the application's affair
             self.run(python, f"ReadWritePaths={self.workshop}")
-        take_byte_code(top, os.path.join(os.path.basename(self.workshop), "bytecode" + top), self.releases)
+        archive.take_byte_code(top, os.path.join(os.path.basename(self.workshop), "bytecode" + top), self.releases)
 
     def note(self, top: str, venv: str) -> None:
         """Write what this release is, and what it takes on the disk, into its RELEASE.json."""
@@ -160,7 +138,7 @@ class Builder(Workplace):  # type: ignore[misc] # what Ansible finds under its o
 
     def mend(self) -> str:
         """The release is there: see that its virtual environment is too, and that the service can enter it."""
-        self.changed |= open_to_all(self.path)
+        self.changed |= archive.open_to_all(self.path)
         environment = VirtualEnvironment(self, self.path)
         with contextlib.nullcontext() if environment.whole else self.working():
             environment.install()
@@ -230,16 +208,7 @@ def main() -> None:
                 elif module.params["archive"]:
                     result.update(venv=builder.build(), present=True, whole=True, removed=builder.prune())
                 result["changed"] = builder.changed
-    except (
-        Failure,
-        OSError,
-        tarfile.TarError,
-        zlib.error,
-        EOFError,
-        ValueError,
-        OverflowError,
-        RecursionError,
-    ) as failure:
+    except (Failure, OSError, ValueError, RecursionError) as failure:
         module.fail_json(msg=printable(redacted(f"Release {builder.release}: {failure}")), seconds=builder.seconds)
     module.exit_json(**result)
 

@@ -54,16 +54,6 @@ options:
 author: Farrier
 """
 
-EXAMPLES = r"""
-- name: Switch to the previous release
-  farrier_switch:
-    application: notes
-    release: previous
-    home: /srv/notes
-    host: www.example.org
-    health_path: /health/
-"""
-
 RETURN = r"""
 slot: {description: Slot that serves., returned: always, type: str}
 release: {description: Release that it serves., returned: always, type: str}

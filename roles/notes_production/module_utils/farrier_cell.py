@@ -27,14 +27,10 @@ SETUP_FAILED = {
     200: "CHDIR: its working directory is missing or its user may not enter it",
     203: "EXEC: the program is missing or its user may not execute it",
     205: "LIMITS: a resource limit could not be set",
-    208: "STDIN",
-    209: "STDOUT",
     216: "GROUP: there is no such group",
     217: "USER: there is no such user",
     218: "CAPABILITIES",
     219: "CGROUP",
-    222: "STDERR",
-    224: "PAM",
     225: "NETWORK: its network namespace could not be made",
     226: "NAMESPACE: its view of the file system could not be made, as when a path of it is missing",
     227: "NO_NEW_PRIVILEGES",
@@ -58,6 +54,16 @@ def ended(status: int) -> str:
     """How a command ended, in words; systemd's own statuses say what it could not set up."""
     meaning = SETUP_FAILED.get(status)
     return f"it ended with status {status}" + (f" (systemd could not start it; {meaning})" if meaning else "")
+
+
+def of_release(directory: str, venv: str, environment_file: str | None) -> list[str]:
+    """The settings under which a command of the application finds its release, its virtual environment and its variables."""
+    path = f"Environment=PATH={venv}/bin:/usr/local/bin:/usr/bin:/bin"
+    return [
+        f"WorkingDirectory={directory}",
+        path,
+        *([f"EnvironmentFile={environment_file}"] if environment_file else []),
+    ]
 
 
 def run(command: list[str]) -> tuple[int, str]:
@@ -116,6 +122,5 @@ def of_pip(given: str | None) -> dict[str, str]:
         raise Failure(
             "pip_environment is not a mapping from names of environment variables, such as PIP_INDEX_URL, to values"
         )
-    return {name: value for name, value in os.environ.items() if PASSED_ON.fullmatch(name)} | {
-        name: str(value) for name, value in more.items()
-    }
+    passed_on = {name: value for name, value in os.environ.items() if PASSED_ON.fullmatch(name)}
+    return {**passed_on, **{name: str(value) for name, value in more.items()}}

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from ansible.module_utils.farrier_host import read
-from ansible.module_utils.farrier_journal import latest
+from ansible.module_utils.farrier_host import logged, read
 
 LINES = 1000
 NEAR_SHARE = 0.5
@@ -55,7 +54,7 @@ class Memory:
         """
         if self.kills:
             return True
-        said = latest(since, LINES, f"--unit={unit}", "_PID=1")
+        said = logged(since, LINES, f"--unit={unit}", "_PID=1")
         near = limit.isdecimal() and self.peak > NEAR_SHARE * int(limit)
         words = r"killed by the OOM killer" + (r"|code=killed, status=9/KILL" if near else "")
         return any(re.search(words, line) for line in said)

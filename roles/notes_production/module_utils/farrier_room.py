@@ -8,14 +8,10 @@ from typing import Any
 
 from ansible.module_utils.farrier_beneath import Refused, names, read_json, size_mb
 
-MEMORY_SLACK = 0.95
-"""A host with so much of the memory it was sized for is the same host."""
 FEWEST_CPUS = 0.5
 """With a smaller share of the CPUs that were planned, requests pile up faster than the queue budget allows."""
 LARGER = 1.1
 """From here on it is worth to be sized again."""
-ASSUMED_MB = 500
-"""A release with its virtual environment, where none is there yet to be measured."""
 LEAST_MB = 50
 """Whatever releases took so far; the next one may bring a little more."""
 ARCHIVE_COPIES = 2
@@ -46,6 +42,7 @@ class Room:
         self.accept, self.hint = params["accept_smaller_host"], params["accept_smaller_host_hint"]
         self.cpus, self.memory_mb = params["sized_for_cpus"], params["sized_for_memory_mb"]
         self.slot_mb, self.slots = params["slot_memory_mb"], params["slots"]
+        self.same_memory_mb = self.memory_mb * params["same_memory_share"]
         self.again = "Gather its facts and generate the role again"
         self.refusals: list[str] = []
         self.warnings: list[str] = []
@@ -94,9 +91,9 @@ class Room:
                 else f"{self.slots} slots of {self.slot_mb} MB, as side by side in a deploy, need"
             )
             self.smaller(f"{said} But {slots} {need} MB.", f"Free some, or: {self.again[0].lower()}{self.again[1:]}")
-        elif bound < self.memory_mb * MEMORY_SLACK:
+        elif bound < self.same_memory_mb:
             self.smaller(said, self.again)
-        elif usable < self.memory_mb * MEMORY_SLACK:
+        elif usable < self.same_memory_mb:
             self.warnings.append(f"{said} The {need} MB that its slots should need still fit.")
 
     def check_larger(self) -> None:
@@ -135,7 +132,7 @@ def largest(home: str) -> tuple[float, float] | None:
     return max(found, key=sum) if found else None
 
 
-def check_disk(host: str, home: str) -> list[str]:
+def check_disk(host: str, home: str, assumed_mb: int) -> list[str]:
     """Whether a release like those before fits, or one of the assumed size where there is none."""
     place = home
     while not os.path.exists(place):
@@ -151,7 +148,7 @@ def check_disk(host: str, home: str) -> list[str]:
             "for its virtual environment"
         )
     else:
-        need, why = ASSUMED_MB, f"{ASSUMED_MB} MB, as is assumed while none is there"
+        need, why = assumed_mb, f"{assumed_mb} MB, as is assumed while none is there"
     if free_mb < need:
         return [f"{host} has {free_mb} MB free below /srv; a release with its virtual environment wants {why}."]
     if space.f_files and space.f_favail < LEAST_INODES:

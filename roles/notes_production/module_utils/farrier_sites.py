@@ -34,7 +34,7 @@ def listening(files: list[dict[str, Any]], ipv6: bool) -> list[dict[str, Any]]:
     """Files of the role as they are on a host with or without IPv6: they were rendered before anybody could know."""
     if ipv6:
         return files
-    return [{**each, "content": each["content"] and without_ipv6(each["content"])} for each in files]
+    return [{**each, "content": without_ipv6(each["content"])} if each.get("content") else each for each in files]
 
 
 def without_ipv6(text: str) -> str:

@@ -34,15 +34,6 @@ options:
 author: Farrier
 """
 
-EXAMPLES = r"""
-- name: Lay out the configuration
-  farrier_configuration:
-    application: notes
-    home: /srv/notes
-    environment: "{{ lookup('ansible.builtin.template', 'environment.j2') }}"
-    gunicorn: "{{ lookup('ansible.builtin.template', 'gunicorn.conf.py.j2') }}"
-"""
-
 RETURN = r"""
 configuration: {description: "What a switch has to be told, or null in check mode.", returned: when present, type: str}
 path: {description: Its directory., returned: when present, type: str}
@@ -76,7 +67,7 @@ def present(params: dict[str, Any], check: bool) -> dict[str, Any]:
     if names:
         name = None if check else configurations.lay_out(home, new)
     shown = difference(found, new, names)
-    return {**configurations.answer(home, name, names), "changed": taken or bool(names), "diff": shown}
+    return {**configurations.described(home, name, names), "changed": taken or bool(names), "diff": shown}
 
 
 def forget_old_place(application: str) -> None:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.farrier_entries import FILES, Entry, compared, difference, put
+from ansible.module_utils.farrier_entries import Entry, compared, difference, put
 from ansible.module_utils.farrier_owner import written_by_us
 
 DOCUMENTATION = r"""
@@ -32,9 +32,9 @@ options:
       content: {type: str, description: Text of the file.}
       link: {type: str, description: Target of a symbolic link.}
       state: {type: str, choices: [present, absent], default: present, description: Whether it should be there.}
-      mode: {type: str, default: "0644", description: Octal mode of the file.}
-      owner: {type: str, default: root, description: Owner of the file.}
-      group: {type: str, default: root, description: Group of the file.}
+      mode: {type: str, description: "Octal mode of the file, 0644 unless given."}
+      owner: {type: str, description: "Owner of the file, root unless given."}
+      group: {type: str, description: "Group of the file, root unless given."}
       sensitive: {type: bool, default: false, description: Never show the content in a diff.}
       backup:
         type: path
@@ -55,19 +55,6 @@ options:
     description: Mark that exists while O(apply) is owed. Below /run, because a reboot makes everything read its files.
     type: path
 author: Farrier
-"""
-
-EXAMPLES = r"""
-- name: Install the NGINX configuration
-  farrier_files:
-    files:
-      - path: /etc/nginx/nginx.conf
-        content: "{{ lookup('ansible.builtin.template', 'nginx.conf.j2') }}"
-      - path: /etc/nginx/sites-enabled/default
-        state: absent
-    validate: [nginx, -t, -q]
-    apply: [systemctl, reload, nginx]
-    pending: /run/notes.nginx.pending
 """
 
 RETURN = r"""
@@ -139,11 +126,24 @@ def replace_set(pairs: list[tuple[Entry, Entry]], command: list[str]) -> str:
     return problem
 
 
+ENTRY: dict[str, Any] = {
+    "path": {"type": "path", "required": True},
+    "content": {"type": "str"},
+    "link": {"type": "str"},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "mode": {"type": "str"},
+    "owner": {"type": "str"},
+    "group": {"type": "str"},
+    "sensitive": {"type": "bool", "default": False},
+    "backup": {"type": "path"},
+}
+
+
 def main() -> None:
     """Compare, show, and unless in check mode bring the set into place."""
     module = AnsibleModule(
         argument_spec={
-            "files": {**FILES, "required": True},
+            "files": {"type": "list", "elements": "dict", "required": True, "options": ENTRY},
             "validate": {"type": "list", "elements": "str", "default": []},
             "apply": {"type": "list", "elements": "str", "default": []},
             "pending": {"type": "path"},

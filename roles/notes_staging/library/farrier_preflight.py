@@ -11,7 +11,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.farrier_configurations import in_place, wanted_files
-from ansible.module_utils.farrier_entries import FILES, compared
+from ansible.module_utils.farrier_entries import compared
 from ansible.module_utils.farrier_host import Failure
 from ansible.module_utils.farrier_owner import Owner
 from ansible.module_utils.farrier_probe import HIDDEN, hides, installed_packages, probe
@@ -39,34 +39,19 @@ options:
   packages: {type: list, elements: str, default: [], description: "Debian packages that a deploy needs."}
   release: {type: dict, description: "The release that will serve, as farrier_release gets it: is there anything to do?"}
   releasing: {type: bool, default: true, description: "Whether a release will be made, for which the disk needs room."}
+  assumed_release_mb: {type: int, description: "Room for a release and its virtual environment, while none is there to be measured."}
   sized_for_cpus: {type: float, description: CPUs that the plan counts with.}
   sized_for_memory_mb: {type: int, description: Memory that the plan counts with.}
+  same_memory_share: {type: float, description: A host with this share of that memory is still the one that was planned.}
   slot_memory_mb: {type: int, description: What a slot should need.}
   slots: {type: int, default: 1, description: How many slots run at once during a deploy.}
   somaxconn: {type: int, default: 0, description: "Length of queues that the kernel has to allow."}
   ports: {type: list, elements: int, default: [], description: Ports of NGINX.}
-  files:
-    description: The sets of files as they will be, each as farrier_files gets it; which of them are there already?
-    type: dict
-    suboptions:
-      system: {type: list, elements: dict, default: [], description: "The application's user and the kernel's settings."}
-      service: {type: list, elements: dict, default: [], description: "The units and the status command."}
-      metrics: {type: list, elements: dict, default: [], description: "The units of the metrics."}
-      nginx: {type: list, elements: dict, default: [], description: "NGINX, which is asked whether it would take them."}
+  files: {type: dict, default: {}, description: "Sets of files by name, each as farrier_files gets it: which differ? NGINX tries C(nginx)."}
   home: {type: path, description: "Directory that holds C(configurations) and C(slots)."}
   environment_file: {type: str, description: "Content of C(environment) as farrier_configuration gets it; is it in place already?"}
   gunicorn_file: {type: str, description: "Content of C(gunicorn.conf.py), likewise."}
 author: Farrier
-"""
-
-EXAMPLES = r"""
-- name: Check that the host belongs to this environment
-  farrier_preflight:
-    host: "{{ inventory_hostname }}"
-    application: notes
-    environment: live
-    domains: [www.example.org]
-    take_host_hint: -e notes_live_take_host=true
 """
 
 RETURN = r"""
@@ -78,8 +63,6 @@ differs: {description: "The sets of files that are not there, or not in use yet.
 configuration: {description: "As of farrier_configuration, or null where it has something to do.", returned: success, type: dict}
 ipv6: {description: Whether NGINX can listen on IPv6., returned: always, type: bool}
 """
-
-SETS = ("system", "service", "metrics", "nginx")
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "host": {"type": "str", "required": True},
@@ -94,13 +77,15 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "packages": {"type": "list", "elements": "str", "default": []},
     "release": {"type": "dict"},
     "releasing": {"type": "bool", "default": True},
+    "assumed_release_mb": {"type": "int"},
     "sized_for_cpus": {"type": "float"},
     "sized_for_memory_mb": {"type": "int"},
+    "same_memory_share": {"type": "float"},
     "slot_memory_mb": {"type": "int"},
     "slots": {"type": "int", "default": 1},
     "somaxconn": {"type": "int", "default": 0},
     "ports": {"type": "list", "elements": "int", "default": []},
-    "files": {"type": "dict", "options": {name: {**FILES, "default": []} for name in SETS}},
+    "files": {"type": "dict", "default": {}},
     "home": {"type": "path"},
     # Not part of a dictionary: Ansible would log that on the host, with the text as Python writes it, which it does not recognise.
     "environment_file": {"type": "str", "no_log": True},
@@ -153,11 +138,11 @@ def sized(wish: dict[str, Any], facts: dict[str, Any], ipv6: bool, missing: list
     refused = [
         *system_refusals(host, facts["system"]),
         *room.refusals,
-        *(check_disk(host, f"/srv/{wish['application']}") if wish["releasing"] else []),
+        *(check_disk(host, f"/srv/{wish['application']}", wish["assumed_release_mb"]) if wish["releasing"] else []),
     ]
     others = other_application(host, wish["application"], wish["take_host"], wish["take_host_hint"])
     others = others or ports_taken(host, wish["ports"])
-    refused += others or trial(host, listening((wish["files"] or {}).get("nginx", []), ipv6), wish["domains"])
+    refused += others or trial(host, listening(wish["files"].get("nginx", []), ipv6), wish["domains"])
     waiting = apt_warning(host) if missing else []
     return refused, [*room.warnings, *waiting, *queue_warning(host, wish["somaxconn"])]
 
@@ -174,7 +159,7 @@ def differs(application: str, name: str, files: list[dict[str, Any]]) -> bool:
 def to_do(wish: dict[str, Any], ipv6: bool) -> dict[str, Any]:
     """What is there already of what the deploy would bring, so that its steps need not ask again."""
     application, release, home = wish["application"], wish["release"], wish["home"]
-    sets = {name: listening(files, ipv6) for name, files in (wish["files"] or {}).items()}
+    sets = {name: listening(files, ipv6) for name, files in wish["files"].items()}
     return {
         "release": state_of(release) if release and release["release"] else None,
         "differs": [name for name, files in sets.items() if differs(application, name, files)],
@@ -201,7 +186,7 @@ def look(wish: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 def main() -> None:
     """Look, and refuse or warn."""
-    needed = ["sized_for_memory_mb", "slot_memory_mb"]
+    needed = ["sized_for_memory_mb", "same_memory_share", "slot_memory_mb", "assumed_release_mb"]
     module = AnsibleModule(argument_spec=ARGUMENTS, required_by={"sized_for_cpus": needed}, supports_check_mode=True)
     wish = module.params
     try:

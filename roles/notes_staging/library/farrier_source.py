@@ -41,13 +41,6 @@ options:
 author: Farrier
 """
 
-EXAMPLES = r"""
-- name: Pack the source
-  farrier_source:
-    source: /home/me/notes
-  delegate_to: localhost
-"""
-
 RETURN = r"""
 release: {description: First 12 hex digits of the content's SHA-256., returned: always, type: str}
 archive: {description: The packed source., returned: always, type: str}

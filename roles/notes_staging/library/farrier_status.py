@@ -31,18 +31,8 @@ options:
   health_path: {type: str, required: true, description: Path of the request.}
   workers: {type: int, required: true, description: "How many workers the host was planned with, where the slot does not say it."}
   tls: {type: bool, default: false, description: Ask over TLS.}
-  seconds: {type: int, default: 30, description: "How long the answer may take, with all that is asked again because the queue was full."}
+  seconds: {type: int, default: 30, description: "How long the response may take, with all that is asked again because the queue was full."}
 author: Farrier
-"""
-
-EXAMPLES = r"""
-- name: Read the status
-  farrier_status:
-    application: notes
-    home: /srv/notes
-    host: www.example.org
-    health_path: /health/
-    workers: 3
 """
 
 RETURN = r"""
@@ -55,7 +45,7 @@ status:
     - queues holds the length of each accept queue by address, waiting how many connections are in it; somaxconn is the longest
       that the kernel allows, null where it cannot be read.
     - certificate_days says how long the certificate is still valid that NGINX shows; less than three weeks are warned of.
-    - answer is the status that NGINX gave, or 0 with the reason in error; answer_seconds is how long it took.
+    - response is the status that NGINX gave, or 0 with the reason in error; response_seconds is how long it took.
   returned: always
   type: dict
 line: {description: The same in one line for people., returned: always, type: str}
@@ -64,7 +54,6 @@ healthy:
   returned: always
   type: bool
 """
-
 
 CERTIFICATE_DAYS = 21
 """A certificate that ends within this time should have been renewed: ACME clients do it 30 days before the end."""
@@ -78,33 +67,26 @@ AGAIN_SECONDS = 0.3
 """How long to wait before asking again; less than the Retry-After for visitors, as nobody else asks here."""
 
 
-def queues(listing: str) -> dict[str, int]:
-    """Length of the accept queue of each listening socket out of `ss -lntxH`, by path or address."""
-    return {words[4]: int(words[3]) for words in listening(listing)}
-
-
-def waiting(listing: str) -> dict[str, int]:
-    """How many connections wait in each of them."""
-    return {words[4]: int(words[2]) for words in listening(listing)}
-
-
-def listening(listing: str) -> list[list[str]]:
-    """The columns of `ss` for each listening socket."""
-    rows = [line.split() for line in listing.splitlines()]
-    return [
-        row for row in rows if len(row) > 4 and row[0] in ("u_str", "tcp") and row[1] == "LISTEN" and row[3].isdigit()
-    ]
+def queues(listing: str) -> dict[str, tuple[int, int]]:
+    """How many connections wait and how many may, for each listening socket out of `ss -lntxH`, by path or address."""
+    return {
+        words[4]: (int(words[2]), int(words[3]))
+        for words in map(str.split, listing.splitlines())
+        if len(words) > 4 and words[0] in ("u_str", "tcp") and words[1] == "LISTEN" and words[3].isdigit()
+    }
 
 
 def told(status: dict[str, Any], queue: str) -> str:
     """What serves, in one line for people; `queue` is the path of the application's socket."""
     if not status["release"]:
         return "nothing is served yet"
-    answer = f"answers {status['answer']} in {status['answer_seconds']} s" if status["answer"] else status["error"]
+    response = (
+        f"answers {status['response']} in {status['response_seconds']} s" if status["response"] else status["error"]
+    )
     line: str = shown(
         f"release {status['release']} in slot {status['slot']} since {status['since']} by {status['by']}; "
         f"{told_of_workers(status)}, {status['waiting'].get(queue, 0)} of at most "
-        f"{status['queues'].get(queue, 0)} requests wait; {answer}",
+        f"{status['queues'].get(queue, 0)} requests wait; {response}",
         LONGEST_LINE,
     )
     return line
@@ -121,7 +103,7 @@ def told_of_workers(status: dict[str, Any]) -> str:
 def healthy(status: dict[str, Any]) -> bool:
     """Whether visitors are served as they should be."""
     enough = status["workers"] is None or len(status["workers"]) >= status["expected"]
-    return bool(status["release"]) and enough and 200 <= status["answer"] < 400
+    return bool(status["release"]) and enough and 200 <= status["response"] < 400
 
 
 def living(application: str, home: str, workers: int) -> dict[str, Any]:
@@ -130,9 +112,8 @@ def living(application: str, home: str, workers: int) -> dict[str, Any]:
     facts = configurations.slot_facts(home, slot) if slot else {}
     found: dict[str, Any] = {key: facts.get(key) for key in ("slot", "release", "previous", "since", "by")}
     number = facts.get("workers")
-    found.update(workers=[], ready=True, expected=number if isinstance(number, int) else workers)
-    if slot:
-        found["workers"], found["ready"] = workers_of(application, slot)
+    found["expected"] = number if isinstance(number, int) else workers
+    found["workers"], found["ready"] = workers_of(application, slot) if slot else ([], True)
     return found
 
 
@@ -173,13 +154,13 @@ def ask(address: tuple[str, int], host: str, path: str, tls: bool, seconds: floa
         left = begun + seconds - time.monotonic()
         found = ask_once(address, host, path, tls, max(left, 0.1))
         if not found.pop("again") or left < AGAIN_SECONDS:
-            return {**found, "answer_seconds": round(time.monotonic() - begun, 3)}
+            return {**found, "response_seconds": round(time.monotonic() - begun, 3)}
         time.sleep(AGAIN_SECONDS)
 
 
 def ask_once(address: tuple[str, int], host: str, path: str, tls: bool, seconds: float) -> dict[str, Any]:
     """One request to this host's NGINX."""
-    found: dict[str, Any] = {"answer": 0, "error": "", "certificate_days": None, "again": False}
+    found: dict[str, Any] = {"response": 0, "error": "", "certificate_days": None, "again": False}
     connection = http.client.HTTPConnection(host, timeout=seconds)
     try:
         connection.sock = socket.create_connection(address, timeout=seconds)
@@ -190,9 +171,9 @@ def ask_once(address: tuple[str, int], host: str, path: str, tls: bool, seconds:
             connection.sock = secure = context.wrap_socket(connection.sock, server_hostname=host)
             found["certificate_days"] = days_left(secure.getpeercert(binary_form=True) or b"", time.time())
         connection.request("GET", path, headers={"Connection": "close"})
-        answer = connection.getresponse()
-        found["answer"] = answer.status
-        found["again"] = answer.status == 503 and bool(answer.headers.get("Retry-After"))
+        response = connection.getresponse()
+        found["response"] = response.status
+        found["again"] = response.status == 503 and bool(response.headers.get("Retry-After"))
     except (OSError, http.client.HTTPException) as error:
         found["error"] = str(error)
     finally:
@@ -219,8 +200,9 @@ def main() -> None:
     if os.path.exists(wish["home"]) and not os.access(wish["home"], os.X_OK):
         module.fail_json(msg=f"{wish['home']} is not accessible to this user; use root (-b)")
     status = living(wish["application"], wish["home"], wish["workers"])
-    listing = output("ss", "-lntxH")
-    status["queues"], status["waiting"] = queues(listing), waiting(listing)
+    found = queues(output("ss", "-lntxH"))
+    status["waiting"] = {address: waiting for address, (waiting, _) in found.items()}
+    status["queues"] = {address: length for address, (_, length) in found.items()}
     status["somaxconn"] = longest_queue()
     if status["somaxconn"] is None:
         module.warn(f"{SOMAXCONN} cannot be read, so net.core.somaxconn is not compared with the plan.")

@@ -8,6 +8,7 @@ import re
 import shutil
 import stat
 import tarfile
+import zlib
 
 from ansible.module_utils import farrier_beneath as beneath
 from ansible.module_utils.farrier_host import Failure
@@ -21,6 +22,14 @@ def unpack(archive: str, top: str, group: int) -> None:
 
     What others could not read in the source can be read by root and `group` alone.
     """
+    try:
+        unpack_members(archive, top, group)
+    except (tarfile.TarError, zlib.error, EOFError, ValueError, OverflowError) as error:
+        raise Failure(f"{archive}: {error}") from None
+
+
+def unpack_members(archive: str, top: str, group: int) -> None:
+    """Unpack them one by one, as long as there is room for what each says that it takes."""
     disk = os.statvfs(top)
     free = room = disk.f_bavail * disk.f_frsize
     made: set[str] = set()
@@ -49,8 +58,7 @@ def unpack(archive: str, top: str, group: int) -> None:
 def write_member(tar: tarfile.TarFile, member: tarfile.TarInfo, fd: int, name: str, group: int) -> None:
     """Write one file of an archive into a directory."""
     source = tar.extractfile(member)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(name, flags, 0o600, dir_fd=fd), "wb") as file:
+    with beneath.create(fd, name) as file:
         if source:
             shutil.copyfileobj(source, file)
         file.flush()
@@ -118,4 +126,4 @@ def take_byte_code(top: str, cache: str, releases: str) -> None:
             code = beneath.read(releases, os.path.join(there, name), LARGEST_BYTE_CODE)
             beneath.make_directory(top, os.path.join(relative, "__pycache__"))
             target = os.path.join(relative, "__pycache__", name)
-            beneath.write(top, target, code, public(0) & stat.S_IMODE(source.st_mode), source.st_gid)
+            beneath.write(top, target, code, public(0) & stat.S_IMODE(source.st_mode), gid=source.st_gid)

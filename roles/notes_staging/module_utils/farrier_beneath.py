@@ -13,7 +13,7 @@ import os
 import re
 import secrets
 import stat
-from typing import Any, Callable, Iterator
+from typing import IO, Any, Callable, Iterator
 
 LARGEST_DOCUMENT = 1 << 20
 """Bytes of a file of ours that somebody else could have written; real ones have a few hundred."""
@@ -95,31 +95,44 @@ def read_json(top: str, relative: str, most: int = LARGEST_DOCUMENT) -> dict[str
     return {}
 
 
-def write(top: str, relative: str, content: bytes, mode: int = 0o644, group: int = -1) -> None:
-    """Put a file of root's own in place below `top`: a reader sees the old one or the new one; a link is replaced."""
+def create(fd: int, name: str) -> IO[bytes]:
+    """A new file in a directory, to write; nobody else may read it until it is given other permissions."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.fdopen(os.open(name, flags, 0o600, dir_fd=fd), "wb")
+
+
+@contextlib.contextmanager
+def _replacing(top: str, relative: str) -> Iterator[tuple[int, str]]:
+    """A directory and a name in it: what gets that name meanwhile takes the place of `relative` at once, or is gone."""
     above, _, name = relative.rpartition("/")
+    aside = f".{name}.{secrets.token_hex(4)}"
     with directory(top, above) as fd:
-        aside = f".{name}.{secrets.token_hex(4)}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        file = os.open(aside, flags, 0o600, dir_fd=fd)
         try:
-            with os.fdopen(file, "wb") as opened:
-                opened.write(content)
-                os.fchown(opened.fileno(), -1, group)
-                os.fchmod(opened.fileno(), mode)
+            yield fd, aside
             os.replace(aside, name, src_dir_fd=fd, dst_dir_fd=fd)
         except BaseException:
-            os.unlink(aside, dir_fd=fd)
+            with contextlib.suppress(OSError):
+                os.unlink(aside, dir_fd=fd)
             raise
+
+
+def write(
+    top: str, relative: str, content: bytes, mode: int = 0o644, uid: int = -1, gid: int = -1, lasting: bool = False
+) -> None:
+    """Put a file in place below `top`: a reader sees the old one or the new one, after a power cut too if it is `lasting`."""
+    with _replacing(top, relative) as (fd, aside), create(fd, aside) as file:
+        file.write(content)
+        file.flush()
+        os.fchown(file.fileno(), uid, gid)
+        os.fchmod(file.fileno(), mode)
+        if lasting:
+            os.fsync(file.fileno())
 
 
 def link(top: str, relative: str, target: str) -> None:
     """Point a link below `top` at another target; there is no moment without it."""
-    above, _, name = relative.rpartition("/")
-    with directory(top, above) as fd:
-        aside = f".{name}.{secrets.token_hex(4)}"
+    with _replacing(top, relative) as (fd, aside):
         os.symlink(target, aside, dir_fd=fd)
-        os.replace(aside, name, src_dir_fd=fd, dst_dir_fd=fd)
 
 
 def names(top: str, relative: str = "", most: int = 10_000) -> list[str]:

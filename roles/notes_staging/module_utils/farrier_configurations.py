@@ -67,18 +67,18 @@ def compare(home: str, wanted: dict[str, bytes]) -> tuple[str | None, dict[str, 
     return name, found, differing(found, wanted)
 
 
-def answer(home: str, name: str | None, names: list[str]) -> dict[str, Any]:
+def described(home: str, name: str | None, names: list[str]) -> dict[str, Any]:
     """What a play is told of a configuration."""
     path = os.path.join(home, "configurations", name or "none")
     return {"configuration": name, "path": path, "differs": names, "candidate": bool(names)}
 
 
 def in_place(application: str, home: str, wanted: dict[str, bytes]) -> dict[str, Any] | None:
-    """The answer where the active slot has this configuration and no earlier play left anything; else None."""
+    """What it is told where the active slot has this configuration and no earlier play left anything; else None."""
     name, _, names = compare(home, wanted)
     if not name or names or stale(home) or any(map(os.path.lexists, old_place(application))):
         return None
-    return answer(home, name, names)
+    return described(home, name, names)
 
 
 def wanted_files(environment: str, gunicorn: str) -> dict[str, bytes]:

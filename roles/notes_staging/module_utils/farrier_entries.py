@@ -7,30 +7,15 @@ import contextlib
 import grp
 import os
 import pwd
-import secrets
 import stat
 from dataclasses import dataclass
 from typing import Any
 
+from ansible.module_utils import farrier_beneath as beneath
+
 HIDDEN = "(not shown)\n"
 LARGEST = 8 << 20
 """Bytes of a file that is compared; larger ones are none that a role writes."""
-FILES: dict[str, Any] = {
-    "type": "list",
-    "elements": "dict",
-    "options": {
-        "path": {"type": "path", "required": True},
-        "content": {"type": "str"},
-        "link": {"type": "str"},
-        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-        "mode": {"type": "str", "default": "0644"},
-        "owner": {"type": "str", "default": "root"},
-        "group": {"type": "str", "default": "root"},
-        "sensitive": {"type": "bool", "default": False},
-        "backup": {"type": "path"},
-    },
-}
-"""A module's argument that is a set of files."""
 
 
 @dataclass(frozen=True)
@@ -61,29 +46,22 @@ class Entry:
 
 def wanted(entry: dict[str, Any]) -> Entry:
     """The entry as the play asks for it."""
-    path, content, link = entry["path"], entry["content"], entry["link"]
+    given = {key: value for key, value in entry.items() if value is not None}
+    path, content, link = given.pop("path"), given.pop("content", None), given.pop("link", None)
     if not os.path.isabs(path):
         raise ValueError(f"{path}: the path must be absolute")
-    if entry["state"] == "absent":
+    if given.pop("state", "present") == "absent":
         return Entry(path, "absent")
     if (content is None) == (link is None):
         raise ValueError(f"{path}: give either content or link")
     if link is not None:
         return Entry(path, "link", target=link)
-    try:
-        mode = int(entry["mode"], 8)
-    except ValueError:
-        raise ValueError(f"{path}: mode {entry['mode']!r} is not an octal number such as 0644") from None
-    return Entry(
-        path,
-        "file",
-        content=content.encode("utf-8"),
-        mode=mode,
-        owner=entry["owner"],
-        group=entry["group"],
-        sensitive=entry["sensitive"],
-        backup=entry["backup"],
-    )
+    if "mode" in given:
+        try:
+            given["mode"] = int(given["mode"], 8)
+        except ValueError:
+            raise ValueError(f"{path}: mode {given['mode']!r} is not an octal number such as 0644") from None
+    return Entry(path, "file", content.encode("utf-8"), **given)
 
 
 def living(path: str, sensitive: bool = False) -> Entry:
@@ -96,16 +74,11 @@ def living(path: str, sensitive: bool = False) -> Entry:
         return Entry(path, "link", target=os.readlink(path))
     if not stat.S_ISREG(status.st_mode):
         return Entry(path, "other")
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        content = file.read(LARGEST + 1)
-    if len(content) > LARGEST or not stat.S_ISREG(status.st_mode):
-        raise ValueError(f"{path}: not a file of at most {LARGEST} bytes")
+    directory, name = os.path.split(path)
     return Entry(
         path,
         "file",
-        content=content,
+        content=beneath.read(directory, name, LARGEST),
         mode=stat.S_IMODE(status.st_mode),
         owner=_name(pwd.getpwuid, status.st_uid),
         group=_name(grp.getgrgid, status.st_gid),
@@ -135,19 +108,16 @@ def put(entry: Entry) -> None:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             os.unlink(entry.path)
         return
-    directory = os.path.dirname(entry.path)
+    directory, name = os.path.split(entry.path)
     make_directories(directory)
-    aside = os.path.join(directory, f".farrier-{secrets.token_hex(8)}")
-    try:
-        if entry.kind == "link":
-            os.symlink(entry.target, aside)
-        else:
-            _write(entry, aside)
-        os.replace(aside, entry.path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(aside)
-        raise
+    if entry.kind == "link":
+        beneath.link(directory, name, entry.target)
+        return
+    uid = gid = -1
+    if os.geteuid() == 0:
+        uid = int(entry.owner) if entry.owner.isdigit() else pwd.getpwnam(entry.owner).pw_uid
+        gid = int(entry.group) if entry.group.isdigit() else grp.getgrnam(entry.group).gr_gid
+    beneath.write(directory, name, entry.content, entry.mode, uid, gid, lasting=True)
 
 
 def make_directories(path: str) -> None:
@@ -158,19 +128,6 @@ def make_directories(path: str) -> None:
     with contextlib.suppress(FileExistsError):
         os.mkdir(path, 0o755)
         os.chmod(path, 0o755)
-
-
-def _write(entry: Entry, aside: str) -> None:
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(entry.content)
-        if os.geteuid() == 0:
-            uid = int(entry.owner) if entry.owner.isdigit() else pwd.getpwnam(entry.owner).pw_uid
-            gid = int(entry.group) if entry.group.isdigit() else grp.getgrnam(entry.group).gr_gid
-            os.fchown(file.fileno(), uid, gid)
-        os.fchmod(file.fileno(), entry.mode)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def shown(entry: Entry) -> str:

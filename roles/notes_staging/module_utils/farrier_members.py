@@ -18,33 +18,10 @@ from ansible.module_utils.farrier_text import shown
 
 IGNORE_FILE = ".farrierignore"
 
-NEVER = [
-    ".git",
-    ".hg",
-    ".svn",
-    "__pycache__",
-    "*.pyc",
-    "*.pyo",
-    ".venv",
-    "venv",
-    "node_modules",
-    ".env",
-    ".env.*",
-    ".ssh",
-    "id_rsa",
-    "id_dsa",
-    "id_ecdsa",
-    "id_ed25519",
-    ".vault_pass*",
-    ".vault-pass*",
-    "db.sqlite3",
-    ".mypy_cache",
-    ".pytest_cache",
-    ".ruff_cache",
-    ".tox",
-    ".DS_Store",
-    IGNORE_FILE,
-]
+NEVER = (
+    ".git .hg .svn __pycache__ *.pyc *.pyo .venv venv node_modules .env .env.* .ssh id_rsa id_dsa id_ecdsa id_ed25519 "
+    f".vault_pass* .vault-pass* db.sqlite3 .mypy_cache .pytest_cache .ruff_cache .tox .DS_Store {IGNORE_FILE}".split()
+)
 """Names that are no part of a release, at any depth, unless .farrierignore takes them back with `!`."""
 
 DEEPEST = 100

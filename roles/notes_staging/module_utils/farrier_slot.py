@@ -15,8 +15,7 @@ from typing import Any, Iterator
 
 from ansible.module_utils import farrier_beneath as beneath
 from ansible.module_utils import farrier_configurations as configurations
-from ansible.module_utils import farrier_journal as journal
-from ansible.module_utils.farrier_host import Failure, main_pid, parent, run, show
+from ansible.module_utils.farrier_host import Failure, logged, main_pid, output, parent, run, show
 from ansible.module_utils.farrier_memory import Memory, told
 
 RUN = "/run"
@@ -27,6 +26,9 @@ SETTLE_SECONDS = 10
 
 STOP_LINES = 20_000
 """How much of what a slot says while it stops is read; journald itself lets 10,000 lines pass in half a minute."""
+
+TOLD_LINES = 60
+"""How much of what a slot said a failure tells."""
 
 
 def stand(application: str) -> bool:
@@ -114,8 +116,13 @@ class Slot:
 
     def cut(self, workers: list[int], since: int) -> int:
         """How many of its workers had not ended their requests when it was stopped."""
-        journal.sync()
-        return len(cut_workers(workers, "\n".join(journal.latest(since, STOP_LINES, f"--unit={self.unit}"))))
+        return len(cut_workers(workers, "\n".join(self.logged(since, STOP_LINES))))
+
+    def logged(self, since: int, lines: int) -> list[str]:
+        """The last lines that it has logged since a time, once the journal has them all."""
+        output("journalctl", "--sync")
+        found: list[str] = logged(since, lines, f"--unit={self.unit}")
+        return found
 
     def check_health(self, path: str) -> None:
         """Ask the health path on its socket; where it does not answer as it should, stop it and show its own words."""
@@ -131,10 +138,10 @@ class Slot:
         forwarded = {"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Proto": self.params["scheme"]}
         headers = {"Host": self.params["host"], "Connection": "close", **forwarded}
         connection.request("GET", self.params["health_path"], headers=headers)
-        answer = connection.getresponse()
-        body = answer.read(2000).decode("utf-8", "replace").strip()
-        if not 200 <= answer.status < 400:
-            raise Failure(f"{self.params['health_path']} answered {answer.status} {answer.reason}\n{body}")
+        response = connection.getresponse()
+        body = response.read(2000).decode("utf-8", "replace").strip()
+        if not 200 <= response.status < 400:
+            raise Failure(f"{self.params['health_path']} answered {response.status} {response.reason}\n{body}")
 
     def fill(self, wanted: dict[str, Any]) -> None:
         """Lay out what it will run: links and copies, so that it restarts as it was whatever is written later."""
@@ -210,7 +217,8 @@ class Slot:
             run("systemctl", "stop", self.unit)
         with contextlib.suppress(Failure):
             run("systemctl", "reset-failed", self.unit)
-        said: str = journal.tail(self.unit, self.begun)
+        lines = self.logged(self.begun, 2 * TOLD_LINES)  # more than are told, as some of them are Gunicorn's remarks
+        said = "\n".join([line for line in lines if line.strip() and "[INFO]" not in line][-TOLD_LINES:])
         if state["Result"] == "oom-kill" or self.memory.killed(self.unit, self.begun, state["MemoryMax"]):
             assumed, measure = self.params["memory_assumed"], self.params["measure"]
             said = f"{told(self.unit, state['MemoryMax'], self.memory.largest, assumed, measure)}\n{said}"
