@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from ansible.module_utils import farrier_memory
 from ansible.module_utils.farrier_configurations import values
-from ansible.module_utils.farrier_memory import Memory, told
+from ansible.module_utils.farrier_memory import MemoryWatch, told
 from ansible.module_utils.farrier_text import excerpt, masked
 
 
@@ -53,7 +53,7 @@ def test_the_kernel_counts_what_it_killed(tmp_path: Path, events: str, content: 
     for pid, size in (("11", 30), ("12", 190)):
         (tmp_path / "proc" / pid).mkdir(parents=True)
         (tmp_path / "proc" / pid / "status").write_text(f"Name:\tpython\nVmHWM:\t  {size * 1024} kB\n")
-    memory = Memory()
+    memory = MemoryWatch()
     memory.look("/notes@a.service", str(tmp_path), str(tmp_path / "proc"))
     assert memory.kills == kills
     assert memory.largest == (0 if events == "elsewhere" else 190 << 20)
@@ -75,7 +75,7 @@ def test_when_its_group_is_gone_systemd_says_how_it_ended(
     monkeypatch: pytest.MonkeyPatch, said: str, peak_mb: int, killed: bool
 ) -> None:
     monkeypatch.setattr(farrier_memory, "logged", lambda *_: ["Starting notes", said])
-    memory = Memory()
+    memory = MemoryWatch()
     memory.peak = peak_mb << 20
     assert memory.killed("notes@a.service", 0, str(200 << 20)) is killed
 

@@ -7,7 +7,7 @@ import pytest
 from ansible.module_utils import farrier_configurations as configurations
 from ansible.module_utils import farrier_host, farrier_slot, farrier_target
 from ansible.module_utils.farrier_host import Failure
-from ansible.module_utils.farrier_memory import Memory
+from ansible.module_utils.farrier_memory import MemoryWatch
 from ansible.module_utils.farrier_slot import Slot
 
 from farrier.ansible.modules import farrier_switch
@@ -88,7 +88,7 @@ class Host:
             monkeypatch.setattr(module, "run", self.systemd.run)
         monkeypatch.setattr(farrier_slot, "output", lambda *_: "")
         monkeypatch.setattr(farrier_slot, "logged", lambda *_: self.said.split("\n"))
-        monkeypatch.setattr(Memory, "killed", lambda *_: False)
+        monkeypatch.setattr(MemoryWatch, "killed", lambda *_: False)
         monkeypatch.setattr(farrier_slot, "SETTLE_SECONDS", 0)
         monkeypatch.setattr(Slot, "ask", lambda _slot, _path: None)
         monkeypatch.setattr(Slot, "workers", lambda slot: self.ready if slot.unit in self.systemd.active else [])

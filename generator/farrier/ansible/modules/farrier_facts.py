@@ -8,38 +8,26 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.farrier_probe import HIDDEN, hides, probe
 
 DOCUMENTATION = r"""
----
 module: farrier_facts
-short_description: Finds the CPUs, memory and kernel limits that a service on this host may really use
+short_description: Find the CPUs, memory and kernel limits that a service on this host may really use
 description:
   - Reads CPU affinity, cgroup limits, what other services use, kernel limits and the versions of the system.
   - Changes nothing and needs no privileges.
 options:
-  application:
-    description: Name of the application. Its own units do not count as other services.
-    type: str
-  disk_path:
-    description: The space of the file system that holds this path is reported.
-    type: str
-    default: /srv
-author: Farrier contributors
+  application: {type: str, description: Name of the application. Its own units do not count as other services.}
+  disk_path: {type: str, default: /srv, description: The space of the file system that holds this path is reported.}
+author: Farrier
 """
 
 RETURN = r"""
-facts:
-  description: The fact document of this host, without its name.
-  returned: always
-  type: dict
+facts: {description: "The fact document of this host, without its name.", returned: always, type: dict}
 """
 
 
 def main() -> None:
     """The Ansible module."""
     module = AnsibleModule(
-        argument_spec={
-            "application": {"type": "str"},
-            "disk_path": {"type": "str", "default": "/srv"},
-        },
+        argument_spec={"application": {"type": "str"}, "disk_path": {"type": "str", "default": "/srv"}},
         supports_check_mode=True,
     )
     if hides():
