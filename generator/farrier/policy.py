@@ -185,11 +185,11 @@ KEEP_RELEASES = 3
 """Releases kept on a host: the active one, the previous one, and one more to roll back to."""
 
 ASSUMED_RELEASE_MB = 500
-"""Free disk that a host's first release needs: an archive, its files and a virtual environment with NumPy or the like. Later ones
-are held against what the largest so far took."""
+"""Free disk that a release with its virtual environment is assumed to need on a host that holds none yet; later ones are held
+against the largest so far."""
 
 SAME_MEMORY_SHARE = 0.95
-"""A host that still has this share of the memory it was sized for is the same host: a new kernel keeps more or less to itself."""
+"""A host that still has this share of the memory it was sized for counts as the same host."""
 
 SCENARIO_MAX_CPUS = 2.0
 """Most CPUs of a Molecule host, so that a scenario runs on a small development machine."""
