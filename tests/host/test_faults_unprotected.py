@@ -11,9 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import pytest
 
+import farrier
+from farrier.ansible.render import templates_directory
 from faults import SERVICE, SETTLE_SECONDS, WORKERS, Stage
 from operated import altered
 from test_faults import (
@@ -76,6 +79,12 @@ NO_PREFLIGHT = ("tried = old is None or self.check_memory(old)", "tried = False"
 START = """                with self.step("start"):
                     pids = new.start(self.target.workers)
                 self.point_to"""
+SOURCES = Path(farrier.__file__).parent / "ansible"
+ROLE_SOURCES = {
+    "library": SOURCES / "modules",
+    "module_utils": SOURCES / "module_utils",
+    "tasks": templates_directory() / "role/tasks",
+}
 ANY_INTERVAL = ("^StartLimitIntervalSec=.*", "StartLimitIntervalSec=10")
 
 
@@ -85,7 +94,11 @@ def on_host(path: str, old: str, new: str, then: str = "true") -> Away:
 
 
 def in_role(path: str, *changes: tuple[str, str]) -> Away:
-    """A file of the role, on the control node, says something else."""
+    """A file of the role, on the control node, says something else; what is taken away has to be in its source."""
+    folder, _, name = path.partition("/")
+    source = ROLE_SOURCES[folder] / (f"{name}.tmpl" if folder == "tasks" else name)
+    for old, _ in changes:
+        assert old in source.read_text(encoding="utf-8"), f"{source} does not say {old!r}"
 
     @contextmanager
     def away(stage: Stage) -> Iterator[None]:
