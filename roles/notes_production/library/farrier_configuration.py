@@ -21,11 +21,7 @@ description:
 options:
   application: {type: str, required: true, description: Name of the application.}
   home: {type: path, required: true, description: Directory that holds C(configurations) and C(slots).}
-  state:
-    description: Lay it out, or remove one that was laid out and does not serve.
-    type: str
-    choices: [present, absent]
-    default: present
+  state: {type: str, choices: [present, absent], default: present, description: "Lay it out, or remove one that does not serve."}
   environment: {type: str, description: "Content of C(environment), systemd's EnvironmentFile."}
   gunicorn: {type: str, description: Content of C(gunicorn.conf.py).}
   configuration: {type: str, description: Which one to remove.}
@@ -46,12 +42,12 @@ NGINX_SITES = "/etc/nginx/sites-enabled"
 
 def difference(found: dict[str, bytes], new: dict[str, bytes], names: list[str]) -> list[dict[str, str]]:
     """Ansible's diff; of the environment only that it changed."""
+    hidden = {"before": "(not shown)\n" if found.get("environment") else "", "after": "(not shown, changed)\n"}
     shown = []
     for name in names:
-        texts = [each.get(name, b"").decode("utf-8", "replace") for each in (found, new)]
-        if name == "environment":
-            texts = ["(not shown)\n" if found.get(name) else "", "(not shown, changed)\n"]
-        shown.append({"before_header": name, "after_header": name, "before": texts[0], "after": texts[1]})
+        before, after = (files.get(name, b"").decode("utf-8", "replace") for files in (found, new))
+        texts = hidden if name == "environment" else {"before": before, "after": after}
+        shown.append({"before_header": name, "after_header": name, **texts})
     return shown
 
 

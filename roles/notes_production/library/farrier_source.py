@@ -33,10 +33,7 @@ options:
   ref: {type: str, description: Branch, tag or commit; for a git repository only.}
   project: {type: path, description: Directory of the project file., default: .}
   own: {type: list, elements: str, default: [], description: Paths from C(project) on that are left out.}
-  recipe:
-    description: What else makes a release another one, such as the command that collects its static files.
-    type: dict
-    default: {}
+  recipe: {type: dict, default: {}, description: "What else makes a release another one, such as the command for static files."}
   cache: {type: path, default: ~/.cache/farrier, description: Where archives and clones are kept.}
 author: Farrier
 """

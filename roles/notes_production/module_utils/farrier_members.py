@@ -143,19 +143,13 @@ class Reader:
                     f"{shown(path)}: a submodule that is not checked out; run git submodule update --init --recursive, "
                     f"or name it in {IGNORE_FILE}"
                 )
-            below = self._folder(fd, name, path)
+            _require_plain(path)
+            below = _opened(fd, name, path, os.O_DIRECTORY)
             try:
                 inside = in_git and self.git is not None and path in self.git.directories
                 yield from self._below(below, f"{path}/", out, inside)
             finally:
                 os.close(below)
-
-    def _folder(self, fd: int, name: str, path: str) -> int:
-        _require_plain(path)
-        try:
-            return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
-        except OSError as error:
-            raise ValueError(_unreadable(path, error)) from None
 
     def _member(self, fd: int, name: str, path: str, status: os.stat_result) -> Member:
         _require_plain(path)
@@ -170,12 +164,8 @@ class Reader:
             raise ValueError(
                 f"{shown(path)}: neither a file nor a directory nor a link that can be used here; name it in {IGNORE_FILE}"
             )
-        try:
-            # Should it have become a FIFO since, opening it does not wait for a writer.
-            file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=fd)
-        except OSError as error:
-            raise ValueError(_unreadable(path, error)) from None
-        with os.fdopen(file, "rb") as opened:
+        # Should it have become a FIFO since, opening it does not wait for a writer.
+        with os.fdopen(_opened(fd, name, path, os.O_NONBLOCK), "rb") as opened:
             before = os.fstat(opened.fileno())
             content = opened.read() if stat.S_ISREG(before.st_mode) else b""
             after = os.fstat(opened.fileno())
@@ -190,10 +180,14 @@ def _state(status: os.stat_result) -> tuple[int, ...]:
     return status.st_mode, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _unreadable(path: str, error: OSError) -> str:
-    if error.errno in (errno.ELOOP, errno.ENOTDIR):
-        return f"{shown(path)}: was changed into a link or a file while the source was read; try again"
-    return f"{shown(path)}: cannot be read: {error.strerror}; let yourself read it, or name it in {IGNORE_FILE}"
+def _opened(fd: int, name: str, path: str, flags: int) -> int:
+    try:
+        return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | flags, dir_fd=fd)
+    except OSError as error:
+        why = f"cannot be read: {error.strerror}; let yourself read it, or name it in {IGNORE_FILE}"
+        if error.errno in (errno.ELOOP, errno.ENOTDIR):
+            why = "was changed into a link or a file while the source was read; try again"
+        raise ValueError(f"{shown(path)}: {why}") from None
 
 
 def _require_plain(path: str) -> None:

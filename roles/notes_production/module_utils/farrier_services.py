@@ -28,7 +28,7 @@ CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 """Unit of the CPU times in /proc/<pid>/stat."""
 
 
-class Process(NamedTuple):
+class ServiceProcess(NamedTuple):
     """One process; CPU is an average over its life, `unit` the path of its service or scope, or empty."""
 
     parent: int
@@ -40,7 +40,7 @@ class Process(NamedTuple):
     cgroups: dict[str, str]
 
 
-def processes(root: Path) -> Iterator[tuple[int, Process]]:
+def processes(root: Path) -> Iterator[tuple[int, ServiceProcess]]:
     """All processes by number, but kernel threads and dead ones, which have no memory of their own."""
     uptime = float((read(root / "proc/uptime").split() or ["0"])[0])
     for directory in (root / "proc").glob("[0-9]*"):
@@ -54,7 +54,7 @@ def processes(root: Path) -> Iterator[tuple[int, Process]]:
         cgroups = memberships(read(directory / "cgroup"))
         yield (
             int(directory.name),
-            Process(
+            ServiceProcess(
                 parent=int(stat[1]),
                 name=status.get("Name", "?"),
                 anonymous_kb=leading_number(status["RssAnon"]) or 0,
@@ -76,7 +76,7 @@ def own_units(application: str | None) -> set[str]:
     return {"nginx.service", *(name + ".service" for name in names)}
 
 
-def belongs_to_us(process: Process, application: str | None) -> bool:
+def belongs_to_us(process: ServiceProcess, application: str | None) -> bool:
     """Whether a process is the application's, NGINX's (the plan counts it by itself) or a login's."""
     unit = process.unit.rpartition("/")[2]
     if unit in own_units(application) or re.fullmatch(r"session-.*\.scope", unit):
@@ -93,7 +93,7 @@ def others(base: Path, cgroups: Cgroups, application: str | None, own_pid: int) 
     while own_pid > 1 and own_pid in everyone:
         ours.add(own_pid)
         own_pid = everyone[own_pid].parent
-    services: dict[str, list[Process]] = {}
+    services: dict[str, list[ServiceProcess]] = {}
     shared_with_us = set()
     for pid, process in everyone.items():
         key = process.unit or process.name

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.farrier_entries import Entry, compared, difference, put
+from ansible.module_utils.farrier_entries import FileEntry, compared, difference, put
 from ansible.module_utils.farrier_owner import written_by_us
 
 DOCUMENTATION = r"""
@@ -36,14 +36,8 @@ options:
       owner: {type: str, description: "Owner of the file, root unless given."}
       group: {type: str, description: "Group of the file, root unless given."}
       sensitive: {type: bool, default: false, description: Never show the content in a diff.}
-      backup:
-        type: path
-        description: Where a file is kept, once, that somebody has edited, before it is replaced for the first time.
-  validate:
-    description: Command that must succeed with the new set in place.
-    type: list
-    elements: str
-    default: []
+      backup: {type: path, description: "Where a file that somebody has edited is kept, once, before it is replaced for the first time."}
+  validate: {type: list, elements: str, default: [], description: Command that must succeed with the new set in place.}
   apply:
     description:
       - Command that makes what reads the files use them, run after O(validate).
@@ -51,18 +45,12 @@ options:
     type: list
     elements: str
     default: []
-  pending:
-    description: Mark that exists while O(apply) is owed. Below /run, because a reboot makes everything read its files.
-    type: path
+  pending: {type: path, description: "Mark that exists while O(apply) is owed. Below /run, as a reboot makes everything read its files."}
 author: Farrier
 """
 
 RETURN = r"""
-changed_paths:
-  description: What differed from the wanted set.
-  returned: always
-  type: list
-  elements: str
+changed_paths: {description: What differed from the wanted set., returned: always, type: list, elements: str}
 """
 
 DPKG_STATUS = "/var/lib/dpkg/status"
@@ -78,14 +66,14 @@ def packaged(path: str) -> str:
     return ""
 
 
-def edited(before: Entry) -> bool:
+def edited(before: FileEntry) -> bool:
     """Whether somebody has put work into a file: neither a role nor its package wrote it like this."""
     if before.kind != "file" or written_by_us(before.path):
         return False
     return hashlib.md5(before.content).hexdigest() != packaged(before.path)
 
 
-def keep(pairs: list[tuple[Entry, Entry]]) -> list[str]:
+def keep(pairs: list[tuple[FileEntry, FileEntry]]) -> list[str]:
     """Keep a copy of each file that somebody edited and that is replaced now; what was kept, in words."""
     kept = []
     for before, after in pairs:
@@ -105,14 +93,13 @@ def refusal(command: list[str]) -> str:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     except OSError as error:
         return f"{command[0]}: {error.strerror}"
-    if done.returncode == 0:
-        return ""
-    return (done.stderr + done.stdout).strip() or f"{' '.join(command)} ended with status {done.returncode}"
+    said = (done.stderr + done.stdout).strip() or f"{' '.join(command)} ended with status {done.returncode}"
+    return said if done.returncode else ""
 
 
-def replace_set(pairs: list[tuple[Entry, Entry]], command: list[str]) -> str:
+def replace_set(pairs: list[tuple[FileEntry, FileEntry]], command: list[str]) -> str:
     """Put the second of each pair into place; on any failure put the first ones back and return why."""
-    done: list[Entry] = []
+    done: list[FileEntry] = []
     try:
         for before, after in pairs:
             done.append(before)
@@ -168,7 +155,7 @@ def main() -> None:
     }
     if result["changed"] and not module.check_mode:
         if pending:
-            put(Entry(pending, "file"))
+            put(FileEntry(pending, "file"))
         for each in keep(changes):
             module.warn(each)
         problem = replace_set(changes, module.params["validate"])

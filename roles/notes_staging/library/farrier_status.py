@@ -49,10 +49,7 @@ status:
   returned: always
   type: dict
 line: {description: The same in one line for people., returned: always, type: str}
-healthy:
-  description: Whether a release serves with all its workers, as far as they can be seen, and the health path answers.
-  returned: always
-  type: bool
+healthy: {description: "Whether all workers serve, as far as they can be seen, and the health path answers.", returned: always, type: bool}
 """
 
 CERTIFICATE_DAYS = 21

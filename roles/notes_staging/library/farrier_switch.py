@@ -25,23 +25,14 @@ description:
   - One link, C(active), says which slot counts, now and at the next boot.
 options:
   application: {type: str, required: true, description: Name of the application and of its units.}
-  release:
-    description: Release to serve, or V(previous) for the release and the configuration that served before.
-    type: str
-    required: true
-  configuration:
-    description: Configuration to serve with, as farrier_configuration names it. Without it the one with which the release served last.
-    type: str
+  release: {type: str, required: true, description: "Release to serve, or V(previous) for what served before."}
+  configuration: {type: str, description: "As farrier_configuration names it; by default that with which the release served last."}
   home: {type: path, required: true, description: "Directory that holds C(releases), C(venvs), C(configurations) and C(slots)."}
   host: {type: str, required: true, description: Host header of the health request.}
   health_path: {type: str, required: true, description: Path that must answer 2xx or 3xx.}
   health_seconds: {type: int, default: 30, description: How long that answer may take.}
   scheme: {type: str, default: http, choices: [http, https], description: What visitors use.}
-  strategy:
-    description: Start the new slot beside the old one, or stop the old one first while requests wait in the queue.
-    type: str
-    default: overlap
-    choices: [overlap, stop-start]
+  strategy: {type: str, default: overlap, choices: [overlap, stop-start], description: "Stop the old slot after or before the start."}
   boot_seconds: {type: int, default: 120, description: How long a slot may take until all its workers are ready.}
   memory_available_mb: {type: int, description: Memory that the host has left; a second slot is not started without it.}
   memory_assumed: {type: bool, default: false, description: "Whether the plan's memory of a worker was assumed, not measured."}

@@ -19,7 +19,7 @@ LARGEST = 8 << 20
 
 
 @dataclass(frozen=True)
-class Entry:
+class FileEntry:
     """One path of the set: `kind` is file, link, absent, or other for what only a host can hold (a directory)."""
 
     path: str
@@ -32,7 +32,7 @@ class Entry:
     sensitive: bool = False
     backup: str | None = None
 
-    def same_as(self, other: Entry) -> bool:
+    def same_as(self, other: FileEntry) -> bool:
         """Whether both describe the same state of the path."""
         if self.kind != other.kind:
             return False
@@ -44,38 +44,38 @@ class Entry:
         return True
 
 
-def wanted(entry: dict[str, Any]) -> Entry:
+def wanted(entry: dict[str, Any]) -> FileEntry:
     """The entry as the play asks for it."""
     given = {key: value for key, value in entry.items() if value is not None}
     path, content, link = given.pop("path"), given.pop("content", None), given.pop("link", None)
     if not os.path.isabs(path):
         raise ValueError(f"{path}: the path must be absolute")
     if given.pop("state", "present") == "absent":
-        return Entry(path, "absent")
+        return FileEntry(path, "absent")
     if (content is None) == (link is None):
         raise ValueError(f"{path}: give either content or link")
     if link is not None:
-        return Entry(path, "link", target=link)
+        return FileEntry(path, "link", target=link)
     if "mode" in given:
         try:
             given["mode"] = int(given["mode"], 8)
         except ValueError:
             raise ValueError(f"{path}: mode {given['mode']!r} is not an octal number such as 0644") from None
-    return Entry(path, "file", content.encode("utf-8"), **given)
+    return FileEntry(path, "file", content.encode("utf-8"), **given)
 
 
-def living(path: str, sensitive: bool = False) -> Entry:
+def living(path: str, sensitive: bool = False) -> FileEntry:
     """The entry as the host has it."""
     try:
         status = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
-        return Entry(path, "absent")
+        return FileEntry(path, "absent")
     if stat.S_ISLNK(status.st_mode):
-        return Entry(path, "link", target=os.readlink(path))
+        return FileEntry(path, "link", target=os.readlink(path))
     if not stat.S_ISREG(status.st_mode):
-        return Entry(path, "other")
+        return FileEntry(path, "other")
     directory, name = os.path.split(path)
-    return Entry(
+    return FileEntry(
         path,
         "file",
         content=beneath.read(directory, name, LARGEST),
@@ -93,7 +93,7 @@ def _name(lookup: Any, number: int) -> str:
         return str(number)
 
 
-def compared(files: list[dict[str, Any]]) -> list[tuple[Entry, Entry]]:
+def compared(files: list[dict[str, Any]]) -> list[tuple[FileEntry, FileEntry]]:
     """Each entry as the host has it and as the play asks for it; ValueError where it cannot be brought into place."""
     pairs = [(living(new.path, new.sensitive), new) for new in map(wanted, files)]
     for before, _ in pairs:
@@ -102,7 +102,7 @@ def compared(files: list[dict[str, Any]]) -> list[tuple[Entry, Entry]]:
     return pairs
 
 
-def put(entry: Entry) -> None:
+def put(entry: FileEntry) -> None:
     """Bring one entry into place; a reader sees the old file or the new one, never a part."""
     if entry.kind == "absent":
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
@@ -130,7 +130,7 @@ def make_directories(path: str) -> None:
         os.chmod(path, 0o755)
 
 
-def shown(entry: Entry) -> str:
+def shown(entry: FileEntry) -> str:
     """An entry as text for a diff."""
     if entry.kind == "absent":
         return ""
@@ -144,10 +144,10 @@ def shown(entry: Entry) -> str:
         return base64.b64encode(entry.content).decode("ascii") + "\n"
 
 
-def difference(before: Entry, after: Entry) -> dict[str, str]:
+def difference(before: FileEntry, after: FileEntry) -> dict[str, str]:
     """Ansible's diff of one path; a change of mode or owner alone is told in the header."""
 
-    def header(entry: Entry) -> str:
+    def header(entry: FileEntry) -> str:
         if entry.kind != "file":
             return f"{entry.path} ({entry.kind})"
         return f"{entry.path} ({entry.mode:04o} {entry.owner}:{entry.group})"

@@ -18,7 +18,7 @@ def megabytes(number: int) -> int:
     return round(number / (1 << 20))
 
 
-class Memory:
+class MemoryWatch:
     """What a unit's control group told each time that it was looked at; it is gone when the unit has ended."""
 
     def __init__(self) -> None:

@@ -64,9 +64,8 @@ class Room:
             self.refusals.append(f"{self.host} does not say how many CPUs it has: /proc/1/status cannot be read.")
             return
         bound = found.get("quota") or found.get("affinity") or usable
-        taken = f"other services take {found.get('used_by_others')}" + told_of_others(
-            self.facts.get("others"), "cpus", ""
-        )
+        rows = told_of_others(self.facts.get("others"), "cpus", "")
+        taken = f"other services take {found.get('used_by_others')}{rows}"
         said = f"{self.host} was sized for {self.cpus:g} CPUs and now has {usable:g} to use ({taken})."
         if bound < self.cpus - 0.01 or usable < self.cpus * FEWEST_CPUS:
             self.smaller(said, self.again)
@@ -85,11 +84,8 @@ class Room:
         said = f"{self.host} was sized for {self.memory_mb} MB and now has {usable} MB to use ({taken})."
         need = self.slot_mb * self.slots
         if need > usable:
-            slots = (
-                "a slot needs"
-                if self.slots == 1
-                else f"{self.slots} slots of {self.slot_mb} MB, as side by side in a deploy, need"
-            )
+            several = f"{self.slots} slots of {self.slot_mb} MB, as side by side in a deploy, need"
+            slots = "a slot needs" if self.slots == 1 else several
             self.smaller(f"{said} But {slots} {need} MB.", f"Free some, or: {self.again[0].lower()}{self.again[1:]}")
         elif bound < self.same_memory_mb:
             self.smaller(said, self.again)

@@ -16,7 +16,7 @@ from typing import Any, Iterator
 from ansible.module_utils import farrier_beneath as beneath
 from ansible.module_utils import farrier_configurations as configurations
 from ansible.module_utils.farrier_host import Failure, logged, main_pid, output, parent, run, show
-from ansible.module_utils.farrier_memory import Memory, told
+from ansible.module_utils.farrier_memory import MemoryWatch, told
 
 RUN = "/run"
 POLL_SECONDS = 0.05
@@ -91,7 +91,7 @@ class Slot:
         self.unit = f"{app}-preflight.service" if name == "preflight" else f"{app}@{name}.service"
         self.runtime = f"{app}-{name}"
         self.begun = 0
-        self.memory = Memory()
+        self.memory = MemoryWatch()
         self.facts = configurations.slot_facts(self.home, name)
 
     @property
