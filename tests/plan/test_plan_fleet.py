@@ -7,20 +7,20 @@ from farrier.plan.planner import plan_all
 from farrier.plan.sized import Given, Sized
 from farrier.project.workload import Workload
 from farrier.sizing import concurrency
-from farrier.sizing.capacity import busy_cpus, slots_for
+from farrier.sizing.capacity import busy_cpus, concurrency_for
 from planned import STATED
 
 
 @pytest.mark.parametrize(("memory_per_cpu", "connections"), [(60, None), (400, None), (60, 6_000)])
 def test_a_host_of_its_own_size_costs_few_sums(memory_per_cpu: int, connections: int | None) -> None:
-    for remembered in (busy_cpus, slots_for, concurrency._of_connections, concurrency._at_the_knee):
+    for remembered in (busy_cpus, concurrency_for, concurrency._of_connections, concurrency._at_the_knee):
         remembered.cache_clear()
     sizes = [0.5 + 6.37 * i for i in range(100)]
     hosts = [
         HostFacts(host=f"web{i}", cpus=cpus, memory_mb=400 + int(memory_per_cpu * cpus)) for i, cpus in enumerate(sizes)
     ]
     plan_all(hosts, Workload(stated=STATED, database_connections=connections), {})
-    sums = busy_cpus.cache_info().misses + slots_for.cache_info().misses
+    sums = busy_cpus.cache_info().misses + concurrency_for.cache_info().misses
     assert sums < 4 * len(hosts)
 
 

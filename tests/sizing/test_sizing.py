@@ -11,10 +11,10 @@ from farrier.sizing import timeouts
 from farrier.sizing.capacity import (
     busy_cpus,
     capacity_rps,
+    concurrency_for,
     erlang_b,
     erlang_c,
     process_utilisation,
-    slots_for,
 )
 from farrier.sizing.concurrency import Choice, Demand, choose
 from farrier.sizing.connections import Connections
@@ -235,17 +235,17 @@ def test_a_process_never_exceeds_its_gil(threads: int, ratio: float) -> None:
 
 
 @given(st.integers(1, 300), RATIOS, CPUS)
-def test_more_slots_never_keep_fewer_cpus_busy(slots: int, ratio: float, cpus: float) -> None:
-    less, more = busy_cpus(slots, ratio, cpus), busy_cpus(slots + 1, ratio, cpus)
+def test_more_requests_in_service_never_keep_fewer_cpus_busy(concurrency: int, ratio: float, cpus: float) -> None:
+    less, more = busy_cpus(concurrency, ratio, cpus), busy_cpus(concurrency + 1, ratio, cpus)
     assert 0 < less <= more + 1e-9 <= cpus + 1e-6
 
 
 @given(st.floats(0.5, 0.99), st.floats(0, 100), CPUS)
 def test_slots_for_is_enough_and_not_one_too_many(share: float, ratio: float, cpus: float) -> None:
-    slots = slots_for(share, ratio, cpus)
-    assert busy_cpus(slots, ratio, cpus) >= share * cpus * (1 - 1e-9)
-    if slots > 1:
-        assert busy_cpus(slots - 1, ratio, cpus) < share * cpus
+    concurrency = concurrency_for(share, ratio, cpus)
+    assert busy_cpus(concurrency, ratio, cpus) >= share * cpus * (1 - 1e-9)
+    if concurrency > 1:
+        assert busy_cpus(concurrency - 1, ratio, cpus) < share * cpus
 
 
 @given(st.floats(0.0005, 5), RATIOS, st.floats(0.1, 64), st.floats(20, 20_000), st.booleans(), st.integers(1, 2))

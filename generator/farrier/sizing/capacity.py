@@ -70,27 +70,27 @@ def threads_for(share: float, wait_ratio: float) -> int | None:
 
 
 @lru_cache(maxsize=65536)
-def busy_cpus(slots: int, wait_ratio: float, cpus: float) -> float:
-    """CPUs that `slots` requests in service keep busy, each computing C and waiting W: the repairmen are the CPUs.
+def busy_cpus(concurrency: int, wait_ratio: float, cpus: float) -> float:
+    """CPUs that `concurrency` requests in service keep busy, each computing C and waiting W: the repairmen are the CPUs.
 
     The birth-death chain p(k+1) = p(k) (N-k) C / (W min(k+1, c)) for k requests that want a CPU; returns E[min(k, c)].
     The sum begins at its largest term and goes both ways until what is left is nothing.
     """
     if wait_ratio < NEVER_WAITS:
-        return min(float(slots), cpus)
-    most_likely = int(max(slots - wait_ratio * cpus, slots / (1 + wait_ratio)))
+        return min(float(concurrency), cpus)
+    most_likely = int(max(concurrency - wait_ratio * cpus, concurrency / (1 + wait_ratio)))
     total, busy = 1.0, min(most_likely, cpus)
     weight = 1.0
-    for k in range(most_likely, slots):
+    for k in range(most_likely, concurrency):
         used = k + 1 if k + 1 < cpus else cpus
-        weight *= (slots - k) / (wait_ratio * used)
+        weight *= (concurrency - k) / (wait_ratio * used)
         total += weight
         busy += weight * used
         if weight < NOTHING * total:
             break
     weight = 1.0
     for k in range(most_likely, 0, -1):
-        weight *= wait_ratio * (k if k < cpus else cpus) / (slots - k + 1)
+        weight *= wait_ratio * (k if k < cpus else cpus) / (concurrency - k + 1)
         total += weight
         busy += weight * (k - 1 if k - 1 < cpus else cpus)
         if weight < NOTHING * total:
@@ -128,14 +128,16 @@ def capacity_rps(
     )
 
 
-def host_rps(slots: int, cpu_seconds: float, wait_ratio: float, cpus: float, other_cpu_seconds: float = 0.0) -> float:
+def host_rps(
+    concurrency: int, cpu_seconds: float, wait_ratio: float, cpus: float, other_cpu_seconds: float = 0.0
+) -> float:
     """Requests a second that the CPUs can do for all processes together."""
-    busy = busy_cpus(slots, host_wait_ratio(cpu_seconds, wait_ratio, other_cpu_seconds), cpus)
+    busy = busy_cpus(concurrency, host_wait_ratio(cpu_seconds, wait_ratio, other_cpu_seconds), cpus)
     return busy / (cpu_seconds + other_cpu_seconds)
 
 
 @lru_cache(maxsize=4096)
-def slots_for(share: float, wait_ratio: float, cpus: float) -> int:
+def concurrency_for(share: float, wait_ratio: float, cpus: float) -> int:
     """The fewest requests in service at once that keep `share` of the CPUs busy, or the most that can be planned.
 
     Mean value analysis (Reiser and Lavenberg 1980): what one request more keeps busy follows from the probabilities that it
@@ -143,36 +145,36 @@ def slots_for(share: float, wait_ratio: float, cpus: float) -> int:
     """
     most = policy.MAX_WORKERS * policy.MAX_THREADS  # more cannot be planned anyway
     never_in_line = share * cpus * (1 + wait_ratio) * (1 - 1e-9)
-    slots = min(most, max(1, math.ceil(never_in_line)))
-    if slots <= cpus or wait_ratio < NEVER_WAITS:
-        return slots
+    concurrency = min(most, max(1, math.ceil(never_in_line)))
+    if concurrency <= cpus or wait_ratio < NEVER_WAITS:
+        return concurrency
     but_one = math.ceil(cpus) - 1
-    busy, taken, last_free = _occupancy(slots, wait_ratio, cpus)
-    while busy < share * cpus and slots < most:
+    busy, taken, last_free = _occupancy(concurrency, wait_ratio, cpus)
+    while busy < share * cpus and concurrency < most:
         idle = 1 - taken - (but_one + 1 - cpus) * last_free  # what one more finds free of the CPU that it would take
-        slots += 1
-        in_line = slots - (1 + wait_ratio) * busy - idle
-        busy = slots / (1 + wait_ratio + in_line / cpus)
+        concurrency += 1
+        in_line = concurrency - (1 + wait_ratio) * busy - idle
+        busy = concurrency / (1 + wait_ratio + in_line / cpus)
         taken = (taken + last_free) * busy / cpus
-        last_free *= wait_ratio * busy / (slots - but_one)
-    return slots
+        last_free *= wait_ratio * busy / (concurrency - but_one)
+    return concurrency
 
 
-def _occupancy(slots: int, wait_ratio: float, cpus: float) -> tuple[float, float, float]:
+def _occupancy(concurrency: int, wait_ratio: float, cpus: float) -> tuple[float, float, float]:
     """The CPUs that more requests than CPUs keep busy, and the probabilities that all are taken, and all but the last.
 
     The sums of `busy_cpus`, from the last CPU both ways.
     """
     but_one = math.ceil(cpus) - 1
     weight, above = 1.0, 0.0
-    for k in range(but_one, slots):
-        weight *= (slots - k) / (wait_ratio * cpus)
+    for k in range(but_one, concurrency):
+        weight *= (concurrency - k) / (wait_ratio * cpus)
         above += weight
         if weight < NOTHING * above:
             break
     weight, below, busy = 1.0, 1.0, float(but_one)
     for k in range(but_one, 0, -1):
-        weight *= wait_ratio * k / (slots - k + 1)
+        weight *= wait_ratio * k / (concurrency - k + 1)
         below += weight
         busy += weight * (k - 1)
         if weight < NOTHING * below:

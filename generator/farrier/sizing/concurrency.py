@@ -9,10 +9,10 @@ from farrier import policy
 from farrier.sizing.capacity import (
     Utilisation,
     capacity_rps,
+    concurrency_for,
     host_rps,
     host_wait_ratio,
     process_utilisation,
-    slots_for,
     threads_for,
     utilisations,
 )
@@ -47,9 +47,9 @@ class Demand:
             other_cpu_seconds=self.other_cpu_seconds,
         )
 
-    def host_rps(self, slots: int) -> float:
+    def host_rps(self, concurrency: int) -> float:
         """What the CPUs can do for so many requests in service, whatever the processes can."""
-        return host_rps(slots, self.cpu_seconds, self.wait_ratio, self.cpus, self.other_cpu_seconds)
+        return host_rps(concurrency, self.cpu_seconds, self.wait_ratio, self.cpus, self.other_cpu_seconds)
 
     @property
     def ideal_rps(self) -> float:
@@ -124,15 +124,17 @@ def _fit(
 
 
 def _most_rps(demand: Demand, pairs: list[tuple[float, int, int]]) -> float:
-    """The most that any of the pairs carries: the lesser of what its processes can do, and what the CPUs can do for its slots.
+    """The most that any of the pairs carries: the lesser of what its processes can do, and what the CPUs can do for its concurrency.
 
-    Of pairs with fewer slots only those count whose processes can do more; along these the one rises and the other falls, so
+    Of pairs with less concurrency only those count whose processes can do more; along these the one rises and the other falls, so
     the best is where they cross.
     """
     front: list[tuple[float, int]] = []
-    for slots, by_processes in sorted(((workers * threads, rps) for rps, workers, threads in pairs), reverse=True):
+    for concurrency, by_processes in sorted(
+        ((workers * threads, rps) for rps, workers, threads in pairs), reverse=True
+    ):
         if not front or by_processes > front[-1][0]:
-            front.append((by_processes, slots))
+            front.append((by_processes, concurrency))
     low, high = 0, len(front)
     while low < high:
         middle = (low + high) // 2
@@ -188,18 +190,18 @@ def _at_the_knee(demand: Demand, cost: Cost) -> tuple[tuple[float, Choice], ...]
     if demand.workers is not None and demand.per_worker is not None:
         chosen = Choice(demand.workers, demand.per_worker, "override")
         return ((cost.slot_mb(chosen.workers, chosen.per_worker), chosen),)
-    slots = slots_for(policy.KNEE, demand.host_wait_ratio, demand.cpus)
+    concurrency = concurrency_for(policy.KNEE, demand.host_wait_ratio, demand.cpus)
     pairs = []
-    first, last = _worker_range(demand, slots)
+    first, last = _worker_range(demand, concurrency)
     reached, most = utilisations(demand.wait_ratio), demand.per_worker or policy.MAX_THREADS
     workers = first
     while most and workers <= last:
-        threads = _threads_beside(workers, slots, demand)
+        threads = _threads_beside(workers, concurrency, demand)
         if threads is not None:
             pairs.append((cost.slot_mb(workers, threads), threads, workers))
             most = threads - 1  # another process only costs more unless it saves threads
         least = policy.KNEE * demand.own_cpus * (1 - 1e-9) / reached[min(most, len(reached)) - 1]
-        workers = max(workers + 1, math.ceil(slots / max(1, most)), math.floor(least))
+        workers = max(workers + 1, math.ceil(concurrency / max(1, most)), math.floor(least))
     if not pairs and demand.workers is not None:  # these cannot use all CPUs: as many threads as still help
         threads = _saturating_threads(demand)
         pairs.append((cost.slot_mb(demand.workers, threads), threads, demand.workers))
@@ -210,12 +212,12 @@ def _at_the_knee(demand: Demand, cost: Cost) -> tuple[tuple[float, Choice], ...]
     return tuple(found)
 
 
-def _worker_range(demand: Demand, slots: int) -> tuple[int, int]:
+def _worker_range(demand: Demand, concurrency: int) -> tuple[int, int]:
     """The fewest and the most workers that are worth a look."""
     if demand.workers is not None:
         return demand.workers, demand.workers
     low = _fewest_workers(demand)
-    return low, min(policy.MAX_WORKERS, max(low, math.ceil(slots * 1.5)))
+    return low, min(policy.MAX_WORKERS, max(low, math.ceil(concurrency * 1.5)))
 
 
 def _fewest_workers(demand: Demand) -> int:
@@ -223,12 +225,12 @@ def _fewest_workers(demand: Demand) -> int:
     return max(policy.MINIMUM_WORKERS, math.ceil(demand.cpus))
 
 
-def _threads_beside(workers: int, slots: int, demand: Demand) -> int | None:
-    """The fewest threads with which `workers` processes hold `slots` requests and keep the CPUs busy under their GILs."""
+def _threads_beside(workers: int, concurrency: int, demand: Demand) -> int | None:
+    """The fewest threads with which `workers` processes hold `concurrency` requests and keep the CPUs busy under their GILs."""
     least = threads_for(policy.KNEE * demand.own_cpus / workers, demand.wait_ratio)
     if least is None:
         return None
-    least = max(least, math.ceil(slots / workers))
+    least = max(least, math.ceil(concurrency / workers))
     if demand.per_worker is not None:
         return demand.per_worker if demand.per_worker >= least else None
     return least if least <= policy.MAX_THREADS else None
@@ -242,14 +244,14 @@ def _saturating_threads(demand: Demand) -> int:
 def _fitting(demand: Demand, cost: Cost, slot_mb: int, connections: int | None) -> Iterator[tuple[int, int]]:
     """Pairs at the edge of memory or connections: for each number of workers, threads up to what fits and still helps."""
     enough = demand.per_worker or _saturating_threads(demand)
-    slots = policy.MAX_WORKERS * policy.MAX_THREADS if connections is None else connections
+    concurrency = policy.MAX_WORKERS * policy.MAX_THREADS if connections is None else connections
     all_cpus = math.floor(policy.KNEE * demand.cpus)
-    many = min(policy.MAX_WORKERS, largest_workers(slot_mb, cost, demand.per_worker or 1), slots)
+    many = min(policy.MAX_WORKERS, largest_workers(slot_mb, cost, demand.per_worker or 1), concurrency)
     for workers in _worker_steps(demand, many):
-        threads = min(largest_threads(slot_mb, cost, workers), slots // workers, enough)
+        threads = min(largest_threads(slot_mb, cost, workers), concurrency // workers, enough)
         if threads >= (demand.per_worker or 1):
             yield workers, threads
-        if workers >= all_cpus and workers >= slots_for(policy.KNEE, demand.host_wait_ratio, demand.cpus):
+        if workers >= all_cpus and workers >= concurrency_for(policy.KNEE, demand.host_wait_ratio, demand.cpus):
             return  # one thread each is enough for the CPUs
 
 
