@@ -1,5 +1,7 @@
 """What the plans of many hosts cost, counted in sums over a host's states, which take nearly all the time where CPUs are many."""
 
+import gc
+
 import pytest
 
 from farrier.facts.model import HostFacts
@@ -41,3 +43,12 @@ def test_a_host_is_sized_once_and_again_only_for_who_reads_its_bottleneck(monkey
     read = sizings
     assert plans["web4"].bound == plans["web0"].bound
     assert sizings == read > 4
+
+
+def test_planning_leaves_no_garbage_that_only_the_paused_collector_would_find() -> None:
+    hosts = [HostFacts(host=f"web{i}", cpus=1.0 + i, memory_mb=4000) for i in range(20)]
+    gc.collect()
+    plans = plan_all(hosts, Workload(stated=STATED), {})
+    assert gc.isenabled()
+    assert gc.collect() == 0
+    assert len(plans) == 20

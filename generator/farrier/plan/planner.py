@@ -1,6 +1,8 @@
 """From host facts and workload to a plan: the order in which the settings follow from each other. Pure."""
 
+import gc
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 
@@ -41,6 +43,19 @@ class Planner:
         return replace(known, host=facts.host, warnings=(*known.warnings, *_about_facts(facts)))
 
 
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """What planning makes stays alive and has no cycles; to look through it for garbage took a third of a fleet's time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@_collector_paused()
 def plan_all(
     hosts: Iterable[HostFacts], workload: Workload, overrides: Mapping[str, Value], number_of_hosts: int | None = None
 ) -> dict[str, Plan]:
