@@ -120,34 +120,3 @@ def test_the_last_configuration_of_each_release_is_kept(home: Path) -> None:
     (home / "releases" / RELEASE).rmdir()
     configurations.prune(str(home))
     assert laid_out(home) == []
-
-
-def test_a_configuration_in_place_is_seen_without_laying_it_out(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(configurations, "OLD_PLACE", str(home.parent / "etc"))
-
-    def seen(environment: str = ENVIRONMENT) -> dict[str, Any] | None:
-        found: dict[str, Any] | None = configurations.in_place(
-            home.name, str(home), configurations.wanted_files(environment, GUNICORN)
-        )
-        return found
-
-    assert seen() is None
-    serve(home, ask(home)["configuration"])
-    told = ask(home)
-    assert seen() == {key: told[key] for key in ("configuration", "path", "differs", "candidate")}
-    assert seen('KEY="another"\n') is None
-    left = configurations.lay_out(str(home), configurations.wanted_files("", ""))
-    assert seen() is None, "a play that was killed left a configuration, which farrier_configuration removes"
-    configurations.remove(str(home), left)
-    old = home.parent / "etc" / home.name / "environment"
-    old.parent.mkdir(parents=True)
-    old.write_text(ENVIRONMENT)
-    assert seen() is None, "an earlier role left the environment where farrier_configuration removes it"
-
-
-def test_a_slot_of_an_earlier_role_is_not_taken_for_one_with_a_configuration(home: Path) -> None:
-    serve(home, ask(home)["configuration"])
-    facts = json.loads((home / "slots/a/slot.json").read_text())
-    del facts["configuration"]
-    (home / "slots/a/slot.json").write_text(json.dumps(facts))
-    assert configurations.in_place(home.name, str(home), configurations.wanted_files(ENVIRONMENT, GUNICORN)) is None

@@ -319,3 +319,13 @@ def test_a_set_whose_readers_have_not_read_it_is_not_in_place(monkeypatch: pytes
     monkeypatch.setattr("os.path.exists", lambda path: path == "/run/notes.nginx.pending")
     assert farrier_preflight.differs("notes", "nginx", [])
     assert not farrier_preflight.differs("notes", "system", [])
+
+
+def test_what_is_to_do_counts_a_host_without_ipv6_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "site"
+    path.write_text("listen 80;\n")
+    path.chmod(0o644)
+    site = {"path": str(path), "content": "listen 80;\nlisten [::]:80;\n", "owner": path.owner(), "group": path.group()}
+    wish = {"application": "no-such-application", "release": None, "files": {"nginx": [site], "system": []}}
+    assert farrier_preflight.to_do(wish, False) == {"release": None, "differs": []}
+    assert farrier_preflight.to_do(wish, True) == {"release": None, "differs": ["nginx"]}

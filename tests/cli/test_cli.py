@@ -326,6 +326,21 @@ def test_stated_facts_are_those_of_the_inventorys_hosts(project: Path) -> None:
     assert farrier(project, "generate", "production", *stated).stdout.splitlines()[-1].endswith("for 2 hosts")
 
 
+def test_facts_of_all_hosts_hold_beside_those_of_one(project: Path) -> None:
+    (project / "farrier.yml").write_text(
+        f"{PROJECT.partition('    hosts:')[0]}    facts: {{cpus: 2, memory_mb: 4096}}\n    hosts:\n      web2: {{cpus: 1}}\n"
+    )
+    plan = json.loads(farrier(project, "plan", "production", "--json").stdout)
+    assert {name: host["sized_for"]["cpus"] for name, host in plan["hosts"].items()} == {"web1": 2, "web2": 1}
+    assert farrier(project, "generate", "production").stdout.splitlines()[-1].endswith("for 2 hosts")
+
+
+def test_localhost_need_not_be_in_the_inventory(project: Path) -> None:
+    stated = "    group: localhost\n    hosts:\n      localhost: {cpus: 2, memory_mb: 4096}\n"
+    (project / "farrier.yml").write_text(PROJECT.partition("    hosts:")[0] + stated)
+    assert list(json.loads(farrier(project, "plan", "production", "--json").stdout)["hosts"]) == ["localhost"]
+
+
 @pytest.mark.parametrize("command", ["plan", "generate"])
 def test_an_inventory_without_a_host_of_the_group(project: Path, command: str) -> None:
     (project / "farrier.yml").write_text(PROJECT.replace("    hosts:", "    group: wbe\n    hosts:"))

@@ -43,3 +43,11 @@ def test_who_listens_is_left_a_closed_connection() -> None:
         connection, _ = server.accept()
         with connection:
             assert connection.recv(1) == b""
+
+
+@pytest.mark.parametrize(
+    "url", ["http://web..example.org", f"http://{'a' * 70}.example.org", "http://[web1.example.org:2222]"]
+)
+def test_a_name_that_no_resolver_takes_is_one_line(url: str) -> None:
+    with pytest.raises(HostError, match=r"cannot be reached: .*; nothing was sent"):
+        require_reachable(url)

@@ -227,23 +227,23 @@ class Session:
     ) -> tuple[dict[str, HostFacts], list[str]]:
         """Facts by host, and the hosts of the inventory without any.
 
-        Gathered ones are overridden by the project file's, those by the command line's. Facts of all hosts that suffice by
-        themselves are planned where none are gathered: for the inventory's hosts or, `alone`, for one that is nowhere.
+        Gathered ones are overridden by the project file's, those by the command line's. Where none are gathered, stated ones
+        that suffice are planned for: those of a host of the inventory or, `alone`, of one that is nowhere.
         """
         everywhere = {**environment.facts, **stated}
         for_one = {host: {**environment.facts, **own, **stated} for host, own in environment.hosts.items()}
         source = directory or self.facts_directory(name)
         known = read_facts(source, everywhere, for_one) if directory or source.is_dir() else {}
-        suffice = not known and not for_one and everywhere.keys() >= {*INDISPENSABLE}
         listed = hosts_of(self.root / environment.inventory, environment.group)
         if listed == ():
             raise no_hosts(environment.inventory, shown(environment.group))
-        if suffice:
-            for_one = dict.fromkeys(listed or ([STATED] if alone else []), everywhere)
         gathered = set(known)
-        for host, own in for_one.items():
+        for host in for_one if listed is None else listed:
+            own = for_one.get(host, everywhere)
             if host not in known and own.keys() >= {*INDISPENSABLE}:
                 known[host] = from_statements(host, own)
+        if alone and not known and not for_one and everywhere.keys() >= {*INDISPENSABLE}:
+            known[STATED] = from_statements(STATED, everywhere)
         if not known:
             raise HostError(
                 f"environment {name} has no host facts: {source} has none; gather them with `farrier facts {name}`, "
@@ -255,7 +255,8 @@ class Session:
 
 def _require_named(environment: Environment, name: str, hosts: Collection[str], *, read: bool) -> None:
     """InputError for a host that the project file states facts for, but the inventory, if it could be `read`, does not have."""
-    wrong = "is not in its inventory" if read else "has neither gathered facts nor cpus and memory_mb"
+    place = "inventory" if environment.group == "all" else f"group {shown(environment.group)}"
+    wrong = f"is not in its {place}" if read else "has neither gathered facts nor cpus and memory_mb"
     lines = [
         f"environment {name}: {shown(host)} under `hosts:` {wrong}; {nearest(host, sorted(hosts))}"
         for host in environment.hosts

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from farrier.loadtest import bounds
 from farrier.loadtest.rows import StepResult
 from farrier.loadtest.schedule import Prediction
-from farrier.wording import counted, milliseconds, number
+from farrier.wording import counted, milliseconds, number, per_second
 
 MACHINE_SHARE = 0.1
 """CPU used by others on the machine matters from this share of the host's CPUs on, or of the machine's if it has spare ones."""
@@ -13,7 +13,7 @@ MACHINE_SHARE = 0.1
 
 def rate(row: StepResult) -> str:
     """The rate of a step, for a sentence."""
-    return f"{number(row.step.rps, 1)} requests a second"
+    return per_second(row.step.rps)
 
 
 def proxy(rows: Sequence[StepResult], prediction: Prediction) -> str | None:

@@ -12,7 +12,7 @@ from farrier.loadtest.rows import Running, StepResult
 from farrier.loadtest.schedule import Prediction
 from farrier.loadtest.tables import HEADINGS, cells, errors
 from farrier.loadtest.verdict import Verdict, judge, memory_sentence, undeployed
-from farrier.wording import milliseconds, number
+from farrier.wording import milliseconds, number, per_second
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def sentences(found: LoadtestResult) -> tuple[str, ...]:
         return (f"inconclusive: the load generator was the limit: {verdict.limited}; add workers with --workers",)
     carried = "no rate was carried"
     if verdict.carried_rps is not None:
-        carried = f"highest rate carried: {number(verdict.carried_rps, 1)} requests a second"
+        carried = f"highest rate carried: {per_second(verdict.carried_rps)}"
     most = f"at most {number(verdict.capacity_rps, 1)} good responses a second"
     if not verdict.saturated:
         most = "the limit was not reached"
@@ -54,7 +54,7 @@ def sentences(found: LoadtestResult) -> tuple[str, ...]:
         lines.append(
             f"p95 objective of {objective}: met at every rate"
             if verdict.broken_rps is None
-            else f"p95 objective of {objective}: missed at {number(verdict.broken_rps, 1)} requests a second; "
+            else f"p95 objective of {objective}: missed at {per_second(verdict.broken_rps)}; "
             f"predicted from {number(prediction.rate_within(prediction.objective_seconds), 1)} on"
         )
     if found.memory_mb is not None:

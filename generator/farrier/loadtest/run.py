@@ -23,7 +23,7 @@ from farrier.loadtest.watch import WATCH_SPARE_SECONDS, watched
 from farrier.measure.requests import of_urls
 from farrier.measure.run import HOST, MeasureEvent, terminable
 from farrier.project.model import Project
-from farrier.wording import counted, milliseconds, nearest, number, shown
+from farrier.wording import counted, milliseconds, nearest, number, per_second, shown
 
 PORTS = {"http": 80, "https": 443}
 
@@ -76,11 +76,11 @@ def target_url(project: Project, name: str, options: LoadtestOptions, found: Inv
 
 def require_reachable(url: str) -> None:
     """HostError where no connection can be made: all that a load test would show is how often."""
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         socket.create_connection((parts.hostname, parts.port or PORTS[parts.scheme]), CONNECT_SECONDS).close()
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+    except (OSError, ValueError) as error:  # a name that no resolver takes is a ValueError
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
         raise HostError(f"{url} cannot be reached: {reason}; nothing was sent") from None
 
 
@@ -175,7 +175,7 @@ def announcement(job: Job, steps: Sequence[float], seconds: float) -> str:
     each = warm_seconds(seconds) + seconds
     return (
         f"Sending {names}{more} to {job.url} as {job.host}: {counted(len(steps), 'step')} of {number(each)} s from "
-        f"{number(steps[0], 1)} to {number(steps[-1], 1)} requests a second, {number(sum(steps) * each, 0)} requests "
+        f"{number(steps[0], 1)} to {per_second(steps[-1])}, {number(sum(steps) * each, 0)} requests "
         f"in all, at most {number(job.max_seconds, 0)} s"
     )
 
@@ -185,7 +185,7 @@ def _steps(
 ) -> Iterator[Step]:
     """Step after step, until the last one or until more would show nothing new."""
     for index, rps in enumerate(steps, 1):
-        on_event(MeasureEvent("step", f"Step {index} of {len(steps)}: {number(rps, 1)} requests a second"))
+        on_event(MeasureEvent("step", f"Step {index} of {len(steps)}: {per_second(rps)}"))
         step = generator.step(rps, seconds=seconds, warm_seconds=warm_seconds(seconds))
         if index == 1 and step.offered and not step.good:
             kinds = ", ".join(f"{count} x {kind}" for kind, count in step.kinds.items())

@@ -8,7 +8,7 @@ from farrier.loadtest import bounds
 from farrier.loadtest.causes import failures, machine, proxy, rate, restarts
 from farrier.loadtest.rows import Running, StepResult
 from farrier.loadtest.schedule import Prediction
-from farrier.wording import counted, mb, milliseconds, number
+from farrier.wording import counted, mb, milliseconds, number, per_second
 
 OTHER_RATES = 1.3
 """Rates must differ by this factor before other services' extra CPU at the higher one counts as the cost of requests."""
@@ -197,7 +197,7 @@ def _capacity_parts(prediction: Prediction, capacity: float, *, saturated: bool)
     parting = capacity / prediction.capacity_rps - 1
     if parting > bounds.LOADTEST_PART or (saturated and parting < -bounds.LOADTEST_PART):
         return (
-            f"capacity: {number(capacity, 1)} requests a second measured, {number(prediction.capacity_rps, 1)} predicted "
+            f"capacity: {per_second(capacity)} measured, {number(prediction.capacity_rps, 1)} predicted "
             f"({_percent(parting)})"
         )
     return None

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.farrier_configurations import in_place, wanted_files
 from ansible.module_utils.farrier_entries import compared
 from ansible.module_utils.farrier_host import Failure
 from ansible.module_utils.farrier_owner import Owner
@@ -48,9 +47,6 @@ options:
   somaxconn: {type: int, default: 0, description: "Length of queues that the kernel has to allow."}
   ports: {type: list, elements: int, default: [], description: Ports of NGINX.}
   files: {type: dict, default: {}, description: "Sets of files by name, each as farrier_files gets it: which differ? NGINX tries C(nginx)."}
-  home: {type: path, description: "Directory that holds C(configurations) and C(slots)."}
-  environment_file: {type: str, description: "Content of C(environment) as farrier_configuration gets it; is it in place already?"}
-  gunicorn_file: {type: str, description: "Content of C(gunicorn.conf.py), likewise."}
 author: Farrier
 """
 
@@ -60,7 +56,6 @@ facts: {description: The facts of the host., returned: when gathered, type: dict
 packages_missing: {description: Those of the packages that are not installed., returned: success, type: list, elements: str}
 release: {description: "C(present), C(whole), C(path), C(venv) and C(active), as of farrier_release.", returned: success, type: dict}
 differs: {description: "The sets of files that are not there, or not in use yet.", returned: success, type: list, elements: str}
-configuration: {description: "As of farrier_configuration, or null where it has something to do.", returned: success, type: dict}
 ipv6: {description: Whether NGINX can listen on IPv6., returned: always, type: bool}
 """
 
@@ -86,10 +81,6 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "somaxconn": {"type": "int", "default": 0},
     "ports": {"type": "list", "elements": "int", "default": []},
     "files": {"type": "dict", "default": {}},
-    "home": {"type": "path"},
-    # Not part of a dictionary: Ansible would log that on the host, with the text as Python writes it, which it does not recognise.
-    "environment_file": {"type": "str", "no_log": True},
-    "gunicorn_file": {"type": "str"},
 }
 
 APT_LOCK = "/var/lib/dpkg/lock-frontend"
@@ -158,13 +149,10 @@ def differs(application: str, name: str, files: list[dict[str, Any]]) -> bool:
 
 def to_do(wish: dict[str, Any], ipv6: bool) -> dict[str, Any]:
     """What is there already of what the deploy would bring, so that its steps need not ask again."""
-    application, release, home = wish["application"], wish["release"], wish["home"]
-    sets = {name: listening(files, ipv6) for name, files in wish["files"].items()}
+    release, sets = wish["release"], wish["files"]
     return {
         "release": state_of(release) if release and release["release"] else None,
-        "differs": [name for name, files in sets.items() if differs(application, name, files)],
-        "configuration": home
-        and in_place(application, home, wanted_files(wish["environment_file"], wish["gunicorn_file"])),
+        "differs": [name for name in sets if differs(wish["application"], name, listening(sets[name], ipv6))],
     }
 
 

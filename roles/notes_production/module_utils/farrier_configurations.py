@@ -21,7 +21,6 @@ MODES = {"environment": 0o600, "gunicorn.conf.py": 0o644}
 """The files of a configuration and who may read a slot's copy: systemd reads the environment, the application the other."""
 
 SLOTS = ("a", "b")
-OLD_PLACE = "/etc"
 LARGEST_FILE = 4 << 20
 ID = re.compile("[0-9a-f]{12}")
 """How releases, virtual environments and configurations are named."""
@@ -56,39 +55,6 @@ def lay_out(home: str, wanted: dict[str, bytes]) -> str:
     for file, text in wanted.items():
         beneath.write(home, f"configurations/{name}/{file}", text, MODES[file])
     return name
-
-
-def compare(home: str, wanted: dict[str, bytes]) -> tuple[str | None, dict[str, bytes], list[str]]:
-    """The active slot's configuration, its files, and which of them are to be others."""
-    slot = active_slot(home)
-    name = slot_facts(home, slot).get("configuration") if slot else None
-    # Before it is taken over a slot has only its copies.
-    found = content(home, f"configurations/{name}" if name else f"slots/{slot or 'none'}")
-    return name, found, differing(found, wanted)
-
-
-def described(home: str, name: str | None, names: list[str]) -> dict[str, Any]:
-    """What a play is told of a configuration."""
-    path = os.path.join(home, "configurations", name or "none")
-    return {"configuration": name, "path": path, "differs": names, "candidate": bool(names)}
-
-
-def in_place(application: str, home: str, wanted: dict[str, bytes]) -> dict[str, Any] | None:
-    """What it is told where the active slot has this configuration and no earlier play left anything; else None."""
-    name, _, names = compare(home, wanted)
-    if not name or names or stale(home) or any(map(os.path.lexists, old_place(application))):
-        return None
-    return described(home, name, names)
-
-
-def wanted_files(environment: str, gunicorn: str) -> dict[str, bytes]:
-    """The files of a configuration."""
-    return {"environment": environment.encode(), "gunicorn.conf.py": gunicorn.encode()}
-
-
-def old_place(application: str) -> list[str]:
-    """Where earlier roles kept the files before they served."""
-    return [os.path.join(OLD_PLACE, application, name) for name in MODES]
 
 
 def planned(found: dict[str, bytes]) -> dict[str, int]:
@@ -152,18 +118,14 @@ def used(home: str) -> set[Any]:
     return {slot_facts(home, slot).get("configuration") for slot in SLOTS} | {active.get("previous_configuration")}
 
 
-def stale(home: str, keep: str | None = None) -> list[str]:
-    """What no slot names and no release on this host served with last, as that of a play that was killed."""
+def prune(home: str, keep: str | None = None) -> None:
+    """Remove what no slot names and no release on this host served with last, as that of a play that was killed."""
     known = served(home)
     releases = [name for name in beneath.names(home, "releases") if is_id(name)]
     kept = used(home) | {keep} | {last_of(release, known) for release in releases}
-    return [name for name in beneath.names(home, "configurations") if name not in kept]
-
-
-def prune(home: str, keep: str | None = None) -> None:
-    """Remove what is stale."""
-    for name in stale(home, keep):
-        remove(home, name)
+    for name in beneath.names(home, "configurations"):
+        if name not in kept:
+            remove(home, name)
 
 
 def remove(home: str, name: str) -> None:

@@ -37,6 +37,9 @@ candidate: {description: Whether it was laid out and does not serve yet., return
 differs: {description: "Its files that differ from the active slot's.", returned: when present, type: list, elements: str}
 """
 
+OLD_PLACE = "/etc"
+"""Below it, in a directory of the application's, the two files once stood before they served."""
+
 NGINX_SITES = "/etc/nginx/sites-enabled"
 
 
@@ -53,26 +56,33 @@ def difference(found: dict[str, bytes], new: dict[str, bytes], names: list[str])
 
 def present(params: dict[str, Any], check: bool) -> dict[str, Any]:
     """Compare, and lay out what differs; what earlier plays left is taken over or removed."""
-    home, new = params["home"], configurations.wanted_files(params["environment"], params["gunicorn"])
+    home = params["home"]
+    new = {"environment": params["environment"].encode(), "gunicorn.conf.py": params["gunicorn"].encode()}
     taken = False
     if not check:
         taken = configurations.take_over(home)
         forget_old_place(params["application"])
         configurations.prune(home)
-    name, found, names = configurations.compare(home, new)
+    slot = configurations.active_slot(home)
+    name = configurations.slot_facts(home, slot).get("configuration") if slot else None
+    # Before it is taken over a slot has only its copies.
+    found = configurations.content(home, f"configurations/{name}" if name else f"slots/{slot or 'none'}")
+    names = configurations.differing(found, new)
     if names:
         name = None if check else configurations.lay_out(home, new)
+    result = {"configuration": name, "path": os.path.join(home, "configurations", name or "none"), "differs": names}
     shown = difference(found, new, names)
-    return {**configurations.described(home, name, names), "changed": taken or bool(names), "diff": shown}
+    return {**result, "changed": taken or bool(names), "candidate": bool(names), "diff": shown}
 
 
 def forget_old_place(application: str) -> None:
     """Remove the files that earlier roles wrote below /etc: a slot has its copies, and a play would not change these again."""
-    for path in configurations.old_place(application):
+    directory = os.path.join(OLD_PLACE, application)
+    for name in configurations.MODES:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            os.unlink(path)
+            os.unlink(os.path.join(directory, name))
     with contextlib.suppress(OSError):
-        os.rmdir(os.path.dirname(path))
+        os.rmdir(directory)
 
 
 def absent(params: dict[str, Any]) -> bool:
