@@ -5,14 +5,13 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from deployed import Deployed
+from deployed import Deployed, ended, started
 from known_cost import COST, URL, change
 from testbed import ENVIRONMENT
 
@@ -27,24 +26,12 @@ def stack(known_cost: Deployed) -> Deployed:
 
 
 def start(stack: Deployed, *arguments: str) -> subprocess.Popen[str]:
-    scripts = Path(sys.executable).parent
-    target = ("--url", f"http://127.0.0.1:{stack.http_port}")
-    return subprocess.Popen(
-        [sys.executable, "-m", "farrier", "loadtest", ENVIRONMENT, *target, *arguments],
-        cwd=stack.project,
-        env={**os.environ, "PATH": f"{scripts}:{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    return started(stack, "loadtest", ENVIRONMENT, "--url", f"http://127.0.0.1:{stack.http_port}", *arguments)
 
 
 def loadtest(stack: Deployed, *arguments: str) -> tuple[int, str, str]:
     """Exit code, result and progress."""
-    with start(stack, *arguments) as process:
-        said, progress = process.communicate(timeout=180)
-    return process.returncode, said, progress
+    return ended(start(stack, *arguments))
 
 
 def figures(stack: Deployed, name: str = "loadtests/trial") -> list[dict[str, str]]:

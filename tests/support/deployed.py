@@ -2,6 +2,9 @@
 
 import http.client
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -106,3 +109,24 @@ def one_module(name: str, arguments: str) -> list[str]:
     library = f"ANSIBLE_LIBRARY={role}/library:{ROOT}/generator/farrier/ansible/modules"
     found = ["env", f"ANSIBLE_MODULE_UTILS={role}/module_utils", library]
     return [*found, "ansible", "all", "-i", "inventory.yml", "-b", "-m", name, "-a", arguments]
+
+
+def started(stack: Deployed, *words: str) -> subprocess.Popen[str]:
+    """A `farrier` command in the project, in a session of its own so that a signal can reach all of it."""
+    scripts = Path(sys.executable).parent
+    return subprocess.Popen(
+        [sys.executable, "-m", "farrier", *words],
+        cwd=stack.project,
+        env={**os.environ, "PATH": f"{scripts}:{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Exit code, result and progress of a command that was started."""
+    with process:
+        said, progress = process.communicate(timeout=180)
+    return process.returncode, said, progress

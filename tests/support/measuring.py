@@ -1,14 +1,11 @@
 """`farrier measure` on a living host, and what it must leave there."""
 
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-from deployed import Deployed
+from deployed import Deployed, ended, started
 from known_cost import change
 from testbed import ENVIRONMENT
 
@@ -21,23 +18,12 @@ LEFTOVERS = (
 
 
 def start(stack: Deployed, *arguments: str) -> subprocess.Popen[str]:
-    scripts = Path(sys.executable).parent
-    return subprocess.Popen(
-        [sys.executable, "-m", "farrier", "measure", ENVIRONMENT, "--seconds", str(SECONDS), *arguments],
-        cwd=stack.project,
-        env={**os.environ, "PATH": f"{scripts}:{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    return started(stack, "measure", ENVIRONMENT, "--seconds", str(SECONDS), *arguments)
 
 
 def measure(stack: Deployed, *arguments: str) -> tuple[int, str, str]:
     """Exit code, result and progress."""
-    with start(stack, *arguments) as process:
-        said, progress = process.communicate(timeout=180)
-    return process.returncode, said, progress
+    return ended(start(stack, *arguments))
 
 
 def live(stack: Deployed) -> str:

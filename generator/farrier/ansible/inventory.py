@@ -186,11 +186,9 @@ def _range(first: str, last: str, step: str | None) -> Iterator[str]:
 
 def _selected(pattern: str, groups: Groups) -> set[str]:
     """The hosts of a pattern of names, globs, `:`, `,`, `!` and `&`."""
-    if re.search(r"[~\[{]", pattern):
+    if re.search(r"[~\[{]|^(localhost|127\.0\.0\.1|::1)$", pattern):  # the last three need not be listed
         raise Unknown
     parts = [part.strip() for part in re.split(r"[,:]", pattern) if part.strip()]
-    if not {"localhost", "127.0.0.1", "::1"}.isdisjoint(parts) or "::1" in pattern:  # a host that need not be listed
-        raise Unknown
     plain = [part for part in parts if part[0] not in "!&"] or ["all"]
     found = set().union(*(_matching(part, groups) for part in plain))
     for part in (part for part in parts if part[0] == "&"):

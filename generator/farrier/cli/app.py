@@ -178,7 +178,7 @@ def plan(
         from farrier.cli.plan_table import print_plans
 
         print_plans(planned.environment, planned.plans, planned.workload)
-    for note in () if as_json else planned.notes():
+    for note in () if as_json else planned.notes:
         typer.echo(f"warning: {note}")
     if plot is not None:
         typer.echo(f"written {plot}", err=True)

@@ -33,11 +33,13 @@ def parse_stated(
 
 def _fact(option: str, name: str, text: str) -> float | int | str:
     kind = FACTS[name].kind
-    try:
-        value = text if not isinstance(kind, Number) else int(text) if kind.whole else float(text)
-    except ValueError:
-        value = None
-    if value is None or not is_a(kind, value):
+    value: float | int | str = text
+    if isinstance(kind, Number):
+        try:
+            value = int(text) if kind.whole else float(text)
+        except ValueError:
+            raise InputError(f"{option}: {shown(text)} is not {kind}") from None
+    if not is_a(kind, value):
         raise InputError(f"{option}: {shown(text)} is not {kind}")
     return value
 

@@ -62,13 +62,8 @@ class Planned:
     workload: Workload
     without_facts: Sequence[str] = ()
     """Hosts of its inventory that were not planned because they have no facts."""
-    missing_inventory: str = ""
-    """That it has no inventory, in words."""
-
-    def notes(self) -> list[str]:
-        """What the inventory lacks."""
-        hosts = [not_planned(self.environment, self.without_facts)] if self.without_facts else []
-        return [*hosts, *([self.missing_inventory] if self.missing_inventory else [])]
+    notes: Sequence[str] = ()
+    """What the inventory lacks, in words."""
 
 
 class Session:
@@ -183,9 +178,9 @@ class Session:
             missing = [host for host in missing if fnmatchcase(host, limit)]
             if not known:
                 raise InputError(f"--limit {shown(limit)} matches no host with facts")
-        lacking = "" if [*known] == [STATED] else missing_inventory(self.root, environment.inventory)
         planned = _planned(name, known, workload, environment.overrides, peak_rps, hosts)
-        return replace(planned, without_facts=missing, missing_inventory=lacking)
+        notes = () if STATED in known else self._notes(name, environment, missing)
+        return replace(planned, without_facts=missing, notes=notes)
 
     def generate(
         self, name: str, directory: Path | None, stated: Stated, output: Path | None, *, check: bool, force: bool
@@ -216,11 +211,12 @@ class Session:
             f"{name}: {counted(number, 'file')} of {len(files)} {differ if check else 'changed'}, "
             f"for {counted(len(plans), 'host')}"
         )
-        if missing:
-            summary.append(f"warning: {not_planned(name, missing)}")
-        if lacking := missing_inventory(self.root, environment.inventory):
-            summary.append(f"warning: {lacking}")
+        summary += [f"warning: {note}" for note in self._notes(name, environment, missing)]
         return Generated(bool(changes), diff, summary)
+
+    def _notes(self, name: str, environment: Environment, without_facts: Sequence[str]) -> list[str]:
+        found = [not_planned(name, without_facts)] if without_facts else []
+        return [*found, *filter(None, [missing_inventory(self.root, environment.inventory)])]
 
     def _facts(
         self, name: str, environment: Environment, directory: Path | None, stated: Stated, *, alone: bool = False

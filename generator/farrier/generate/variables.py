@@ -136,11 +136,16 @@ def _sized_for(hosts: list[str], groups: tuple[Size, ...], role: str) -> Iterato
     def variable(name: str, value: JsonValue, kind: str, meaning: str) -> RoleVariable:
         return RoleVariable(f"{role}_{name}", value, kind, meaning, "Sized for", (meaning + ".",))
 
+    refused = "that the values below were calculated for; a smaller host is refused"
     for name, kind, meaning in (
-        ("sized_for_cpus", "float", "Usable CPUs that the values below were calculated for; a smaller host is refused"),
-        ("sized_for_memory_mb", "int", "Usable memory in MB that the values below were calculated for; a smaller host is refused"),
-        ("slot_memory_mb", "int", "Memory in MB that a slot should need; a host whose other services leave less is refused"),
-    ):  # fmt: skip
+        ("sized_for_cpus", "float", f"Usable CPUs {refused}"),
+        ("sized_for_memory_mb", "int", f"Usable memory in MB {refused}"),
+        (
+            "slot_memory_mb",
+            "int",
+            "Memory in MB that a slot should need; a host whose other services leave less is refused",
+        ),
+    ):
         yield variable(name, _value(groups, name, role), kind, meaning)
     yield variable("planned_hosts", hosts, "list", "The planned hosts; any other is refused")
     meaning = "Deploy to a host smaller than planned; for a single run, with -e"

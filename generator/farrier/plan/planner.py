@@ -45,7 +45,7 @@ class Planner:
 
 @contextmanager
 def _collector_paused() -> Iterator[None]:
-    """What planning makes stays alive and has no cycles; to look through it for garbage took a third of a fleet's time."""
+    """Planning leaves no garbage; to look for it again and again among all that stays alive takes longer the larger a fleet is."""
     enabled = gc.isenabled()
     gc.disable()
     try:

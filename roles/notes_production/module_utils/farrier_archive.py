@@ -23,12 +23,12 @@ def unpack(archive: str, top: str, group: int) -> None:
     What others could not read in the source can be read by root and `group` alone.
     """
     try:
-        unpack_members(archive, top, group)
+        _unpack_members(archive, top, group)
     except (tarfile.TarError, zlib.error, EOFError, ValueError, OverflowError) as error:
         raise Failure(f"{archive}: {error}") from None
 
 
-def unpack_members(archive: str, top: str, group: int) -> None:
+def _unpack_members(archive: str, top: str, group: int) -> None:
     """Unpack them one by one, as long as there is room for what each says that it takes."""
     disk = os.statvfs(top)
     free = room = disk.f_bavail * disk.f_frsize

@@ -27,10 +27,14 @@ SETUP_FAILED = {
     200: "CHDIR: its working directory is missing or its user may not enter it",
     203: "EXEC: the program is missing or its user may not execute it",
     205: "LIMITS: a resource limit could not be set",
+    208: "STDIN",
+    209: "STDOUT",
     216: "GROUP: there is no such group",
     217: "USER: there is no such user",
     218: "CAPABILITIES",
     219: "CGROUP",
+    222: "STDERR",
+    224: "PAM",
     225: "NETWORK: its network namespace could not be made",
     226: "NAMESPACE: its view of the file system could not be made, as when a path of it is missing",
     227: "NO_NEW_PRIVILEGES",
@@ -58,10 +62,9 @@ def ended(status: int) -> str:
 
 def of_release(directory: str, venv: str, environment_file: str | None) -> list[str]:
     """The settings under which a command of the application finds its release, its virtual environment and its variables."""
-    path = f"Environment=PATH={venv}/bin:/usr/local/bin:/usr/bin:/bin"
     return [
         f"WorkingDirectory={directory}",
-        path,
+        f"Environment=PATH={venv}/bin:/usr/local/bin:/usr/bin:/bin",
         *([f"EnvironmentFile={environment_file}"] if environment_file else []),
     ]
 
